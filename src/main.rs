@@ -1,0 +1,3 @@
+//! The `mongotap` command.
+
+fn main() {}
