@@ -1,1 +1,4 @@
 //! Records what a MongoDB client and server say to each other, without changing a byte of it.
+
+pub mod event;
+pub mod redact;

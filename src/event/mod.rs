@@ -1,0 +1,105 @@
+//! What happened, as plain data: the events of the drivers' Command Monitoring and Connection Monitoring
+//! specifications, with what a proxy can add, and the traits by which a program hears of them.
+//!
+//! Everything here is inert: no event knows how it is written, filtered or redacted. Documents are raw BSON,
+//! borrowed from the bytes they came in where they can be, so that an event costs nothing until somebody keeps it
+//! ([`Entry::into_owned`]).
+
+mod command;
+mod connection;
+mod document;
+mod ids;
+mod listener;
+mod server;
+
+use std::sync::Arc;
+
+pub use command::{CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Failure, Measures};
+pub use connection::{
+    Action, CloseReason, ConnectionClosed, ConnectionCreated, ConnectionReady, Metadata, ProtocolError,
+};
+pub use document::{Document, Truncated};
+pub use ids::{Address, Connection, ConnectionId, Exchange, Phase, Side, Timestamp};
+pub use listener::{CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener};
+pub use server::{
+    ServerClosed, ServerDescription, ServerDescriptionChanged, ServerHeartbeatFailed, ServerHeartbeatStarted,
+    ServerHeartbeatSucceeded, ServerOpening, ServerType, TopologyClosed, TopologyDescription,
+    TopologyDescriptionChanged, TopologyId, TopologyOpening, TopologyType,
+};
+
+/// One event with what is common to all of them: when it happened, on which connection, in which phase of it.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// When it happened: for a started event when the request was whole, for its end when the reply was.
+    pub at: Timestamp,
+    /// The connection it was seen on.
+    pub connection: Arc<Connection>,
+    /// What the connection was doing.
+    pub phase: Phase,
+    /// What happened.
+    pub event: Event<'a>,
+}
+
+/// What can be seen on a connection.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A command was sent.
+    CommandStarted(CommandStarted<'a>),
+    /// A command was answered, and the answer was `ok`.
+    CommandSucceeded(CommandSucceeded<'a>),
+    /// A command was answered with an error, or never answered.
+    CommandFailed(CommandFailed<'a>),
+    /// A client connected.
+    ConnectionCreated(ConnectionCreated),
+    /// The handshake, and the authentication if there was one, is done.
+    ConnectionReady(ConnectionReady<'a>),
+    /// The connection ended.
+    ConnectionClosed(ConnectionClosed),
+    /// Something on the wire is not what the protocol says.
+    ProtocolError(ProtocolError<'a>),
+}
+
+impl Event<'_> {
+    /// The name that the unified test format gives this event; it is the `event` of a log line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CommandStarted(_) => "commandStartedEvent",
+            Self::CommandSucceeded(_) => "commandSucceededEvent",
+            Self::CommandFailed(_) => "commandFailedEvent",
+            Self::ConnectionCreated(_) => "connectionCreatedEvent",
+            Self::ConnectionReady(_) => "connectionReadyEvent",
+            Self::ConnectionClosed(_) => "connectionClosedEvent",
+            Self::ProtocolError(_) => "protocolErrorEvent",
+        }
+    }
+
+    /// What the three command events have in common; `None` for the other kinds.
+    pub fn command_info(&self) -> Option<&CommandInfo<'_>> {
+        match self {
+            Self::CommandStarted(event) => Some(&event.info),
+            Self::CommandSucceeded(event) => Some(&event.info),
+            Self::CommandFailed(event) => Some(&event.info),
+            _ => None,
+        }
+    }
+
+    /// The same event, free of the buffers it was read from.
+    pub fn into_owned(self) -> Event<'static> {
+        match self {
+            Self::CommandStarted(event) => Event::CommandStarted(event.into_owned()),
+            Self::CommandSucceeded(event) => Event::CommandSucceeded(event.into_owned()),
+            Self::CommandFailed(event) => Event::CommandFailed(event.into_owned()),
+            Self::ConnectionCreated(event) => Event::ConnectionCreated(event),
+            Self::ConnectionReady(event) => Event::ConnectionReady(event.into_owned()),
+            Self::ConnectionClosed(event) => Event::ConnectionClosed(event),
+            Self::ProtocolError(event) => Event::ProtocolError(event.into_owned()),
+        }
+    }
+}
+
+impl Entry<'_> {
+    /// The same entry, free of the buffers it was read from.
+    pub fn into_owned(self) -> Entry<'static> {
+        Entry { at: self.at, connection: self.connection, phase: self.phase, event: self.event.into_owned() }
+    }
+}
