@@ -6,36 +6,7 @@ use std::time::Duration;
 use bson::oid::ObjectId;
 
 use super::{Document, Exchange, Side};
-
-/// The compressor of an `OP_COMPRESSED` message.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Compressor {
-    /// Id 0: a plain copy.
-    Noop,
-    /// Id 1: snappy's raw format.
-    Snappy,
-    /// Id 2: a zlib stream.
-    Zlib,
-    /// Id 3: a zstd frame.
-    Zstd,
-}
-
-impl Compressor {
-    /// The name that `hello` uses: `noop`, `snappy`, `zlib`, `zstd`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Noop => "noop",
-            Self::Snappy => "snappy",
-            Self::Zlib => "zlib",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    /// The compressor of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Noop, Self::Snappy, Self::Zlib, Self::Zstd].into_iter().find(|it| it.as_str() == name)
-    }
-}
+use crate::wire::Compressor;
 
 /// What the events of one command have in common.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::{Compressor, Side};
+use super::Side;
+use crate::wire::Compressor;
 
 /// An application's connection was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

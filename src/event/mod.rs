@@ -14,7 +14,8 @@ mod server;
 
 use std::sync::Arc;
 
-pub use command::{CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Failure, Measures};
+pub use crate::wire::Compressor;
+pub use command::{CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Failure, Measures};
 pub use connection::{
     Action, CloseReason, ConnectionClosed, ConnectionCreated, ConnectionReady, Metadata, ProtocolError,
 };
