@@ -1,5 +1,6 @@
 //! Records what a MongoDB client and server say to each other, without changing a byte of it.
 
+pub mod bson;
 pub mod event;
 pub mod redact;
 pub mod wire;

@@ -1,0 +1,588 @@
+//! The walker: the elements of a BSON document, one after the other, without looking inside them.
+//!
+//! An element's name and value are checked to lie within the document; what is inside a value is checked when
+//! somebody walks it in turn. [`validate`] does so for all of them. Names and strings are bytes, for nothing makes
+//! sure that they are UTF-8. Writing and changing documents is not for here.
+
+use ::bson::oid::ObjectId;
+
+/// How deep [`validate`] follows documents in documents: the server's own limit.
+pub const DEPTH_MAX: usize = 200;
+
+/// Why bytes are not a BSON document. Offsets count from the start of the outermost one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BsonError {
+    /// Documents in documents beyond a limit.
+    #[error("document at offset {offset} is nested deeper than {max} levels")]
+    Depth {
+        /// Where the innermost document begins.
+        offset: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A length that its type cannot have.
+    #[error("{what} at offset {offset} cannot have length {length}")]
+    Length {
+        /// The type of the value.
+        what: &'static str,
+        /// Where the length is.
+        offset: usize,
+        /// What it says.
+        length: i32,
+    },
+    /// Less is there than was said.
+    #[error("{what} at offset {offset} needs {needed} bytes, only {had} left")]
+    Short {
+        /// The type of the value.
+        what: &'static str,
+        /// Where it begins.
+        offset: usize,
+        /// How long it is.
+        needed: usize,
+        /// How much of it can be there.
+        had: usize,
+    },
+    /// Bytes after the end of a document that are still within its length.
+    #[error("document ends at offset {offset}, {left} bytes before its length says")]
+    Trailing {
+        /// Where its end is.
+        offset: usize,
+        /// How many bytes follow.
+        left: usize,
+    },
+    /// A type that BSON does not have.
+    #[error("unknown type 0x{kind:02x} at offset {offset}")]
+    UnknownKind {
+        /// The byte.
+        kind: u8,
+        /// Where it is.
+        offset: usize,
+    },
+    /// A document, a name or a string without the zero byte at its end.
+    #[error("{what} at offset {offset} does not end with a zero byte")]
+    Unterminated {
+        /// What it is.
+        what: &'static str,
+        /// Where it begins.
+        offset: usize,
+    },
+}
+
+/// The type of an element.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the names are the BSON specification's")]
+#[repr(u8)]
+pub enum Kind {
+    Double = 0x01,
+    String = 0x02,
+    Document = 0x03,
+    Array = 0x04,
+    Binary = 0x05,
+    Undefined = 0x06,
+    ObjectId = 0x07,
+    Boolean = 0x08,
+    DateTime = 0x09,
+    Null = 0x0a,
+    Regex = 0x0b,
+    DbPointer = 0x0c,
+    Code = 0x0d,
+    Symbol = 0x0e,
+    CodeWithScope = 0x0f,
+    Int32 = 0x10,
+    Timestamp = 0x11,
+    Int64 = 0x12,
+    Decimal128 = 0x13,
+    MaxKey = 0x7f,
+    MinKey = 0xff,
+}
+
+/// How the length of a value is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Extent {
+    /// By its type.
+    Fixed(usize),
+    /// By an int32 at its start, at least `least`, and `beyond` bytes that this number leaves out.
+    Prefixed { least: i32, beyond: usize },
+    /// By the second of two zero bytes.
+    Regex,
+}
+
+impl Kind {
+    /// The type that a byte stands for.
+    #[inline]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0x01 => Self::Double,
+            0x02 => Self::String,
+            0x03 => Self::Document,
+            0x04 => Self::Array,
+            0x05 => Self::Binary,
+            0x06 => Self::Undefined,
+            0x07 => Self::ObjectId,
+            0x08 => Self::Boolean,
+            0x09 => Self::DateTime,
+            0x0a => Self::Null,
+            0x0b => Self::Regex,
+            0x0c => Self::DbPointer,
+            0x0d => Self::Code,
+            0x0e => Self::Symbol,
+            0x0f => Self::CodeWithScope,
+            0x10 => Self::Int32,
+            0x11 => Self::Timestamp,
+            0x12 => Self::Int64,
+            0x13 => Self::Decimal128,
+            0x7f => Self::MaxKey,
+            0xff => Self::MinKey,
+            _ => return None,
+        })
+    }
+
+    /// What a message calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Double => "double",
+            Self::String => "string",
+            Self::Document => "document",
+            Self::Array => "array",
+            Self::Binary => "binary",
+            Self::Undefined => "undefined",
+            Self::ObjectId => "ObjectId",
+            Self::Boolean => "boolean",
+            Self::DateTime => "date",
+            Self::Null => "null",
+            Self::Regex => "regular expression",
+            Self::DbPointer => "DBPointer",
+            Self::Code => "code",
+            Self::Symbol => "symbol",
+            Self::CodeWithScope => "code with scope",
+            Self::Int32 => "int32",
+            Self::Timestamp => "timestamp",
+            Self::Int64 => "int64",
+            Self::Decimal128 => "decimal128",
+            Self::MaxKey => "maxKey",
+            Self::MinKey => "minKey",
+        }
+    }
+
+    /// Whether values of this type hold elements.
+    pub fn is_container(self) -> bool {
+        matches!(self, Self::Document | Self::Array)
+    }
+
+    #[inline]
+    pub(crate) fn extent(self) -> Extent {
+        match self {
+            Self::Undefined | Self::Null | Self::MaxKey | Self::MinKey => Extent::Fixed(0),
+            Self::Boolean => Extent::Fixed(1),
+            Self::Int32 => Extent::Fixed(4),
+            Self::Double | Self::DateTime | Self::Timestamp | Self::Int64 => Extent::Fixed(8),
+            Self::ObjectId => Extent::Fixed(12),
+            Self::Decimal128 => Extent::Fixed(16),
+            Self::String | Self::Code | Self::Symbol => Extent::Prefixed { least: 1, beyond: 4 },
+            Self::Document | Self::Array => Extent::Prefixed { least: 5, beyond: 0 },
+            // Its own length, an empty string, an empty document.
+            Self::CodeWithScope => Extent::Prefixed { least: 14, beyond: 0 },
+            Self::Binary => Extent::Prefixed { least: 0, beyond: 5 },
+            Self::DbPointer => Extent::Prefixed { least: 1, beyond: 16 },
+            Self::Regex => Extent::Regex,
+        }
+    }
+}
+
+/// The length of a value from the int32 at its start.
+#[inline]
+pub(crate) fn prefixed(kind: Kind, prefix: i32, least: i32, beyond: usize, offset: usize) -> Result<usize, BsonError> {
+    let length = if prefix < least { None } else { usize::try_from(prefix).ok() };
+    length.and_then(|length| length.checked_add(beyond)).ok_or_else(|| BsonError::Length {
+        what: kind.name(),
+        offset,
+        length: prefix,
+    })
+}
+
+/// The int32 at the start of some bytes.
+#[inline]
+pub(crate) fn int32(bytes: &[u8]) -> Option<i32> {
+    bytes.first_chunk().map(|bytes| i32::from_le_bytes(*bytes))
+}
+
+/// The int64 at the start of some bytes; also the bits of a double.
+#[inline]
+pub(crate) fn int64(bytes: &[u8]) -> Option<i64> {
+    bytes.first_chunk().map(|bytes| i64::from_le_bytes(*bytes))
+}
+
+/// One element of a document or an array.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Element<'a> {
+    /// Its type.
+    pub kind: Kind,
+    /// Its name, without the zero byte; in an array its position in decimal, as the sender wrote it.
+    pub name: &'a [u8],
+    /// The bytes of its value, length prefixes and terminators included.
+    pub value: &'a [u8],
+    /// Where the value begins, counted from the start of the outermost document.
+    pub offset: usize,
+}
+
+impl<'a> Element<'a> {
+    /// A number as the server reads one where it wants an integer: a double loses its fraction, what is too large for
+    /// an int64 becomes the largest, `true` is 1.
+    pub fn as_i64(&self) -> Option<i64> {
+        match self.kind {
+            Kind::Int32 => int32(self.value).map(i64::from),
+            Kind::Int64 => int64(self.value),
+            // Saturating, and 0 for NaN.
+            Kind::Double => int64(self.value).map(|bits| f64::from_bits(bits.cast_unsigned()) as i64),
+            Kind::Boolean => self.value.first().map(|byte| i64::from(*byte != 0)),
+            _ => None,
+        }
+    }
+
+    /// Whether the server takes it for true: numbers other than zero, `true`, and everything that is neither a
+    /// number, a boolean, null nor undefined.
+    pub fn as_bool_truthy(&self) -> bool {
+        match self.kind {
+            Kind::Undefined | Kind::Null => false,
+            // Anything but plus and minus zero, NaN included.
+            Kind::Double => int64(self.value).is_some_and(|bits| bits << 1 != 0),
+            Kind::Boolean | Kind::Int32 | Kind::Int64 => self.as_i64() != Some(0),
+            Kind::Decimal128 => !self.is_decimal_zero(),
+            _ => true,
+        }
+    }
+
+    fn is_decimal_zero(&self) -> bool {
+        let Some(bytes) = self.value.first_chunk() else { return true };
+        let text = ::bson::Decimal128::from_bytes(*bytes).to_string();
+        let digits = text.split('E').next().unwrap_or_default();
+        !digits.bytes().any(|byte| matches!(byte, b'1'..=b'9' | b'N' | b'I'))
+    }
+
+    /// A string's bytes, without the length and the zero byte; symbols count.
+    pub fn as_str_bytes(&self) -> Option<&'a [u8]> {
+        match self.kind {
+            Kind::String | Kind::Symbol | Kind::Code => self.value.get(4..)?.strip_suffix(&[0]),
+            _ => None,
+        }
+    }
+
+    /// A string, if it is UTF-8.
+    pub fn as_str(&self) -> Option<&'a str> {
+        self.as_str_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok())
+    }
+
+    /// The bytes of a document that is no array.
+    pub fn as_document(&self) -> Option<&'a [u8]> {
+        (self.kind == Kind::Document).then_some(self.value)
+    }
+
+    /// The bytes of an array.
+    pub fn as_array(&self) -> Option<&'a [u8]> {
+        (self.kind == Kind::Array).then_some(self.value)
+    }
+
+    /// An ObjectId.
+    pub fn as_object_id(&self) -> Option<ObjectId> {
+        match self.kind {
+            Kind::ObjectId => self.value.first_chunk().map(|bytes| ObjectId::from_bytes(*bytes)),
+            _ => None,
+        }
+    }
+
+    /// The elements of a document or an array; `None` if it is something else.
+    ///
+    /// # Errors
+    /// If its length is wrong, which that of an element of [`Elements`] never is.
+    pub fn elements(&self) -> Option<Result<Elements<'a>, BsonError>> {
+        self.kind.is_container().then(|| Elements::at(self.value, self.offset))
+    }
+}
+
+/// The elements of one document or array, in the order in which they come. After an error there are no more.
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    /// What was not walked yet; the last byte is the document's terminator.
+    rest: &'a [u8],
+    /// Where `rest` begins.
+    offset: usize,
+    done: bool,
+}
+
+impl<'a> Elements<'a> {
+    /// The elements of the document that `bytes` are, no more and no less.
+    ///
+    /// # Errors
+    /// If its length is not that of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, BsonError> {
+        Self::at(bytes, 0)
+    }
+
+    /// The same for a document at some place in a larger one, for the offsets in errors.
+    pub(crate) fn at(bytes: &'a [u8], offset: usize) -> Result<Self, BsonError> {
+        let Some((prefix, rest)) = bytes.split_first_chunk() else {
+            return Err(BsonError::Short { what: "document", offset, needed: 5, had: bytes.len() });
+        };
+        let length = i32::from_le_bytes(*prefix);
+        let needed = prefixed(Kind::Document, length, 5, 0, offset)?;
+        if needed > bytes.len() {
+            return Err(BsonError::Short { what: "document", offset, needed, had: bytes.len() });
+        }
+        if needed < bytes.len() {
+            return Err(BsonError::Trailing { offset: offset + needed, left: bytes.len() - needed });
+        }
+        Ok(Self { rest, offset: offset + 4, done: false })
+    }
+
+    /// The first element of that name among those to come.
+    fn named(self, name: &[u8]) -> Option<Element<'a>> {
+        self.map_while(Result::ok).find(|element| element.name == name)
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<Option<Element<'a>>, BsonError> {
+        let Some((&byte, rest)) = self.rest.split_first() else {
+            return Err(BsonError::Unterminated { what: "document", offset: self.offset });
+        };
+        if byte == 0 {
+            return match rest.len() {
+                0 => Ok(None),
+                left => Err(BsonError::Trailing { offset: self.offset + 1, left }),
+            };
+        }
+        let Some(kind) = Kind::from_byte(byte) else {
+            return Err(BsonError::UnknownKind { kind: byte, offset: self.offset });
+        };
+        let Some((name, rest)) = split_at_zero(rest) else {
+            return Err(BsonError::Unterminated { what: "name", offset: self.offset + 1 });
+        };
+        let offset = self.offset + name.len() + 2;
+        let length = value_length(kind, rest, offset)?;
+        let Some((value, rest)) = rest.split_at_checked(length) else {
+            return Err(BsonError::Short { what: kind.name(), offset, needed: length, had: rest.len() });
+        };
+        self.rest = rest;
+        self.offset = offset + length;
+        Ok(Some(Element { kind, name, value, offset }))
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<Element<'a>, BsonError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let item = self.step().transpose();
+        self.done = !matches!(item, Some(Ok(_)));
+        item
+    }
+}
+
+/// What is before the first zero byte, and what is after it.
+#[inline]
+pub(crate) fn split_at_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let zero = memchr::memchr(0, bytes)?;
+    Some((bytes.get(..zero)?, bytes.get(zero + 1..)?))
+}
+
+/// The length of a value at the start of `rest`, which need not hold all of it.
+#[inline]
+fn value_length(kind: Kind, rest: &[u8], offset: usize) -> Result<usize, BsonError> {
+    match kind.extent() {
+        Extent::Fixed(length) => Ok(length),
+        Extent::Prefixed { least, beyond } => {
+            let Some(prefix) = int32(rest) else {
+                return Err(BsonError::Short { what: kind.name(), offset, needed: 4, had: rest.len() });
+            };
+            let length = prefixed(kind, prefix, least, beyond, offset)?;
+            // The last byte of what ends with a zero byte; where it is missing the length is likely to be wrong.
+            let terminated = match kind {
+                Kind::Binary => None,
+                Kind::DbPointer => length.checked_sub(13).and_then(|last| rest.get(last)),
+                _ => length.checked_sub(1).and_then(|last| rest.get(last)),
+            };
+            match terminated {
+                Some(byte) if *byte != 0 => Err(BsonError::Unterminated { what: kind.name(), offset }),
+                _ => Ok(length),
+            }
+        }
+        Extent::Regex => {
+            let unterminated = BsonError::Unterminated { what: kind.name(), offset };
+            let (pattern, after) = split_at_zero(rest).ok_or(unterminated)?;
+            let (options, _) = split_at_zero(after).ok_or(unterminated)?;
+            Ok(pattern.len() + options.len() + 2)
+        }
+    }
+}
+
+/// The first element of that name; `None` too if the document breaks before it.
+pub fn find<'a>(document: &'a [u8], name: &[u8]) -> Option<Element<'a>> {
+    Elements::new(document).ok()?.named(name)
+}
+
+/// The element that a path of names leads to, through documents and arrays.
+pub fn find_path<'a>(document: &'a [u8], path: &[&[u8]]) -> Option<Element<'a>> {
+    let (first, inner) = path.split_first()?;
+    let found = find(document, first)?;
+    inner.iter().try_fold(found, |outer, name| outer.elements()?.ok()?.named(name))
+}
+
+/// How many elements a document or an array has.
+///
+/// # Errors
+/// If it breaks before its end.
+pub fn count(document: &[u8]) -> Result<u64, BsonError> {
+    Elements::new(document)?.try_fold(0, |count, element| element.map(|_| count + 1))
+}
+
+/// Checks that lengths, types and terminators are right everywhere in a document, scopes of code included.
+///
+/// Strings need not be UTF-8 and booleans may be any byte: neither hinders a reader.
+///
+/// # Errors
+/// The first thing that is wrong, in the order of the bytes of one level; deeper levels come first.
+pub fn validate(document: &[u8]) -> Result<(), BsonError> {
+    walk_all(Elements::new(document)?, 1)
+}
+
+/// Never deeper on the stack than [`DEPTH_MAX`].
+fn walk_all(elements: Elements<'_>, depth: usize) -> Result<(), BsonError> {
+    for element in elements {
+        let element = element?;
+        let inner = match element.kind {
+            Kind::Document | Kind::Array => Elements::at(element.value, element.offset)?,
+            Kind::CodeWithScope => CodeWithScope::of(&element)?.scope()?,
+            _ => continue,
+        };
+        if depth == DEPTH_MAX {
+            return Err(BsonError::Depth { offset: element.offset, max: DEPTH_MAX });
+        }
+        walk_all(inner, depth + 1)?;
+    }
+    Ok(())
+}
+
+/// The two halves of a code with scope.
+pub(crate) struct CodeWithScope<'a> {
+    /// The code, without length and zero byte.
+    pub(crate) code: &'a [u8],
+    scope: &'a [u8],
+    scope_offset: usize,
+}
+
+impl<'a> CodeWithScope<'a> {
+    /// Takes the value of an element of that kind apart.
+    pub(crate) fn of(element: &Element<'a>) -> Result<Self, BsonError> {
+        let (what, offset) = (element.kind.name(), element.offset);
+        let inner = element.value.get(4..).unwrap_or_default();
+        let length = value_length(Kind::String, inner, offset + 4)?;
+        let Some((code, scope)) = inner.split_at_checked(length) else {
+            return Err(BsonError::Short { what, offset, needed: length + 4, had: element.value.len() });
+        };
+        let code = code.get(4..).and_then(|code| code.strip_suffix(&[0])).unwrap_or_default();
+        Ok(Self { code, scope, scope_offset: offset + 4 + length })
+    }
+
+    /// The elements of the scope.
+    pub(crate) fn scope(&self) -> Result<Elements<'a>, BsonError> {
+        Elements::at(self.scope, self.scope_offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::bson::{Bson, Decimal128, rawdoc};
+
+    use super::*;
+
+    #[test]
+    fn finds_and_reads_values() {
+        let document =
+            rawdoc! { "cursor": { "id": 7_i64, "firstBatch": [{ "a": 1 }, 2, "x"] }, "ok": 1.0, "n": "text" };
+        let bytes = document.as_bytes();
+        let id = find_path(bytes, &[b"cursor", b"id"]).unwrap();
+        assert_eq!(id.as_i64(), Some(7));
+        assert_eq!(bytes.get(id.offset..id.offset + 8), Some(&7_i64.to_le_bytes()[..]));
+        assert_eq!(count(find_path(bytes, &[b"cursor", b"firstBatch"]).unwrap().value), Ok(3));
+        assert_eq!(find_path(bytes, &[b"cursor", b"firstBatch", b"0", b"a"]).unwrap().as_i64(), Some(1));
+        assert_eq!(find(bytes, b"n").unwrap().as_str(), Some("text"));
+        assert_eq!(find(bytes, b"missing"), None);
+        assert_eq!(find_path(bytes, &[b"ok", b"id"]), None);
+        assert_eq!(validate(bytes), Ok(()));
+    }
+
+    #[test]
+    fn truth_and_integers_are_the_servers() {
+        let rows: &[(Bson, Option<i64>, bool)] = &[
+            (Bson::Double(1.0), Some(1), true),
+            (Bson::Double(-0.0), Some(0), false),
+            (Bson::Double(0.5), Some(0), true),
+            (Bson::Double(f64::NAN), Some(0), true),
+            (Bson::Double(1e300), Some(i64::MAX), true),
+            (Bson::Int32(-1), Some(-1), true),
+            (Bson::Int64(0), Some(0), false),
+            (Bson::Boolean(true), Some(1), true),
+            (Bson::Boolean(false), Some(0), false),
+            (Bson::Null, None, false),
+            (Bson::Undefined, None, false),
+            (Bson::String(String::new()), None, true),
+            (Bson::Decimal128("0E+10".parse::<Decimal128>().unwrap()), None, false),
+            (Bson::Decimal128("-0.10".parse::<Decimal128>().unwrap()), None, true),
+            (Bson::Decimal128("NaN".parse::<Decimal128>().unwrap()), None, true),
+        ];
+        for (value, integer, truth) in rows {
+            let document = rawdoc! { "v": ::bson::RawBson::try_from(value.clone()).unwrap() };
+            let element = find(document.as_bytes(), b"v").unwrap();
+            assert_eq!((element.as_i64(), element.as_bool_truthy()), (*integer, *truth), "{value}");
+        }
+    }
+
+    fn check(hex: &str, expected: BsonError) {
+        let digits: Vec<u8> = hex.bytes().filter(|byte| *byte != b' ').collect();
+        let bytes: Vec<u8> =
+            digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect();
+        assert_eq!(validate(&bytes), Err(expected), "{hex}");
+    }
+
+    #[test]
+    fn says_what_broke_and_where() {
+        check("", BsonError::Short { what: "document", offset: 0, needed: 5, had: 0 });
+        check("04000000 00", BsonError::Length { what: "document", offset: 0, length: 4 });
+        check("06000000 00", BsonError::Short { what: "document", offset: 0, needed: 6, had: 5 });
+        check("05000000 00 00", BsonError::Trailing { offset: 5, left: 1 });
+        check("06000000 00 00", BsonError::Trailing { offset: 5, left: 1 });
+        check("05000000 01", BsonError::Unterminated { what: "name", offset: 5 });
+        check("08000000 20 6100 00", BsonError::UnknownKind { kind: 0x20, offset: 4 });
+        check("08000000 0a 6100 01", BsonError::Unterminated { what: "name", offset: 8 });
+        check("07000000 0a 6100", BsonError::Unterminated { what: "document", offset: 7 });
+        check("0a000000 10 6100 0100 00", BsonError::Short { what: "int32", offset: 7, needed: 4, had: 3 });
+        check("0e000000 02 6100 02000000 6161 00", BsonError::Unterminated { what: "string", offset: 7 });
+        check("0d000000 02 6100 00000000 00 00", BsonError::Length { what: "string", offset: 7, length: 0 });
+        check(
+            "0d000000 02 6100 ffffff7f 00 00",
+            BsonError::Short { what: "string", offset: 7, needed: 0x7fff_ffff + 4, had: 6 },
+        );
+        check("09000000 0b 6100 6100", BsonError::Unterminated { what: "regular expression", offset: 7 });
+        // The scope of a code, three bytes shorter than its place.
+        check(
+            "1a000000 0f 6100 12000000 01000000 00 06000000 0000 000000 00",
+            BsonError::Trailing { offset: 22, left: 3 },
+        );
+    }
+
+    #[test]
+    fn stops_at_the_depth_limit() {
+        let nested = |levels: usize| {
+            (1..levels).fold(vec![5, 0, 0, 0, 0], |inner, _| {
+                let length = i32::try_from(inner.len() + 8).unwrap();
+                [&length.to_le_bytes()[..], b"\x03a\0", &inner, &[0]].concat()
+            })
+        };
+        assert_eq!(validate(&nested(DEPTH_MAX)), Ok(()));
+        let deepest = BsonError::Depth { offset: 7 * DEPTH_MAX, max: DEPTH_MAX };
+        assert_eq!(validate(&nested(DEPTH_MAX + 1)), Err(deepest));
+    }
+}
