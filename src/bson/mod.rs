@@ -7,9 +7,12 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod json;
+mod kind;
+mod text;
 pub mod walk;
 
-pub use walk::{BsonError, Element, Elements, Kind};
+pub use kind::{BsonError, Kind};
+pub use walk::{Element, Elements};
 
 #[cfg(test)]
 mod testing {
