@@ -100,7 +100,7 @@ impl Writer<'_> {
             Kind::Int64 => self.int64(value),
             Kind::Double => self.double(value),
             Kind::ObjectId => self.object_id(value),
-            Kind::Boolean => self.put(if value == [0] { "false" } else { "true" }),
+            Kind::Boolean => self.boolean(element),
             Kind::DateTime => self.date(value),
             Kind::Null => self.put("null"),
             Kind::Binary => self.binary(element),
@@ -176,6 +176,14 @@ impl Writer<'_> {
         self.put(before);
         self.string(value);
         self.out.push(b'}');
+    }
+
+    fn boolean(&mut self, element: &Element<'_>) {
+        match element.value {
+            [0] => self.put("false"),
+            [1] => self.put("true"),
+            _ => self.undecodable_value(BsonError::Boolean { offset: element.offset }),
+        }
     }
 
     fn integer(&mut self, integer: impl itoa::Integer) {

@@ -5,6 +5,12 @@
 /// Why bytes are not a BSON document. Offsets count from the start of the outermost one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BsonError {
+    /// A boolean that is neither.
+    #[error("boolean at offset {offset} is neither true nor false")]
+    Boolean {
+        /// Where its byte is.
+        offset: usize,
+    },
     /// Documents in documents beyond a limit.
     #[error("document at offset {offset} is nested deeper than {max} levels")]
     Depth {
