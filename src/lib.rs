@@ -3,4 +3,5 @@
 pub mod bson;
 pub mod event;
 pub mod redact;
+pub mod sink;
 pub mod wire;
