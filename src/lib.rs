@@ -1,6 +1,8 @@
 //! Records what a MongoDB client and server say to each other, without changing a byte of it.
 
 pub mod bson;
+pub mod cli;
+pub mod config;
 pub mod event;
 pub mod redact;
 pub mod sink;

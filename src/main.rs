@@ -1,3 +1,15 @@
-//! The `mongotap` command.
+//! The `mongotap` command: does what the command line says and prints what went wrong.
 
-fn main() {}
+use std::process::ExitCode;
+
+use mongotap::cli;
+
+#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+fn main() -> ExitCode {
+    let Err(error) = cli::run(std::env::args_os()) else { return ExitCode::SUCCESS };
+    eprintln!("mongotap: {error}");
+    if let Some(hint) = &error.hint {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(error.code as u8)
+}

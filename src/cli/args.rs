@@ -1,0 +1,150 @@
+//! The flags that say what `proxy.toml` says, under the same names.
+
+use std::path::PathBuf;
+
+use crate::config::{Config, Flags, List, LogSettings, Settings, Text};
+
+use super::Error;
+
+/// Where the configuration comes from: a file, and flags that go before it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ConfigArgs {
+    /// Read this file; flags go before it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where applications connect: host:port, [v6]:port or the path of a unix socket [default: 127.0.0.1:27027]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+
+    /// The server they are to reach [default: mongodb://127.0.0.1:27017]
+    #[arg(long, value_name = "URI")]
+    upstream: Option<String>,
+
+    /// The name of the listener in events [default: the address it listens on]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+
+    /// Client connections served at a time [default: 10000]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<String>,
+
+    /// The longest message that is read; a longer one is forwarded unread [default: 48000000]
+    #[arg(long, value_name = "BYTES")]
+    max_message_bytes: Option<String>,
+
+    /// The most bytes a compressed message may hold to be shown [default: 48000000]
+    #[arg(long, value_name = "BYTES")]
+    inflate_max_bytes: Option<String>,
+
+    /// How long a stop waits for commands in flight [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    drain: Option<String>,
+
+    /// Threads that forward [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<String>,
+
+    /// Write a log to this file, or to standard output if it is `-`; may be repeated [default: -]
+    #[arg(long = "log", value_name = "PATH", help_heading = "Logs")]
+    logs: Vec<String>,
+
+    #[command(flatten)]
+    each_log: LogArgs,
+}
+
+/// What holds for every log.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Logs")]
+struct LogArgs {
+    /// compact, text or jsonl [default: compact on standard output, jsonl for *.jsonl, else text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+
+    /// Kinds of events: command, heartbeat, server, topology, connection [default: all; compact: command,topology]
+    #[arg(long, value_name = "LIST")]
+    log_events: Option<String>,
+
+    /// Phases of connections: app, auth, handshake, monitor, rtt [default: app,auth]
+    #[arg(long, value_name = "LIST")]
+    log_phases: Option<String>,
+
+    /// Namespaces: db, db.*, db.collection, with ! before what is left out [default: all]
+    #[arg(long, value_name = "LIST")]
+    log_namespaces: Option<String>,
+
+    /// Cut longer documents; 0 is no limit [default: 10000]
+    #[arg(long, value_name = "BYTES")]
+    log_max_document_bytes: Option<String>,
+
+    /// relaxed or canonical [default: relaxed]
+    #[arg(long, value_name = "MODE")]
+    log_extended_json: Option<String>,
+
+    /// Bytes of lines that may wait for the disk [default: 16 MiB]
+    #[arg(long, value_name = "BYTES")]
+    log_queue_bytes: Option<String>,
+
+    /// When that many wait: drop (whole exchanges, counted) or block (the application) [default: drop]
+    #[arg(long, value_name = "POLICY")]
+    log_on_overflow: Option<String>,
+
+    /// When the disk fails: pass (try again) or stop (the proxy) [default: pass]
+    #[arg(long, value_name = "POLICY")]
+    log_on_error: Option<String>,
+
+    /// Put a file aside before it grows beyond this; 0 is never [default: 0]
+    #[arg(long, value_name = "BYTES")]
+    log_rotate_bytes: Option<String>,
+
+    /// Put a file aside that is older than this; 0 is never [default: 0]
+    #[arg(long, value_name = "TIME")]
+    log_rotate_every: Option<String>,
+
+    /// Files put aside that are kept [default: 5]
+    #[arg(long, value_name = "N")]
+    log_keep: Option<String>,
+}
+
+impl ConfigArgs {
+    /// The configuration they ask for.
+    ///
+    /// # Errors
+    /// [`Code::Usage`](super::Code) with what is wrong where.
+    pub fn load(&self) -> Result<Config, Error> {
+        Ok(Config::load(self.config.as_deref(), &self.flags())?)
+    }
+
+    fn flags(&self) -> Flags {
+        let text = |flag: &Option<String>| flag.as_deref().map(Text::from);
+        let list = |flag: &Option<String>| flag.as_deref().map(List::from);
+        let top = Settings {
+            listen: text(&self.listen),
+            upstream: text(&self.upstream),
+            advertise: text(&self.advertise),
+            max_connections: text(&self.max_connections),
+            max_message_bytes: text(&self.max_message_bytes),
+            inflate_max_bytes: text(&self.inflate_max_bytes),
+            drain: text(&self.drain),
+            threads: text(&self.threads),
+            log: None,
+        };
+        let log = &self.each_log;
+        let each_log = LogSettings {
+            path: None,
+            format: text(&log.log_format),
+            events: list(&log.log_events),
+            phases: list(&log.log_phases),
+            namespaces: list(&log.log_namespaces),
+            max_document_bytes: text(&log.log_max_document_bytes),
+            extended_json: text(&log.log_extended_json),
+            queue_bytes: text(&log.log_queue_bytes),
+            on_overflow: text(&log.log_on_overflow),
+            on_error: text(&log.log_on_error),
+            rotate_bytes: text(&log.log_rotate_bytes),
+            rotate_every: text(&log.log_rotate_every),
+            keep: text(&log.log_keep),
+        };
+        Flags { top, logs: self.logs.clone(), each_log }
+    }
+}

@@ -1,0 +1,81 @@
+//! `mongotap check`: reads a configuration as `proxy` would and says what it asks for.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Advertise, Config, Flags, Log, show_duration, show_size};
+
+use super::{Code, Error, print};
+
+/// The arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file to check [default: proxy.toml in the current directory]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Checks the file and prints what it asks for.
+///
+/// # Errors
+/// If the file cannot be read or `proxy` would refuse it.
+pub fn run(args: Args) -> Result<(), Error> {
+    let default = Path::new("proxy.toml");
+    let path = args.config.as_deref().unwrap_or(default);
+    if args.config.is_none() && !default.exists() {
+        let error = Error::new(Code::Usage, "proxy.toml: not in the current directory");
+        return Err(error.hint("name the file: mongotap check --config FILE"));
+    }
+    let config = Config::load(Some(path), &Flags::default())?;
+    print(&describe(&path.display().to_string(), &config))
+}
+
+/// What a proxy with that configuration would do.
+fn describe(name: &str, config: &Config) -> String {
+    let mut text = format!("{name} is good\n");
+    let mut line = |key: &str, value: &dyn std::fmt::Display| _ = writeln!(text, "{key:<18} {value}");
+    line("listen", &config.listen);
+    line("upstream", &config.upstream);
+    match &config.advertise {
+        Advertise::Listener => line("advertise", &"the address listened on"),
+        Advertise::As(address) => line("advertise", address),
+    }
+    line("max_connections", &config.max_connections);
+    line("max_message_bytes", &show_size(config.max_message_bytes as u64));
+    line("inflate_max_bytes", &show_size(config.inflate_max_bytes as u64));
+    line("drain", &show_duration(config.drain));
+    match config.threads {
+        0 => line("threads", &"one for each processor"),
+        threads => line("threads", &threads),
+    }
+    for log in &config.logs {
+        describe_log(log, &mut text);
+    }
+    if config.logs.is_empty() {
+        text.push_str("no log\n");
+    }
+    text
+}
+
+fn describe_log(log: &Log, text: &mut String) {
+    let join = |words: Vec<String>, none: &str| if words.is_empty() { none.to_owned() } else { words.join(", ") };
+    _ = writeln!(text, "log {}", log.target);
+    let mut line = |key: &str, value: String| _ = writeln!(text, "  {key:<18} {value}");
+    line("format", log.format.as_str().to_owned());
+    line("events", join(log.events.iter().map(|it| it.as_str().to_owned()).collect(), "none"));
+    line("phases", join(log.phases.iter().map(|it| it.as_str().to_owned()).collect(), "none"));
+    line("namespaces", join(log.namespaces.iter().map(ToString::to_string).collect(), "all"));
+    line("max_document_bytes", if_any(show_size(log.max_document_bytes as u64), "no limit"));
+    line("extended_json", log.extended_json_name().to_owned());
+    line("queue_bytes", show_size(log.queue_bytes as u64));
+    line("on_overflow", log.on_overflow.as_str().to_owned());
+    line("on_error", log.on_error.as_str().to_owned());
+    line("rotate_bytes", if_any(show_size(log.rotate_bytes), "never"));
+    line("rotate_every", if_any(show_duration(log.rotate_every), "never"));
+    line("keep", log.keep.to_string());
+}
+
+/// What 0 means, or the value.
+fn if_any(value: String, zero: &str) -> String {
+    if value == "0" { zero.to_owned() } else { value }
+}

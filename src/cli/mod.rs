@@ -1,0 +1,123 @@
+//! The `mongotap` command: what can be asked of it, and how it ends.
+//!
+//! One file a subcommand, each with its `Args` and a `run`. Errors come back as [`Error`] and are printed in one
+//! place, `main`; so is nothing else on stderr by this module. A closed pipe on stdout is a reader who has seen
+//! enough, and no error.
+
+pub mod args;
+pub mod check;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config;
+
+/// A recording proxy for MongoDB: it forwards every byte between applications and a server and shows, for any driver,
+/// which commands were sent, how they ended and how long they took.
+#[derive(Debug, Parser)]
+#[command(name = "mongotap", version, max_term_width = 110, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what a configuration would do, or what is wrong with it
+    Check(check::Args),
+}
+
+/// How the program ends when it does not end well: its exit code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Code {
+    /// 1: the work ran to its end, and something that it checks failed.
+    Failed = 1,
+    /// 2: the command line or the configuration is wrong.
+    Usage = 2,
+    /// 3: an input cannot be read.
+    Input = 3,
+    /// 4: the network or a disk failed.
+    Io = 4,
+}
+
+/// Why the program did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The exit code.
+    pub code: Code,
+    /// What went wrong with which thing.
+    pub message: String,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// An error without a hint.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// The same error with a way out.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        Self { code: Code::Usage, message: error.message, hint: error.hint }
+    }
+}
+
+/// Does what a command line says; its first word is the program's name.
+///
+/// # Errors
+/// With what is to be said on stderr and the exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
+    let cli = match Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => return print(&error.render().to_string()),
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return Err(Error::new(Code::Usage, "no command given").hint("mongotap --help lists them"));
+        }
+        Err(error) => return Err(usage(&error.render().to_string())),
+    };
+    match cli.command {
+        Command::Check(args) => check::run(args),
+    }
+}
+
+/// Writes to stdout. A reader that has gone is no error.
+///
+/// # Errors
+/// If stdout cannot be written for another reason.
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Code::Io, format!("stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says in the program's own form what clap says in several paragraphs: what is wrong, and the first advice.
+fn usage(rendered: &str) -> Error {
+    let mut paragraphs = rendered.split("\n\n").map(str::trim);
+    let first = paragraphs.next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    let hint = paragraphs.find_map(|text| text.strip_prefix("tip: ").or(text.strip_prefix("Usage: ").map(|_| text)));
+    Error { code: Code::Usage, message, hint: hint.map(|hint| hint.replace("Usage: ", "usage: ")) }
+}
+
+const AFTER_HELP: &str = "\
+Start it beside a server and point the application's URI at it:
+  mongotap proxy --upstream mongodb://127.0.0.1:27017
+  MONGODB_URI=mongodb://127.0.0.1:27027 your-application
+
+Exit codes: 0 done, 1 a check failed, 2 usage or configuration, 3 input unreadable, 4 network or disk.";

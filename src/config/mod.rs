@@ -1,0 +1,226 @@
+//! What the proxy is to do: `proxy.toml` and the flags over it, read into a [`Config`].
+//!
+//! Two stages: [`Settings`] and [`LogSettings`] are what was written, as text, each key perhaps absent; [`Config`] is
+//! what was meant, every key parsed and present. Errors name the key where it was written, in the file or as a flag.
+//! Nothing here opens a socket or a log; of the file system only `proxy.toml` is read and the logs' paths are looked at.
+
+mod address;
+mod file;
+mod paths;
+mod resolve;
+mod value;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::bson::json::Mode;
+use crate::event::{Address, Phase};
+use crate::sink::{EventKind, Format, Namespace};
+
+pub use address::{Endpoint, Upstream};
+pub use file::{List, LogSettings, Settings, Text};
+pub use resolve::Flags;
+pub use value::{parse_duration, parse_size};
+pub(crate) use value::{show_duration, show_size};
+
+/// The configuration of a proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where applications connect.
+    pub listen: Endpoint,
+    /// The server they are to reach.
+    pub upstream: Upstream,
+    /// What drivers are taken to call the listener: `connectionId` of the events.
+    pub advertise: Advertise,
+    /// Client connections served at a time; further ones wait to be accepted. At least 1.
+    pub max_connections: usize,
+    /// The longest message that is read, in bytes. A longer one is forwarded unread.
+    pub max_message_bytes: usize,
+    /// The most bytes that a compressed message may hold to be shown.
+    pub inflate_max_bytes: usize,
+    /// How long a stop waits for commands in flight.
+    pub drain: Duration,
+    /// Threads that forward; 0 is one for each processor.
+    pub threads: usize,
+    /// The logs to write; none is allowed.
+    pub logs: Vec<Log>,
+}
+
+/// The name of the listener in events.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Advertise {
+    /// The listening socket's own address.
+    Listener,
+    /// This one.
+    As(Address),
+}
+
+/// One log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// Where it goes.
+    pub target: Target,
+    /// In which form.
+    pub format: Format,
+    /// Which kinds of events it holds.
+    pub events: Vec<EventKind>,
+    /// Of which phases of a connection.
+    pub phases: Vec<Phase>,
+    /// Of which namespaces: `db`, `db.*`, `db.collection`, with `!` before it all but that. Empty is all.
+    pub namespaces: Vec<Namespace>,
+    /// The longest document shown whole, in bytes of BSON; 0 is no limit.
+    pub max_document_bytes: usize,
+    /// Which Extended JSON.
+    pub extended_json: Mode,
+    /// How many bytes of lines may wait to be written.
+    pub queue_bytes: usize,
+    /// What to do with a command when that many wait.
+    pub on_overflow: OnOverflow,
+    /// What to do when the disk fails.
+    pub on_error: OnError,
+    /// A file that would grow beyond this many bytes is put aside; 0 is never.
+    pub rotate_bytes: u64,
+    /// A file older than this is put aside; zero is never.
+    pub rotate_every: Duration,
+    /// How many files put aside are kept.
+    pub keep: u32,
+}
+
+/// Where a log goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// Standard output: `-`.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("-"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// What a sink does whose queue is full.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnOverflow {
+    /// Leave whole exchanges out, and count them.
+    #[default]
+    Drop,
+    /// Let the application wait.
+    Block,
+}
+
+impl OnOverflow {
+    /// `drop` or `block`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Block => "block",
+        }
+    }
+}
+
+/// What a sink does whose disk fails.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnError {
+    /// Say so once, try again, and record what was lost.
+    #[default]
+    Pass,
+    /// End the proxy.
+    Stop,
+}
+
+impl OnError {
+    /// `pass` or `stop`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// Why a configuration cannot be used: whose key it is and what is wrong with it, and perhaps the way out.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Default for Config {
+    /// What `mongotap proxy` does without a file and without flags.
+    fn default() -> Self {
+        Self {
+            listen: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 27027 },
+            upstream: Upstream { endpoint: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 27017 } },
+            advertise: Advertise::Listener,
+            max_connections: 10_000,
+            max_message_bytes: 48_000_000, // the servers' maxMessageSizeBytes
+            inflate_max_bytes: 48_000_000,
+            drain: Duration::from_secs(5),
+            threads: 0,
+            logs: vec![Log::to(Target::Stdout)],
+        }
+    }
+}
+
+impl Config {
+    /// The configuration that a file (if one is named) and the flags over it ask for.
+    ///
+    /// # Errors
+    /// If the file cannot be read, if a key is unknown or its value is not one, or if keys contradict each other.
+    pub fn load(path: Option<&Path>, flags: &Flags) -> Result<Self, Error> {
+        let file = path.map(Settings::read).transpose()?.unwrap_or_default();
+        let name = path.map(|path| path.display().to_string()).unwrap_or_default();
+        let config = resolve::resolve(&name, &file, flags)?;
+        paths::check(&config.logs)?;
+        Ok(config)
+    }
+}
+
+impl Log {
+    /// A log to that target with every other key at its default.
+    pub fn to(target: Target) -> Self {
+        let format = match &target {
+            Target::Stdout => Format::Compact,
+            Target::File(path) if path.extension().is_some_and(|it| it == "jsonl") => Format::Jsonl,
+            Target::File(_) => Format::Text,
+        };
+        Self {
+            target,
+            format,
+            events: format.default_events().to_vec(),
+            phases: vec![Phase::App, Phase::Auth],
+            namespaces: Vec::new(),
+            max_document_bytes: 10_000,
+            extended_json: Mode::Relaxed,
+            queue_bytes: 16 << 20,
+            on_overflow: OnOverflow::Drop,
+            on_error: OnError::Pass,
+            rotate_bytes: 0,
+            rotate_every: Duration::ZERO,
+            keep: 5,
+        }
+    }
+
+    /// The name of its Extended JSON: `relaxed` or `canonical`.
+    pub fn extended_json_name(&self) -> &'static str {
+        mode_name(self.extended_json)
+    }
+}
+
+/// `relaxed` or `canonical`.
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Relaxed => "relaxed",
+        Mode::Canonical => "canonical",
+    }
+}

@@ -1,0 +1,212 @@
+//! The second stage: the file and the flags over it become a [`Config`].
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use crate::bson::json::Mode;
+use crate::event::Phase;
+use crate::sink::{EventKind, Format, Namespace};
+
+use super::address::Problem;
+use super::file::{List, Text, nearest};
+use super::value::{DURATION_HINT, SIZE_HINT, parse_duration, parse_size};
+use super::{
+    Advertise, Config, Endpoint, Error, Log, LogSettings, OnError, OnOverflow, Settings, Target, Upstream, mode_name,
+};
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// The top level's keys; its `log` is not used.
+    pub top: Settings,
+    /// `--log`, each time it was given. If it was, the file's logs are not written.
+    pub logs: Vec<String>,
+    /// The `--log-…` flags: they hold for every log.
+    pub each_log: LogSettings,
+}
+
+/// Puts the flags over the file of that name, and both over the defaults.
+pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result<Config, Error> {
+    let place = Place { file: file_name.to_owned(), section: "" };
+    let (file_top, top) = (file, &flags.top);
+    let mut config = Config::default();
+    macro_rules! keys {
+        ($($key:ident: $read:expr;)*) => {$(
+            place.read(stringify!($key), &top.$key, &file_top.$key, &mut config.$key, $read)?;
+        )*};
+    }
+    keys! {
+        listen: |it: &Text| Endpoint::parse(&it.0);
+        upstream: |it: &Text| Upstream::parse(&it.0);
+        advertise: |it: &Text| advertise(&it.0);
+        max_connections: |it: &Text| at_least_one(&it.0);
+        max_message_bytes: |it: &Text| message_bytes(&it.0);
+        inflate_max_bytes: |it: &Text| size(&it.0);
+        drain: |it: &Text| duration(&it.0);
+        threads: |it: &Text| count(&it.0);
+    }
+    if config.upstream.endpoint == config.listen {
+        let message = format!("listen and upstream are both {}", config.listen);
+        return Err(Error { message, hint: Some("the proxy would call itself".to_owned()) });
+    }
+    config.logs = logs(file_name, file, flags)?;
+    Ok(config)
+}
+
+/// The logs: those of the command line, else those of the file, else the default one.
+fn logs(file_name: &str, file: &Settings, flags: &Flags) -> Result<Vec<Log>, Error> {
+    let nothing = LogSettings::default();
+    if !flags.logs.is_empty() {
+        let logs = flags.logs.iter();
+        return logs.map(|path| log(file_name, target("--log", path)?, &nothing, &flags.each_log)).collect();
+    }
+    let Some(tables) = &file.log else {
+        return Ok(vec![log(file_name, Target::Stdout, &nothing, &flags.each_log)?]);
+    };
+    let read = |table: &LogSettings| {
+        let Some(Text(path)) = &table.path else {
+            let hint = Some("path = \"-\" is standard output".to_owned());
+            return Err(Error { message: format!("{file_name}: [[log]]: no path"), hint });
+        };
+        log(file_name, target(&format!("{file_name}: log.path"), path)?, table, &flags.each_log)
+    };
+    tables.iter().map(read).collect()
+}
+
+/// One log, from its table in the file and the flags for all logs.
+fn log(file_name: &str, target: Target, table: &LogSettings, flags: &LogSettings) -> Result<Log, Error> {
+    let place = Place { file: file_name.to_owned(), section: "log" };
+    let mut format = Log::to(target.clone()).format;
+    place.read("format", &flags.format, &table.format, &mut format, |it| word(&it.0, &Format::ALL, Format::as_str))?;
+    let mut log = Log { format, events: format.default_events().to_vec(), ..Log::to(target) };
+    macro_rules! keys {
+        ($($key:ident: $read:expr;)*) => {$(
+            place.read(stringify!($key), &flags.$key, &table.$key, &mut log.$key, $read)?;
+        )*};
+    }
+    keys! {
+        events: |it: &List| words(it, &EventKind::ALL, EventKind::as_str);
+        phases: |it: &List| words(it, &Phase::ALL, Phase::as_str);
+        namespaces: |it: &List| namespaces(it);
+        max_document_bytes: |it: &Text| size(&it.0);
+        extended_json: |it: &Text| word(&it.0, &[Mode::Relaxed, Mode::Canonical], mode_name);
+        queue_bytes: |it: &Text| queue_bytes(&it.0);
+        on_overflow: |it: &Text| word(&it.0, &[OnOverflow::Drop, OnOverflow::Block], OnOverflow::as_str);
+        on_error: |it: &Text| word(&it.0, &[OnError::Pass, OnError::Stop], OnError::as_str);
+        rotate_bytes: |it: &Text| size(&it.0);
+        rotate_every: |it: &Text| duration(&it.0);
+        keep: |it: &Text| count(&it.0);
+    }
+    Ok(log)
+}
+
+fn target(place: &str, path: &str) -> Result<Target, Error> {
+    match path {
+        "" => {
+            Err(Error { message: format!("{place}: an empty path"), hint: Some("`-` is standard output".to_owned()) })
+        }
+        "-" => Ok(Target::Stdout),
+        path => Ok(Target::File(PathBuf::from(path))),
+    }
+}
+
+/// Where a key can be written: in a section of a file, and as a flag.
+struct Place {
+    file: String,
+    section: &'static str,
+}
+
+impl Place {
+    /// Reads the flag, or else the file's value, into `to`; neither leaves it alone.
+    fn read<R, T>(
+        &self,
+        key: &str,
+        flag: &Option<R>,
+        file: &Option<R>,
+        to: &mut T,
+        read: impl Fn(&R) -> Result<T, Problem>,
+    ) -> Result<(), Error> {
+        let dot = if self.section.is_empty() { "" } else { "." };
+        let (raw, name) = match (flag, file) {
+            (Some(raw), _) => (raw, format!("--{}", format!("{}{dot}{key}", self.section).replace(['.', '_'], "-"))),
+            (None, Some(raw)) => (raw, format!("{}: {}{dot}{key}", self.file, self.section)),
+            (None, None) => return Ok(()),
+        };
+        *to = read(raw)
+            .map_err(|problem| Error { message: format!("{name}: {}", problem.message), hint: problem.hint })?;
+        Ok(())
+    }
+}
+
+fn problem(message: impl Display, hint: impl Display) -> Problem {
+    Problem { message: message.to_string(), hint: Some(hint.to_string()) }
+}
+
+fn advertise(text: &str) -> Result<Advertise, Problem> {
+    match text {
+        "" => Ok(Advertise::Listener),
+        text => Endpoint::parse(text).map(|endpoint| Advertise::As(endpoint.to_address())),
+    }
+}
+
+fn size<T: TryFrom<u64>>(text: &str) -> Result<T, Problem> {
+    let bytes = parse_size(text).map_err(|what| problem(what, SIZE_HINT))?;
+    T::try_from(bytes).map_err(|_| problem(format_args!("{text:?} is too large"), SIZE_HINT))
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, Problem> {
+    parse_duration(text).map_err(|what| problem(what, DURATION_HINT))
+}
+
+fn count<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| problem(format_args!("{text:?} is not a number"), "write a whole number, 0 or more"))
+}
+
+fn at_least_one(text: &str) -> Result<usize, Problem> {
+    match count(text)? {
+        0 => Err(problem("0 would let nobody in", "write a whole number, 1 or more")),
+        count => Ok(count),
+    }
+}
+
+/// A message is at least its header of 16 bytes; its length is a signed 32 bit number.
+fn message_bytes(text: &str) -> Result<usize, Problem> {
+    let bytes: usize = size(text)?;
+    if (16..=i32::MAX as usize).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(problem(format_args!("{text:?} is out of range"), "a message has 16 to 2147483647 bytes"))
+}
+
+fn queue_bytes(text: &str) -> Result<usize, Problem> {
+    match size(text)? {
+        0 => Err(problem("a queue of 0 bytes holds nothing", "the default is \"16 MiB\"")),
+        bytes => Ok(bytes),
+    }
+}
+
+/// One of the words that a key may have.
+fn word<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, Problem> {
+    let names: Vec<&str> = all.iter().map(|one| name(*one)).collect();
+    all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| {
+        let hint = match nearest(text, &names) {
+            Some(meant) => format!("did you mean {meant:?}?"),
+            None => format!("one of {}", names.join(", ")),
+        };
+        problem(format_args!("{text:?} is not known"), hint)
+    })
+}
+
+/// Several of the words that a key may have: each once, in the order of `all`.
+fn words<T: Copy + PartialEq>(list: &List, all: &[T], name: fn(T) -> &'static str) -> Result<Vec<T>, Problem> {
+    let given: Vec<T> = list.0.iter().map(|text| word(text, all, name)).collect::<Result<_, _>>()?;
+    Ok(all.iter().copied().filter(|one| given.contains(one)).collect())
+}
+
+fn namespaces(list: &List) -> Result<Vec<Namespace>, Problem> {
+    let hint = "write db.collection, db or db.*, with ! before what is to be left out";
+    list.0
+        .iter()
+        .map(|text| text.parse().map_err(|_| problem(format_args!("{text:?} is not a namespace"), hint)))
+        .collect()
+}

@@ -1,0 +1,105 @@
+//! The real binary: its help, its usage errors, `check`, and its exit codes.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml");
+
+fn mongotap(directory: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mongotap"));
+    command.args(args).current_dir(directory).stdin(Stdio::null()).output().unwrap()
+}
+
+/// What it printed and its exit code: stdout, stderr, code.
+fn run(args: &[&str]) -> (String, String, i32) {
+    let directory = tempfile::tempdir().unwrap();
+    text(mongotap(directory.path(), args))
+}
+
+fn text(output: Output) -> (String, String, i32) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let (out, err, code) = run(&["--help"]);
+    assert!(out.contains("Usage: mongotap <COMMAND>") && out.contains("Exit codes:"), "{out}");
+    assert_eq!((err.as_str(), code), ("", 0));
+    let (out, _, code) = run(&["--version"]);
+    assert_eq!((out.as_str(), code), (concat!("mongotap ", env!("CARGO_PKG_VERSION"), "\n"), 0));
+}
+
+#[test]
+fn usage_errors_are_said_in_one_form() {
+    let (out, err, code) = run(&["chek"]);
+    assert_eq!((out.as_str(), code), ("", 2));
+    assert_eq!(err, "mongotap: unrecognized subcommand 'chek'\nhint: a similar subcommand exists: 'check'\n");
+    let (_, err, code) = run(&["check", "--confg", "x"]);
+    assert_eq!(err, "mongotap: unexpected argument '--confg' found\nhint: a similar argument exists: '--config'\n");
+    assert_eq!(code, 2);
+    let (_, err, code) = run(&["check", "--config"]);
+    assert!(err.starts_with("mongotap: a value is required for '--config <FILE>'"), "{err}");
+    assert_eq!(code, 2);
+    let (out, err, code) = run(&[]);
+    assert_eq!((out.as_str(), code), ("", 2));
+    assert!(err.starts_with("mongotap: no command given\nhint: "), "{err}");
+}
+
+#[test]
+fn check_says_what_the_shipped_file_does() {
+    let (out, err, code) = run(&["check", "--config", SHIPPED]);
+    assert_eq!((err.as_str(), code), ("", 0));
+    for part in [
+        "proxy.toml is good\n",
+        "listen             127.0.0.1:27027\n",
+        "upstream           mongodb://127.0.0.1:27017\n",
+        "max_message_bytes  48 MB\n",
+        "drain              5s\n",
+        "log -\n",
+        "  format             compact\n",
+        "  events             command, topology\n",
+        "  namespaces         all\n",
+        "  max_document_bytes 10 kB\n",
+        "  rotate_bytes       never\n",
+    ] {
+        assert!(out.contains(part), "{part:?} in {out}");
+    }
+}
+
+#[test]
+fn check_finds_the_file_of_the_directory_or_says_that_there_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, err, code) = text(mongotap(directory.path(), &["check"]));
+    assert!(err.starts_with("mongotap: proxy.toml: not in the current directory\nhint: "), "{err}");
+    assert_eq!(code, 2);
+    std::fs::write(directory.path().join("proxy.toml"), "log = []\n").unwrap();
+    let (out, err, code) = text(mongotap(directory.path(), &["check"]));
+    assert_eq!((err.as_str(), code), ("", 0));
+    assert!(out.ends_with("no log\n"), "{out}");
+}
+
+#[test]
+fn check_refuses_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    for (text, message) in [
+        ("upstream = \"mongodb:/localhost\"", "upstream: \"mongodb:/localhost\" is not a connection string\nhint: "),
+        ("\nlisten_on = 1", "line 2: unknown key \"listen_on\"\nhint: "),
+        ("[capture]\npath = \"x\"", "[capture]: not supported by this version\n"),
+        ("upstream = \"mongodb://u:pw@h\"", "upstream: credentials do not belong here\nhint: they belong in the appl"),
+    ] {
+        std::fs::write(directory.path().join("proxy.toml"), text).unwrap();
+        let (out, err, code) = self::text(mongotap(directory.path(), &["check"]));
+        assert_eq!((out.as_str(), code), ("", 2));
+        assert!(err.starts_with(&format!("mongotap: proxy.toml: {message}")), "{err}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    // The pipe's reader has ended before anything is written.
+    let program = env!("CARGO_BIN_EXE_mongotap");
+    let script = format!("{{ sleep 0.2; {program:?} check --config {SHIPPED:?}; echo $? >&2; }} | true");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "0\n");
+}

@@ -1,0 +1,219 @@
+//! The configuration: the shipped file is complete and changes nothing, a flag says what its key says, and errors
+//! name the key where it was written.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use clap::{Args, Command, FromArgMatches};
+use mongotap::cli::args::ConfigArgs;
+use mongotap::config::{Config, Error, Flags, Target};
+use mongotap::sink::{EventKind, Format};
+
+const SHIPPED: &str = include_str!("../proxy.toml");
+
+/// A value other than the default for every key of the top level.
+const TOP: [(&str, &str); 8] = [
+    ("listen", "[::1]:1"),
+    ("upstream", "mongodb://%2Ftmp%2Fx.sock"),
+    ("advertise", "db.example.org:27017"),
+    ("max_connections", "7"),
+    ("max_message_bytes", "1 MiB"),
+    ("inflate_max_bytes", "2MB"),
+    ("drain", "100ms"),
+    ("threads", "3"),
+];
+
+/// A value other than the default for every key of `[[log]]` but `path`.
+const LOG: [(&str, &str); 12] = [
+    ("format", "jsonl"),
+    ("events", "command,connection"),
+    ("phases", "app,handshake"),
+    ("namespaces", "shop.*,!shop.carts"),
+    ("max_document_bytes", "0"),
+    ("extended_json", "canonical"),
+    ("queue_bytes", "64 KiB"),
+    ("on_overflow", "block"),
+    ("on_error", "stop"),
+    ("rotate_bytes", "1 GB"),
+    ("rotate_every", "1h"),
+    ("keep", "1"),
+];
+
+fn from_file(text: &str) -> Result<Config, Error> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("proxy.toml");
+    std::fs::write(&path, text).unwrap();
+    let nameless = |text: String| text.replace(&format!("{}/", directory.path().display()), "");
+    Config::load(Some(&path), &Flags::default())
+        .map_err(|error| Error { message: nameless(error.message), hint: error.hint })
+}
+
+fn from_flags(flags: &[&str]) -> Result<Config, Error> {
+    let command = ConfigArgs::augment_args(Command::new("test").no_binary_name(true));
+    let matches = command.try_get_matches_from(flags).unwrap();
+    let loaded = ConfigArgs::from_arg_matches(&matches).unwrap().load();
+    loaded.map_err(|error| Error { message: error.message, hint: error.hint })
+}
+
+fn error(loaded: Result<Config, Error>) -> (String, String) {
+    let error = loaded.unwrap_err();
+    (error.message, error.hint.unwrap_or_default())
+}
+
+/// The keys that the code knows, by its own account.
+fn known(table: &str) -> BTreeSet<String> {
+    let (_, hint) = error(from_file(&format!("{table}\nno_such_key_at_all = 1\n")));
+    hint.strip_prefix("known here are ").unwrap().split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_shipped_file_is_the_defaults() {
+    assert_eq!(from_file(SHIPPED).unwrap(), Config::default());
+    assert_eq!(from_file("").unwrap(), Config::default());
+    assert_eq!(from_flags(&[]).unwrap(), Config::default());
+}
+
+#[test]
+fn the_shipped_file_holds_every_key_with_a_comment() {
+    let shipped: toml::Table = SHIPPED.parse().unwrap();
+    let log = &shipped["log"].as_array().unwrap()[0];
+    let keys = |table: &toml::Table| table.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(keys(&shipped), known(""));
+    assert_eq!(keys(log.as_table().unwrap()), known("[[log]]"));
+    let lines: Vec<&str> = SHIPPED.lines().collect();
+    let keys = lines.windows(2).filter(|pair| pair[1].contains(" = ") && !pair[1].starts_with('#'));
+    let bare: Vec<_> = keys.filter(|pair| !pair[0].starts_with('#')).collect();
+    assert!(bare.is_empty(), "without a comment: {bare:?}");
+}
+
+#[test]
+fn the_values_tried_here_are_of_every_key() {
+    let tried = |values: &[(&str, &str)]| values.iter().map(|(key, _)| (*key).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(&tried(&TOP) | &BTreeSet::from(["log".to_owned()]), known(""));
+    assert_eq!(&tried(&LOG) | &BTreeSet::from(["path".to_owned()]), known("[[log]]"));
+}
+
+#[test]
+fn every_key_and_its_flag_say_the_same_and_something() {
+    for (key, value) in TOP {
+        let file = from_file(&format!("{key} = {value:?}")).unwrap();
+        let flag = format!("--{}", key.replace('_', "-"));
+        assert_eq!(from_flags(&[&flag, value]).unwrap(), file, "{key}");
+        assert_ne!(file, Config::default(), "{key}");
+    }
+    for (key, value) in LOG {
+        let file = from_file(&format!("[[log]]\npath = \"-\"\n{key} = {value:?}")).unwrap();
+        let flag = format!("--log-{}", key.replace('_', "-"));
+        assert_eq!(from_flags(&[&flag, value]).unwrap(), file, "{key}");
+        assert_ne!(file, Config::default(), "{key}");
+    }
+}
+
+#[test]
+fn flags_go_before_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("p.toml");
+    let log = directory.path().join("a.log");
+    let text = format!("threads = 2\ndrain = \"1s\"\n[[log]]\npath = {log:?}\nkeep = 9\n[[log]]\npath = \"-\"\n");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+
+    let config = from_flags(&["--config", path, "--threads", "4", "--log-keep", "2"]).unwrap();
+    assert_eq!((config.threads, config.drain.as_secs()), (4, 1));
+    assert_eq!(config.logs.iter().map(|log| log.keep).collect::<Vec<_>>(), [2, 2]);
+
+    let config = from_flags(&["--config", path, "--log", "-"]).unwrap();
+    assert_eq!(config.logs, Config::default().logs);
+}
+
+#[test]
+fn the_format_follows_the_target_and_the_events_the_format() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = |file: &str| directory.path().join(file).to_str().unwrap().to_owned();
+    let logs = ["-".to_owned(), name("a.jsonl"), name("a.txt")];
+    let flags: Vec<&str> = logs.iter().flat_map(|log| ["--log", log]).collect();
+    let config = from_flags(&flags).unwrap();
+    let formats: Vec<Format> = config.logs.iter().map(|log| log.format).collect();
+    assert_eq!(formats, [Format::Compact, Format::Jsonl, Format::Text]);
+    let everything: Vec<bool> = config.logs.iter().map(|log| log.events == EventKind::ALL).collect();
+    assert_eq!(everything, [false, true, true]);
+    let config = from_flags(&["--log-format", "jsonl"]).unwrap();
+    assert_eq!((&config.logs[0].target, &config.logs[0].events[..]), (&Target::Stdout, &EventKind::ALL[..]));
+}
+
+#[test]
+fn no_log_is_allowed() {
+    assert!(from_file("log = []").unwrap().logs.is_empty());
+}
+
+#[test]
+fn errors_name_the_key_where_it_was_written() {
+    let (message, hint) = error(from_file("upstream = \"mongodb:/localhost\""));
+    assert_eq!(message, "proxy.toml: upstream: \"mongodb:/localhost\" is not a connection string");
+    assert!(hint.starts_with("name one server, like mongodb://127.0.0.1:27017"), "{hint}");
+    assert_eq!(error(from_flags(&["--upstream", "x"])).0, "--upstream: \"x\" is not a connection string");
+
+    for (key, value, message) in [
+        ("listen", "localhost", "\"localhost\" has no port"),
+        ("max_connections", "0", "0 would let nobody in"),
+        ("max_connections", "many", "\"many\" is not a number"),
+        ("max_message_bytes", "15", "\"15\" is out of range"),
+        ("inflate_max_bytes", "16 miles", "\"16 miles\" is not a size"),
+        ("drain", "5", "\"5\" has no unit"),
+        ("threads", "-1", "\"-1\" is not a number"),
+    ] {
+        assert_eq!(error(from_file(&format!("{key} = {value:?}"))).0, format!("proxy.toml: {key}: {message}"));
+        let flag = format!("--{}", key.replace('_', "-"));
+        assert_eq!(error(from_flags(&[&format!("{flag}={value}")])).0, format!("{flag}: {message}"));
+    }
+    for (key, value, message, hint) in [
+        ("format", "json", "\"json\" is not known", "did you mean \"jsonl\"?"),
+        ("events", "command,hartbeat", "\"hartbeat\" is not known", "did you mean \"heartbeat\"?"),
+        ("phases", "application", "\"application\" is not known", "one of app, auth, handshake, monitor, rtt"),
+        ("namespaces", "!", "\"!\" is not a namespace", "write db.collection, db or db.*"),
+        ("queue_bytes", "0", "a queue of 0 bytes holds nothing", "the default is"),
+        ("on_overflow", "wait", "\"wait\" is not known", "one of drop, block"),
+        ("rotate_every", "1 fortnight", "\"1 fortnight\" is not a duration", "write it like"),
+        ("keep", "all", "\"all\" is not a number", "write a whole number"),
+    ] {
+        let found = error(from_file(&format!("[[log]]\npath = \"-\"\n{key} = {value:?}")));
+        assert_eq!(found.0, format!("proxy.toml: log.{key}: {message}"));
+        assert!(found.1.starts_with(hint), "{found:?}");
+        let flag = format!("--log-{}", key.replace('_', "-"));
+        assert_eq!(error(from_flags(&[&flag, value])).0, format!("{flag}: {message}"));
+    }
+}
+
+#[test]
+fn logs_that_cannot_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |file: &str| directory.path().join(file).to_str().unwrap().to_owned();
+    let message = |logs: &[&str]| {
+        let flags: Vec<&str> = logs.iter().flat_map(|log| ["--log", log]).collect();
+        error(from_flags(&flags)).0.replace(directory.path().to_str().unwrap(), "DIR")
+    };
+    let file = path("a");
+    std::fs::write(&file, "").unwrap();
+    std::os::unix::fs::symlink(&file, path("link")).unwrap();
+    assert_eq!(message(&["-", "-"]), "log -: two logs to the same place");
+    assert_eq!(message(&[&path("b"), &path("./b")]), "log DIR/./b: two logs to the same place");
+    assert_eq!(message(&[&file, "-", &path("link")]), "log DIR/link: two logs to the same place");
+    assert_eq!(message(&[&path("")]), "log DIR/: is a directory");
+    assert_eq!(message(&[&path("no/a")]), "log DIR/no/a: no such directory");
+    assert_eq!(message(&[&path("a/b")]), "log DIR/a/b: not in a directory");
+    assert_eq!(message(&[""]), "--log: an empty path");
+    assert_eq!(error(from_file("[[log]]\nkeep = 1")).0, "proxy.toml: [[log]]: no path");
+    assert!(!Path::new(&path("b")).exists(), "looking must not create");
+}
+
+#[test]
+fn a_proxy_that_would_call_itself_is_refused() {
+    let flags = ["--listen", "127.0.0.1:27017"];
+    assert_eq!(error(from_flags(&flags)).0, "listen and upstream are both 127.0.0.1:27017");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let found = Config::load(Some(Path::new("/no/such/proxy.toml")), &Flags::default());
+    assert_eq!(error(found).0, "/no/such/proxy.toml: no such file or directory");
+}
