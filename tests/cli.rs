@@ -1,5 +1,7 @@
 //! The real binary: its help, its usage errors, `check`, and its exit codes.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 

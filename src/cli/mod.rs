@@ -111,7 +111,10 @@ fn usage(rendered: &str) -> Error {
     let mut paragraphs = rendered.split("\n\n").map(str::trim);
     let first = paragraphs.next().unwrap_or_default();
     let message = first.strip_prefix("error: ").unwrap_or(first).to_owned();
-    let hint = paragraphs.find_map(|text| text.strip_prefix("tip: ").or(text.strip_prefix("Usage: ").map(|_| text)));
+    let hint = paragraphs.find_map(|text| match text.strip_prefix("tip: ") {
+        Some(tip) => Some(tip),
+        None => text.starts_with("Usage: ").then_some(text),
+    });
     Error { code: Code::Usage, message, hint: hint.map(|hint| hint.replace("Usage: ", "usage: ")) }
 }
 

@@ -38,7 +38,7 @@ fn error(target: &Target, what: &str, hint: &str) -> Error {
 }
 
 fn directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 /// What a target is called whichever way it was written; `None` is standard output.
