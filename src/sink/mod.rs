@@ -9,9 +9,23 @@
 //! | `text` | those who know the drivers' example listeners | [`text`] |
 //! | `compact` | people | [`compact`] |
 
+pub mod compact;
+mod duration;
 pub mod filter;
+pub mod jsonl;
+mod memory;
+mod printable;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod statistics;
+pub mod text;
+mod time;
 
+pub use compact::Compact;
 pub use filter::{EventKind, Filter, FilterError, Namespace};
+pub use jsonl::Jsonl;
+pub use statistics::Statistics;
+pub use text::Text;
 
 use crate::bson::json::Mode;
 use crate::event::{Entry, Timestamp};
@@ -63,6 +77,38 @@ impl Format {
         match self {
             Self::Jsonl | Self::Text => &EventKind::ALL,
             Self::Compact => &[EventKind::Command, EventKind::Topology],
+        }
+    }
+
+    /// A renderer for one stream of events.
+    pub fn renderer(self, options: &Options) -> Box<dyn Render> {
+        match self {
+            Self::Jsonl => Box::new(Jsonl::new(options)),
+            Self::Text => Box::new(Text),
+            Self::Compact => Box::new(Compact::new(options)),
+        }
+    }
+
+    /// Appends the line that begins a file, if the format has one; in `jsonl` without its `{"seq":N,`.
+    pub fn recorder_started(self, event: &RecorderStarted<'_>, out: &mut Vec<u8>) {
+        if self == Self::Jsonl {
+            jsonl::recorder_started(event, out);
+        }
+    }
+
+    /// Appends the line that ends a run, if the format has one; in `jsonl` without its `{"seq":N,`.
+    pub fn recorder_stopped(self, event: &RecorderStopped, out: &mut Vec<u8>) {
+        if self == Self::Jsonl {
+            jsonl::recorder_stopped(event, out);
+        }
+    }
+
+    /// Appends the line that stands for missing ones, which all formats have; in `jsonl` without its `{"seq":N,`.
+    pub fn events_dropped(self, event: &EventsDropped<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::Jsonl => jsonl::events_dropped(event, out),
+            Self::Text => text::events_dropped(event, out),
+            Self::Compact => compact::events_dropped(event, out),
         }
     }
 }

@@ -1,0 +1,250 @@
+//! One line a finished command, for people.
+//!
+//! ```text
+//! 07:44:31.867Z c3 shop.orders find {status: "open"} sort {total: -1} limit 10  12 docs  1.84ms
+//! 07:44:31.871Z c3 shop.orders insert 2 docs  failed: DuplicateKey (11000): E11000 dup…  362µs
+//! 07:44:32.104Z c3 shop.orders aggregate [$match, $group]  3 docs  slow 228ms
+//! ```
+//!
+//! Times of day are UTC. Colour repeats what words say: `failed`, `slow`. On a terminal the arguments are shortened so
+//! that a line fits, and outcomes stand at its right edge. Nothing that came from the wire is shown as it is:
+//! see [`printable`](super::printable).
+
+mod command;
+mod shell;
+
+use std::time::Duration;
+
+use self::shell::{columns, shortened};
+use super::duration::shown;
+use super::memory::Memory;
+use super::printable::printed;
+use super::time::time_of_day;
+use super::{EventsDropped, Options, Render};
+use crate::event::{CommandInfo, CommandStarted, Entry, Event, ProtocolError, Timestamp};
+use crate::redact::Redacted;
+
+/// From here on a command is called slow.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// Commands in flight whose arguments are remembered.
+const COMMANDS_REMEMBERED: usize = 8192;
+
+/// Characters of arguments where there is no terminal to fit.
+const ARGUMENTS_MAX: usize = 300;
+
+/// Characters of an error message where there is no terminal to fit.
+const REASON_MAX: usize = 300;
+
+/// Columns below which nothing sensible can be shown; a narrower terminal breaks the lines.
+const WIDTH_MIN: usize = 40;
+
+/// Renders finished commands, and what else its log was asked for, each as one line for people.
+#[derive(Debug)]
+pub struct Compact {
+    colour: bool,
+    width: Option<usize>,
+    /// By exchange.
+    started: Memory<Started, COMMANDS_REMEMBERED>,
+}
+
+/// What is needed of a command at its end.
+#[derive(Debug)]
+struct Started {
+    arguments: String,
+    /// It asked the server to wait, so it cannot be slow.
+    waits: bool,
+}
+
+/// How a part of a line looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Style {
+    Plain,
+    Dim,
+    Bold,
+    Green,
+    Yellow,
+    Red,
+}
+
+impl Style {
+    /// The parameters of the terminal's "select graphic rendition".
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Dim => "2",
+            Self::Bold => "1",
+            Self::Green => "32",
+            Self::Yellow => "33",
+            Self::Red => "31",
+        }
+    }
+}
+
+type Part = (Style, String);
+
+impl Compact {
+    /// A renderer that has not seen anything yet.
+    pub fn new(options: &Options) -> Self {
+        let width = options.width.map(|width| width.max(WIDTH_MIN));
+        Self { colour: options.colour, width, started: Memory::default() }
+    }
+
+    fn remember(&mut self, event: &CommandStarted<'_>) {
+        let max = self.width.unwrap_or(ARGUMENTS_MAX);
+        let started = Started { arguments: command::arguments(event, max), waits: command::waits(event) };
+        self.started.insert(event.info.exchange.0, started);
+    }
+
+    fn finished(
+        &mut self,
+        entry: &Entry<'_>,
+        info: &CommandInfo<'_>,
+        duration: Duration,
+        outcome: Part,
+        out: &mut Vec<u8>,
+    ) {
+        let started = self.started.remove(info.exchange.0);
+        let (arguments, waits) = started.map_or_else(Default::default, |it| (it.arguments, it.waits));
+        let slow = duration >= SLOW && !waits;
+        let duration = (if slow { Style::Yellow } else { Style::Dim }, shown(duration));
+        let mark = (Style::Yellow, if slow { "slow ".to_owned() } else { String::new() });
+        let namespace = match &info.collection {
+            Some(collection) => format!("{}.{}", info.database_name, collection),
+            None => info.database_name.clone().into_owned(),
+        };
+        let left = vec![
+            (Style::Plain, printed(&namespace)),
+            (Style::Bold, printed(&info.command_name)),
+            (Style::Plain, arguments),
+        ];
+        self.line(entry, left, vec![outcome, (Style::Plain, "  ".to_owned()), mark, duration], out);
+    }
+
+    /// A line: time, connection, the parts of the left side with a space between, the right side.
+    fn line(&self, entry: &Entry<'_>, left: Vec<Part>, right: Vec<Part>, out: &mut Vec<u8>) {
+        let mut parts = vec![(Style::Dim, time(entry.at)), (Style::Dim, entry.connection.id.to_string())];
+        parts.extend(left.into_iter().filter(|(_, text)| !text.is_empty()));
+        let mut parts = joined(parts);
+        let Some(width) = self.width else {
+            if !right.is_empty() {
+                parts.push((Style::Plain, "  ".to_owned()));
+            }
+            parts.extend(right);
+            return self.write(&parts, out);
+        };
+        // The outcome may take a third of the line if the left side needs the rest.
+        let had = total(&parts);
+        let right = fitted(right, width.saturating_sub(had + 2).max(width / 3));
+        let room = if right.is_empty() { width } else { width.saturating_sub(total(&right) + 2) };
+        let mut parts = fitted(parts, room);
+        if !right.is_empty() {
+            parts.push((Style::Plain, " ".repeat(width - total(&parts) - total(&right))));
+            parts.extend(right);
+        }
+        self.write(&parts, out);
+    }
+
+    fn write(&self, parts: &[Part], out: &mut Vec<u8>) {
+        for (style, text) in parts {
+            if self.colour && *style != Style::Plain && !text.is_empty() {
+                out.extend_from_slice(b"\x1b[");
+                out.extend_from_slice(style.code().as_bytes());
+                out.push(b'm');
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\x1b[0m");
+            } else {
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+        out.push(b'\n');
+    }
+}
+
+impl Render for Compact {
+    fn render(&mut self, entry: &Redacted<Entry<'_>>, out: &mut Vec<u8>) {
+        match &entry.event {
+            Event::CommandStarted(event) => self.remember(event),
+            Event::CommandSucceeded(event) => {
+                let style = if command::has_errors(event) { Style::Red } else { Style::Green };
+                self.finished(entry, &event.info, event.duration, (style, command::outcome(event)), out);
+            }
+            Event::CommandFailed(event) => {
+                let reason = format!("failed: {}", command::reason(&event.failure, REASON_MAX));
+                self.finished(entry, &event.info, event.duration, (Style::Red, reason), out);
+            }
+            Event::ConnectionCreated(_) => {
+                self.line(
+                    entry,
+                    vec![(Style::Plain, format!("connected from {}", entry.connection.client))],
+                    vec![],
+                    out,
+                );
+            }
+            Event::ConnectionReady(event) => {
+                let metadata = &event.metadata;
+                let names = [&metadata.app_name, &metadata.driver, &metadata.driver_version];
+                let said: Vec<_> = names.into_iter().flatten().map(|name| printed(name)).collect();
+                let left = vec![(Style::Plain, "ready".to_owned()), (Style::Plain, said.join(" "))];
+                self.line(entry, left, vec![(Style::Dim, shown(event.duration))], out);
+            }
+            Event::ConnectionClosed(event) => {
+                let by = event.closed_by.map_or("proxy", crate::event::Side::as_str);
+                let text = format!("closed by the {by}, reason: {}", event.reason.as_str());
+                self.line(entry, vec![(Style::Plain, text)], vec![], out);
+            }
+            Event::ProtocolError(event) => self.line(entry, vec![protocol_error(event)], vec![], out),
+        }
+    }
+}
+
+/// Appends the line of an [`EventsDropped`].
+pub fn events_dropped(event: &EventsDropped<'_>, out: &mut Vec<u8>) {
+    let EventsDropped { at, exchanges, bytes, reason } = event;
+    let reason = printed(reason);
+    let text = format!("{} log incomplete: {exchanges} exchanges ({bytes} bytes) dropped, {reason}\n", time(*at));
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn protocol_error(event: &ProtocolError<'_>) -> Part {
+    let ProtocolError { side, offset, message, action } = event;
+    let message = printed(message);
+    (Style::Red, format!("protocol error from the {side} at byte {offset}, {}: {message}", action.as_str()))
+}
+
+fn time(at: Timestamp) -> String {
+    let mut text = Vec::new();
+    time_of_day(at, &mut text);
+    text.push(b'Z');
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Parts with a space between each two.
+fn joined(parts: Vec<Part>) -> Vec<Part> {
+    let mut joined = Vec::with_capacity(parts.len() * 2);
+    for part in parts {
+        if !joined.is_empty() {
+            joined.push((Style::Plain, " ".to_owned()));
+        }
+        joined.push(part);
+    }
+    joined
+}
+
+fn total(parts: &[Part]) -> usize {
+    parts.iter().map(|(_, text)| columns(text)).sum()
+}
+
+/// Parts that together take at most `room` columns: the longest is shortened, and then the next.
+fn fitted(mut parts: Vec<Part>, room: usize) -> Vec<Part> {
+    loop {
+        let excess = total(&parts).saturating_sub(room);
+        let longest = parts.iter_mut().map(|(_, text)| text).max_by_key(|text| columns(text));
+        match longest {
+            Some(text) if excess > 0 && columns(text) > 1 => {
+                *text = shortened(text, (columns(text) - excess.min(columns(text) - 1)).max(1))
+            }
+            _ => return parts,
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! The event log, version 1: one JSON object a line, UTF-8, `\n`. This is the format's documentation.
+//!
+//! Names are those of the drivers' specifications; what a proxy can add to them is under `proxy`. Absent values are
+//! omitted, never null. Documents are [Extended JSON v2], relaxed (but an int64 beyond ±2⁵³ is `$numberLong`, so that
+//! no reader rounds it) or canonical. Order holds within a connection; between connections `ts` may go back a little.
+//! Fields may be added to version 1, and so may events: a reader skips what it does not know. None is renamed or
+//! removed. A crash may tear the last line.
+//!
+//! ```json
+//! {"seq":0,"event":"recorderStartedEvent","ts":"2026-11-22T07:44:30.000000Z","version":"0.1.0","logVersion":1,"run":"6741c1de","listen":"127.0.0.1:27027","upstream":"127.0.0.1:27017"}
+//! {"seq":1,"event":"commandStartedEvent","ts":"2026-11-22T07:44:31.867123Z","commandName":"insert","databaseName":"shop","requestId":50073,"connectionId":"localhost:27027","serverConnectionId":12,"command":{"insert":"orders","ordered":true,"$db":"shop","documents":[{"_id":{"$oid":"6741c1dff1e2d3c4b5a69788"},"total":12.5}]},"proxy":{"connection":1,"client":"127.0.0.1:40112","upstream":"127.0.0.1:27017","phase":"app","exchange":1,"collection":"orders"}}
+//! {"seq":2,"event":"commandSucceededEvent","ts":"2026-11-22T07:44:31.867485Z","commandName":"insert","databaseName":"shop","requestId":50073,"connectionId":"localhost:27027","serverConnectionId":12,"durationMicros":362,"reply":{"n":1,"ok":1.0},"proxy":{"connection":1,"client":"127.0.0.1:40112","upstream":"127.0.0.1:27017","phase":"app","exchange":1,"collection":"orders","requestBytes":143,"replyBytes":45,"firstByteMicros":350}}
+//! ```
+//!
+//! # Every line
+//!
+//! | field | |
+//! |---|---|
+//! | `seq` | always the first key: the position in this run, from 0, without gaps, over all files of the run |
+//! | `event` | the unified test format's name of the event: see below |
+//! | `ts` | when it happened: RFC 3339, UTC, microseconds |
+//! | `proxy` | what we add; on all but the recorder's lines |
+//!
+//! # In `proxy`
+//!
+//! | field | |
+//! |---|---|
+//! | `connection` | our number of the connection, from 1 |
+//! | `client`, `upstream` | the addresses of its two ends |
+//! | `phase` | what the connection was doing: `app`, `auth`, `handshake`, `monitor`, `rtt` |
+//! | `derived` | `true` on an event that was concluded from others |
+//! | `exchange` | commands: from 1, unique in a run, the same on start and end: the key to join on |
+//! | `continues` | commands: the exchange that a further reply of an exhaust stream belongs to |
+//! | `collection` | commands: the collection it names |
+//! | `compressor` | commands: `noop`, `snappy`, `zlib`, `zstd`, if this message was compressed |
+//! | `requestBytes`, `replyBytes` | ends: bytes on the wire; absent where there was no such message |
+//! | `firstByteMicros` | ends: from the whole request to the reply's first byte |
+//! | `documents` | ends: how many the reply's batch holds, shown or not |
+//! | `writeErrors` | ends: how many the reply holds, shown or not |
+//! | `cursor` | ends: the id of a cursor that is still open, as a string |
+//! | `truncated` | the document on this line was cut: `bytes` of BSON and `elements` were left out |
+//! | `closedBy` | failures and closed connections: `client`, `server`, or `proxy` when it was told to stop |
+//!
+//! # Commands
+//!
+//! | event | fields |
+//! |---|---|
+//! | all | `commandName`, `databaseName`, `requestId` (signed 32 bit, as on the wire; it repeats), `connectionId` (the `host:port` that the client dialled), `serverConnectionId`, `serviceId` (24 hex digits) |
+//! | `commandStartedEvent` | `command`: the body as sent, `$db` included, document sequences merged in as arrays |
+//! | `commandSucceededEvent` | `durationMicros`, `reply` |
+//! | `commandFailedEvent` | `durationMicros`, `failure`: the reply, or `{"message": "…"}` if there was none |
+//!
+//! # Connections
+//!
+//! | event | fields |
+//! |---|---|
+//! | all | `address` (the `host:port` that the client dialled), `driverConnectionId` (our number: the driver's is not on the wire) |
+//! | `connectionCreatedEvent` | |
+//! | `connectionReadyEvent` | `durationMicros`, `serverConnectionId`; in `proxy`: `appName`, `driver`, `driverVersion`, `compressors`, `tls` |
+//! | `connectionClosedEvent` | `reason`: `error`, `poolClosed`, or `unknown` where the wire does not tell |
+//!
+//! # Our own
+//!
+//! | event | fields |
+//! |---|---|
+//! | `recorderStartedEvent` | first line of each file: `version`, `logVersion`, `run`, `listen`, `upstream` |
+//! | `recorderStoppedEvent` | last line of a run: `events`, `exchanges`, `droppedExchanges`, `droppedBytes` |
+//! | `eventsDroppedEvent` | stands for what is missing here: `exchanges`, `bytes`, `reason` |
+//! | `protocolErrorEvent` | `side` (`client`, `server`), `offset` in that side's bytes, `message`, `action` (`forwarded`, `tunnelled`); never bytes of the payload |
+//!
+//! [Extended JSON v2]: https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::memory::Memory;
+use super::time::Rfc3339;
+use super::{EventsDropped, Options, RecorderStarted, RecorderStopped, Render};
+use crate::bson::cut::cut;
+use crate::bson::json::{Mode, write_document, write_string};
+use crate::event::{
+    CommandInfo, Connection, ConnectionReady, Document, Entry, Event, Failure, Measures, ProtocolError, Side,
+    Timestamp, Truncated,
+};
+use crate::redact::Redacted;
+
+/// The version of the format, in each file's first line.
+pub const LOG_VERSION: u32 = 1;
+
+/// Connections whose constant parts are kept ready. Above it they are made again.
+const CONNECTIONS_REMEMBERED: usize = 4096;
+
+/// Renders entries as lines of the event log.
+///
+/// It runs on the threads that carry the traffic, so it copies bytes: nothing is parsed, and no value is built.
+/// Each line lacks its opening `{"seq":N,`: only the writer, where the threads' lines meet, can number them.
+#[derive(Debug)]
+pub struct Jsonl {
+    mode: Mode,
+    max_document_bytes: usize,
+    time: Rfc3339,
+    connections: Memory<Constant, CONNECTIONS_REMEMBERED>,
+}
+
+/// What all lines of a connection share.
+#[derive(Debug)]
+struct Constant {
+    of: Arc<Connection>,
+    /// The address that the client dialled, as a JSON string.
+    server: Vec<u8>,
+    /// `proxy` up to and with the opening quote of the phase.
+    proxy: Vec<u8>,
+}
+
+impl Constant {
+    fn new(connection: &Arc<Connection>) -> Self {
+        let mut server = Vec::new();
+        write_string(connection.server.to_string().as_bytes(), &mut server);
+        let mut proxy = Vec::new();
+        number(b",\"proxy\":{\"connection\":", connection.id.0, &mut proxy);
+        string(b",\"client\":", &connection.client, &mut proxy);
+        string(b",\"upstream\":", &connection.upstream, &mut proxy);
+        proxy.extend_from_slice(b",\"phase\":\"");
+        Self { of: Arc::clone(connection), server, proxy }
+    }
+}
+
+impl Jsonl {
+    /// A renderer that knows no connection yet.
+    pub fn new(options: &Options) -> Self {
+        Self {
+            mode: options.extended_json,
+            max_document_bytes: options.max_document_bytes,
+            time: Rfc3339::default(),
+            connections: Memory::default(),
+        }
+    }
+
+    fn remember(&mut self, connection: &Arc<Connection>) {
+        let id = connection.id.0;
+        if self.connections.get(id).is_none_or(|known| !Arc::ptr_eq(&known.of, connection)) {
+            self.connections.insert(id, Constant::new(connection));
+        }
+    }
+
+    /// Appends a document under its key, cut if it is too long; gives what has been left out of it, here and before.
+    fn document(&self, key: &[u8], document: &Document<'_>, out: &mut Vec<u8>) -> Option<Truncated> {
+        out.extend_from_slice(key);
+        let bytes = document.as_bytes();
+        if self.max_document_bytes == 0 || bytes.len() <= self.max_document_bytes {
+            write_document(bytes, self.mode, out);
+            return document.truncated();
+        }
+        let Some(cut) = cut(bytes, self.max_document_bytes) else {
+            write_document(bytes, self.mode, out);
+            return document.truncated();
+        };
+        write_document(&cut.bytes, self.mode, out);
+        match (document.truncated(), cut.truncated) {
+            (Some(before), Some(here)) => Some(before.plus(here)),
+            (before, here) => before.or(here),
+        }
+    }
+
+    /// Appends the event's own fields, and those it has in `proxy`.
+    fn event(&self, constant: &Constant, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        let proxy = |out: &mut Vec<u8>| {
+            out.extend_from_slice(&constant.proxy);
+            out.extend_from_slice(entry.phase.as_str().as_bytes());
+            out.push(b'"');
+        };
+        match &entry.event {
+            Event::CommandStarted(event) => {
+                command(&event.info, constant, out);
+                let truncated = self.document(b",\"command\":", &event.command, out);
+                proxy(out);
+                exchange(&event.info, out);
+                cut_short(truncated, out);
+            }
+            Event::CommandSucceeded(event) => {
+                command(&event.info, constant, out);
+                micros(b",\"durationMicros\":", event.duration, out);
+                let truncated = self.document(b",\"reply\":", &event.reply, out);
+                proxy(out);
+                exchange(&event.info, out);
+                measures(&event.measures, out);
+                cut_short(truncated, out);
+            }
+            Event::CommandFailed(event) => {
+                command(&event.info, constant, out);
+                micros(b",\"durationMicros\":", event.duration, out);
+                let (truncated, closed_by) = self.failure(&event.failure, out);
+                proxy(out);
+                exchange(&event.info, out);
+                measures(&event.measures, out);
+                if let Some(side) = closed_by {
+                    string(b",\"closedBy\":", side.as_str(), out);
+                }
+                cut_short(truncated, out);
+            }
+            Event::ConnectionCreated(_) => {
+                address(constant, out);
+                proxy(out);
+            }
+            Event::ConnectionReady(event) => {
+                address(constant, out);
+                micros(b",\"durationMicros\":", event.duration, out);
+                if let Some(id) = event.server_connection_id {
+                    number(b",\"serverConnectionId\":", id, out);
+                }
+                proxy(out);
+                metadata(event, out);
+            }
+            Event::ConnectionClosed(event) => {
+                address(constant, out);
+                string(b",\"reason\":", event.reason.as_str(), out);
+                proxy(out);
+                string(b",\"closedBy\":", event.closed_by.map_or("proxy", Side::as_str), out);
+            }
+            Event::ProtocolError(event) => {
+                protocol_error(event, out);
+                proxy(out);
+            }
+        }
+    }
+
+    fn failure(&self, failure: &Failure<'_>, out: &mut Vec<u8>) -> (Option<Truncated>, Option<Side>) {
+        match failure {
+            Failure::Reply(reply) => (self.document(b",\"failure\":", reply, out), None),
+            Failure::Network { message, closed_by } => {
+                string(b",\"failure\":{\"message\":", message, out);
+                out.push(b'}');
+                (None, *closed_by)
+            }
+        }
+    }
+}
+
+impl Render for Jsonl {
+    fn render(&mut self, entry: &Redacted<Entry<'_>>, out: &mut Vec<u8>) {
+        self.remember(&entry.connection);
+        opening(entry.event.name(), entry.at, &mut self.time, out);
+        let id = entry.connection.id.0;
+        if let Some(constant) = self.connections.get(id) {
+            self.event(constant, entry, out);
+        }
+        out.extend_from_slice(b"}}\n");
+        if matches!(entry.event, Event::ConnectionClosed(_)) {
+            self.connections.remove(id);
+        }
+    }
+}
+
+/// Appends the line of a [`RecorderStarted`], without its `seq`.
+pub fn recorder_started(event: &RecorderStarted<'_>, out: &mut Vec<u8>) {
+    opening("recorderStartedEvent", event.at, &mut Rfc3339::default(), out);
+    string(b",\"version\":", event.version, out);
+    number(b",\"logVersion\":", LOG_VERSION, out);
+    string(b",\"run\":", event.run, out);
+    string(b",\"listen\":", event.listen, out);
+    string(b",\"upstream\":", event.upstream, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends the line of a [`RecorderStopped`], without its `seq`.
+pub fn recorder_stopped(event: &RecorderStopped, out: &mut Vec<u8>) {
+    opening("recorderStoppedEvent", event.at, &mut Rfc3339::default(), out);
+    number(b",\"events\":", event.events, out);
+    number(b",\"exchanges\":", event.exchanges, out);
+    number(b",\"droppedExchanges\":", event.dropped_exchanges, out);
+    number(b",\"droppedBytes\":", event.dropped_bytes, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends the line of an [`EventsDropped`], without its `seq`.
+pub fn events_dropped(event: &EventsDropped<'_>, out: &mut Vec<u8>) {
+    opening("eventsDroppedEvent", event.at, &mut Rfc3339::default(), out);
+    number(b",\"exchanges\":", event.exchanges, out);
+    number(b",\"bytes\":", event.bytes, out);
+    string(b",\"reason\":", event.reason, out);
+    out.extend_from_slice(b"}\n");
+}
+
+fn opening(event: &str, at: Timestamp, time: &mut Rfc3339, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"event\":\"");
+    out.extend_from_slice(event.as_bytes());
+    out.extend_from_slice(b"\",\"ts\":\"");
+    time.write(at, out);
+    out.push(b'"');
+}
+
+/// What all command events have before their documents.
+fn command(info: &CommandInfo<'_>, constant: &Constant, out: &mut Vec<u8>) {
+    string(b",\"commandName\":", &info.command_name, out);
+    string(b",\"databaseName\":", &info.database_name, out);
+    number(b",\"requestId\":", info.request_id, out);
+    out.extend_from_slice(b",\"connectionId\":");
+    out.extend_from_slice(&constant.server);
+    if let Some(id) = info.server_connection_id {
+        number(b",\"serverConnectionId\":", id, out);
+    }
+    if let Some(id) = info.service_id {
+        string(b",\"serviceId\":", &id.to_hex(), out);
+    }
+}
+
+/// What all command events have in `proxy`.
+fn exchange(info: &CommandInfo<'_>, out: &mut Vec<u8>) {
+    number(b",\"exchange\":", info.exchange.0, out);
+    if let Some(exchange) = info.continues {
+        number(b",\"continues\":", exchange.0, out);
+    }
+    if let Some(collection) = &info.collection {
+        string(b",\"collection\":", collection, out);
+    }
+    if let Some(compressor) = info.compressor {
+        string(b",\"compressor\":", compressor.as_str(), out);
+    }
+}
+
+/// What ends have in `proxy`. A message has at least its header, so 0 bytes is none.
+fn measures(measures: &Measures, out: &mut Vec<u8>) {
+    if measures.request_bytes != 0 {
+        number(b",\"requestBytes\":", measures.request_bytes, out);
+    }
+    if measures.reply_bytes != 0 {
+        number(b",\"replyBytes\":", measures.reply_bytes, out);
+    }
+    if let Some(duration) = measures.first_byte {
+        micros(b",\"firstByteMicros\":", duration, out);
+    }
+    if let Some(documents) = measures.documents {
+        number(b",\"documents\":", documents, out);
+    }
+    if let Some(write_errors) = measures.write_errors {
+        number(b",\"writeErrors\":", write_errors, out);
+    }
+    if let Some(cursor) = measures.cursor {
+        number(b",\"cursor\":\"", cursor, out);
+        out.push(b'"');
+    }
+}
+
+fn cut_short(truncated: Option<Truncated>, out: &mut Vec<u8>) {
+    if let Some(truncated) = truncated {
+        number(b",\"truncated\":{\"bytes\":", truncated.bytes, out);
+        number(b",\"elements\":", truncated.elements, out);
+        out.push(b'}');
+    }
+}
+
+/// What all connection events have before `proxy`.
+fn address(constant: &Constant, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"address\":");
+    out.extend_from_slice(&constant.server);
+    number(b",\"driverConnectionId\":", constant.of.id.0, out);
+}
+
+fn metadata(event: &ConnectionReady<'_>, out: &mut Vec<u8>) {
+    let metadata = &event.metadata;
+    if let Some(name) = &metadata.app_name {
+        string(b",\"appName\":", name, out);
+    }
+    if let Some(name) = &metadata.driver {
+        string(b",\"driver\":", name, out);
+    }
+    if let Some(version) = &metadata.driver_version {
+        string(b",\"driverVersion\":", version, out);
+    }
+    let mut before: &[u8] = b",\"compressors\":[";
+    for compressor in &metadata.compressors {
+        string(before, compressor.as_str(), out);
+        before = b",";
+    }
+    if !metadata.compressors.is_empty() {
+        out.push(b']');
+    }
+    out.extend_from_slice(if metadata.tls { b",\"tls\":true" } else { b",\"tls\":false" });
+}
+
+fn protocol_error(event: &ProtocolError<'_>, out: &mut Vec<u8>) {
+    string(b",\"side\":", event.side.as_str(), out);
+    number(b",\"offset\":", event.offset, out);
+    string(b",\"message\":", &event.message, out);
+    string(b",\"action\":", event.action.as_str(), out);
+}
+
+fn string(before: &[u8], text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(before);
+    write_string(text.as_bytes(), out);
+}
+
+fn number(before: &[u8], number: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(before);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn micros(before: &[u8], duration: Duration, out: &mut Vec<u8>) {
+    number(before, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), out);
+}
