@@ -6,6 +6,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+pub mod cut;
 pub mod json;
 mod kind;
 mod text;

@@ -4,21 +4,7 @@ use std::borrow::Cow;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 
-/// What was left out of a document that was longer than the limit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Truncated {
-    /// Bytes of BSON left out.
-    pub bytes: u64,
-    /// Elements left out: array elements and fields, each counted once however much is inside it.
-    pub elements: u64,
-}
-
-impl Truncated {
-    /// Both cuts together, for a document that was cut twice.
-    pub fn plus(self, other: Self) -> Self {
-        Self { bytes: self.bytes + other.bytes, elements: self.elements + other.elements }
-    }
-}
+pub use crate::bson::cut::Truncated;
 
 /// A command, a reply or a failure, as BSON.
 ///
