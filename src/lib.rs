@@ -1,6 +1,7 @@
 //! Records what a MongoDB client and server say to each other, without changing a byte of it.
 
 pub mod bson;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod event;

@@ -1,0 +1,501 @@
+//! Reads an event log, the format of [`sink::jsonl`](crate::sink::jsonl), back into entries.
+//!
+//! A reader skips what it does not know: fields, events, phases of a later version. What it knows must be as
+//! documented, or the error says in which line and column it is not. A last line without its end is not read: it was
+//! torn by a crash, or is still being written. Entries pass the redactor like all others.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::bson::oid::ObjectId;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::json::document;
+use crate::event::{
+    Action, Address, CloseReason, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Connection,
+    ConnectionClosed, ConnectionCreated, ConnectionId, ConnectionReady, Document, Entry, Event, Exchange, Failure,
+    Measures, Metadata, Phase, ProtocolError, Side, Timestamp, Truncated,
+};
+use crate::redact::{self, Redacted};
+
+/// Connections whose names are shared between their entries.
+const CONNECTIONS_REMEMBERED: usize = 4096;
+
+/// How each line begins, and so the file.
+const OPENING: &[u8] = b"{\"seq\":";
+
+/// Why a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The file cannot be read at all.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The file is something else.
+    #[error("not an event log: its first line does not begin with {{\"seq\":")]
+    NotALog,
+    /// A line is not as the format has it.
+    #[error("line {line}, column {column}: {message}")]
+    Line {
+        /// From 1.
+        line: u64,
+        /// In bytes, from 1.
+        column: usize,
+        /// What was expected.
+        message: String,
+    },
+}
+
+/// What a line holds.
+#[derive(Debug)]
+pub enum Item {
+    /// An event that was seen on a connection.
+    Entry(Box<Redacted<Entry<'static>>>),
+    /// Exchanges are missing here: how many, how many bytes, and why.
+    Dropped {
+        /// When it was noticed.
+        at: Timestamp,
+        /// How many.
+        exchanges: u64,
+        /// How many bytes their lines had.
+        bytes: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The recorder's other lines, and events of a later version.
+    Other,
+}
+
+/// Reads a log line by line.
+#[derive(Debug)]
+pub struct LogReader<R> {
+    input: R,
+    line: Vec<u8>,
+    number: u64,
+    connections: HashMap<u64, Arc<Connection>>,
+}
+
+impl<R: BufRead> LogReader<R> {
+    /// Reads from the beginning of a file.
+    pub fn new(input: R) -> Self {
+        Self { input, line: Vec::new(), number: 0, connections: HashMap::new() }
+    }
+
+    /// The next whole line, with its bytes as they are in the file; `None` at the end of what is there. More may have
+    /// come when it is asked again.
+    ///
+    /// # Errors
+    /// [`LogError`], whose line is this one. What follows can still be read.
+    pub fn next_line(&mut self) -> Result<Option<(Item, &[u8])>, LogError> {
+        if self.line.ends_with(b"\n") {
+            self.line.clear();
+        }
+        if self.number == 0 && !self.begins_as_a_log()? {
+            return Err(LogError::NotALog);
+        }
+        self.input.read_until(b'\n', &mut self.line)?;
+        if !self.line.ends_with(b"\n") {
+            return Ok(None);
+        }
+        self.number += 1;
+        let raw: Raw = serde_json::from_slice(&self.line).map_err(|error| self.error(error.column(), &error))?;
+        let item = self.item(raw).map_err(|missing| self.error(1, &missing))?;
+        Ok(Some((item, &self.line)))
+    }
+
+    /// The number of the last line if it has no end.
+    pub fn torn(&self) -> Option<u64> {
+        (!self.line.is_empty() && !self.line.ends_with(b"\n")).then_some(self.number + 1)
+    }
+
+    /// Whether what is there of the file's beginning is that of a log. Looks before it reads, since a file of another
+    /// kind may be one endless line.
+    fn begins_as_a_log(&mut self) -> io::Result<bool> {
+        let seen = if self.line.is_empty() { self.input.fill_buf()? } else { &self.line };
+        let length = seen.len().min(OPENING.len());
+        Ok(seen[..length] == OPENING[..length])
+    }
+
+    fn error(&self, column: usize, message: &dyn ToString) -> LogError {
+        let message = message.to_string();
+        // serde_json puts a position at the end that knows of one line only.
+        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+        LogError::Line { line: self.number, column, message }
+    }
+
+    fn item(&mut self, raw: Raw) -> Result<Item, Expected> {
+        let at = timestamp(&raw.ts)?;
+        if raw.event == "eventsDroppedEvent" {
+            let reason = raw.reason.unwrap_or_default();
+            return Ok(Item::Dropped {
+                at,
+                exchanges: raw.exchanges.unwrap_or(0),
+                bytes: raw.bytes.unwrap_or(0),
+                reason,
+            });
+        }
+        let Some(proxy) = &raw.proxy else { return Ok(Item::Other) };
+        let Some(phase) = Phase::from_name(&proxy.phase) else { return Ok(Item::Other) };
+        let connection = self.connection(&raw, proxy);
+        match event(raw)? {
+            Some(event) => Ok(Item::Entry(Box::new(redact::apply(Entry { at, connection, phase, event })))),
+            None => Ok(Item::Other),
+        }
+    }
+
+    /// The connection of a line, the one of an earlier line if they are the same.
+    fn connection(&mut self, raw: &Raw, proxy: &RawProxy) -> Arc<Connection> {
+        let known = self.connections.get(&proxy.connection);
+        let server = match (raw.connection_id.as_ref().or(raw.address.as_ref()), known) {
+            (Some(server), _) => Address::parse(server),
+            (None, Some(known)) => known.server.clone(),
+            (None, None) => Address { host: "unknown".to_owned(), port: None },
+        };
+        let connection = Connection {
+            id: ConnectionId(proxy.connection),
+            client: proxy.client.clone(),
+            upstream: proxy.upstream.clone(),
+            server,
+        };
+        if let Some(known) = known.filter(|known| ***known == connection) {
+            return Arc::clone(known);
+        }
+        if self.connections.len() >= CONNECTIONS_REMEMBERED {
+            self.connections.clear();
+        }
+        let connection = Arc::new(connection);
+        self.connections.insert(proxy.connection, Arc::clone(&connection));
+        connection
+    }
+}
+
+/// A line: all fields that any event has.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    event: String,
+    ts: String,
+    command_name: Option<String>,
+    database_name: Option<String>,
+    request_id: Option<i32>,
+    connection_id: Option<String>,
+    server_connection_id: Option<i64>,
+    service_id: Option<String>,
+    duration_micros: Option<u64>,
+    command: Option<Map<String, Value>>,
+    reply: Option<Map<String, Value>>,
+    failure: Option<Map<String, Value>>,
+    address: Option<String>,
+    side: Option<String>,
+    offset: Option<u64>,
+    message: Option<String>,
+    action: Option<String>,
+    exchanges: Option<u64>,
+    bytes: Option<u64>,
+    reason: Option<String>,
+    proxy: Option<RawProxy>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawProxy {
+    connection: u64,
+    client: String,
+    upstream: String,
+    phase: String,
+    exchange: Option<u64>,
+    continues: Option<u64>,
+    collection: Option<String>,
+    compressor: Option<String>,
+    request_bytes: Option<u64>,
+    reply_bytes: Option<u64>,
+    first_byte_micros: Option<u64>,
+    documents: Option<u64>,
+    write_errors: Option<u64>,
+    cursor: Option<String>,
+    closed_by: Option<String>,
+    truncated: Option<RawTruncated>,
+    app_name: Option<String>,
+    driver: Option<String>,
+    driver_version: Option<String>,
+    #[serde(default)]
+    compressors: Vec<String>,
+    #[serde(default)]
+    tls: bool,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct RawTruncated {
+    bytes: u64,
+    elements: u64,
+}
+
+/// What a line lacks.
+#[derive(Debug, thiserror::Error)]
+#[error("expected {0}")]
+struct Expected(&'static str);
+
+/// The event of a line that has a `proxy`; `None` if it is one of a later version.
+fn event(raw: Raw) -> Result<Option<Event<'static>>, Expected> {
+    let Some(proxy) = &raw.proxy else { return Ok(None) };
+    let duration = || raw.duration_micros.map(Duration::from_micros).ok_or(Expected("durationMicros"));
+    let shown = |fields: &Option<Map<String, Value>>, expected| {
+        let truncated = proxy.truncated.map(|it| Truncated { bytes: it.bytes, elements: it.elements });
+        let fields = fields.as_ref().ok_or(expected)?;
+        Ok(Document::cut(document(fields).into_bytes(), truncated))
+    };
+    Ok(Some(match raw.event.as_str() {
+        "commandStartedEvent" => {
+            let command = shown(&raw.command, Expected("command"))?;
+            Event::CommandStarted(CommandStarted { info: info(&raw, proxy)?, command })
+        }
+        "commandSucceededEvent" => Event::CommandSucceeded(CommandSucceeded {
+            info: info(&raw, proxy)?,
+            duration: duration()?,
+            reply: shown(&raw.reply, Expected("reply"))?,
+            measures: measures(proxy),
+        }),
+        "commandFailedEvent" => {
+            let failure = match network_error(&raw, proxy) {
+                Some(failure) => failure,
+                None => Failure::Reply(shown(&raw.failure, Expected("failure"))?),
+            };
+            let (info, duration, measures) = (info(&raw, proxy)?, duration()?, measures(proxy));
+            Event::CommandFailed(CommandFailed { info, duration, failure, measures })
+        }
+        "connectionCreatedEvent" => Event::ConnectionCreated(ConnectionCreated {}),
+        "connectionReadyEvent" => Event::ConnectionReady(ConnectionReady {
+            duration: duration()?,
+            server_connection_id: raw.server_connection_id,
+            metadata: metadata(proxy),
+        }),
+        "connectionClosedEvent" => {
+            let reasons = [CloseReason::Error, CloseReason::PoolClosed];
+            let reason = reasons.into_iter().find(|reason| Some(reason.as_str()) == raw.reason.as_deref());
+            let reason = reason.unwrap_or(CloseReason::Unknown);
+            Event::ConnectionClosed(ConnectionClosed { reason, closed_by: side(proxy.closed_by.as_deref()) })
+        }
+        "protocolErrorEvent" => Event::ProtocolError(ProtocolError {
+            side: side(raw.side.as_deref()).ok_or(Expected("side: client or server"))?,
+            offset: raw.offset.ok_or(Expected("offset"))?,
+            message: raw.message.ok_or(Expected("message"))?.into(),
+            action: match raw.action.as_deref() {
+                Some("tunnelled") => Action::Tunnelled,
+                _ => Action::Forwarded,
+            },
+        }),
+        _ => return Ok(None),
+    }))
+}
+
+fn info(raw: &Raw, proxy: &RawProxy) -> Result<CommandInfo<'static>, Expected> {
+    Ok(CommandInfo {
+        command_name: raw.command_name.clone().ok_or(Expected("commandName"))?.into(),
+        database_name: raw.database_name.clone().ok_or(Expected("databaseName"))?.into(),
+        collection: proxy.collection.clone().map(Into::into),
+        request_id: raw.request_id.ok_or(Expected("requestId"))?,
+        server_connection_id: raw.server_connection_id,
+        service_id: raw.service_id.as_deref().and_then(|id| ObjectId::parse_str(id).ok()),
+        exchange: Exchange(proxy.exchange.ok_or(Expected("proxy.exchange"))?),
+        continues: proxy.continues.map(Exchange),
+        compressor: proxy.compressor.as_deref().and_then(Compressor::from_name),
+        // What it had to hide is not in the log.
+        sensitive: false,
+    })
+}
+
+fn measures(proxy: &RawProxy) -> Measures {
+    Measures {
+        request_bytes: proxy.request_bytes.unwrap_or(0),
+        reply_bytes: proxy.reply_bytes.unwrap_or(0),
+        first_byte: proxy.first_byte_micros.map(Duration::from_micros),
+        documents: proxy.documents,
+        write_errors: proxy.write_errors,
+        cursor: proxy.cursor.as_deref().and_then(|id| id.parse().ok()),
+    }
+}
+
+/// A failure that has a message and nothing else: a server's error has at least a code.
+fn network_error(raw: &Raw, proxy: &RawProxy) -> Option<Failure<'static>> {
+    let fields = raw.failure.as_ref().filter(|fields| fields.len() == 1)?;
+    let message = fields.get("message")?.as_str()?.to_owned();
+    Some(Failure::Network { message: message.into(), closed_by: side(proxy.closed_by.as_deref()) })
+}
+
+fn metadata(proxy: &RawProxy) -> Metadata<'static> {
+    Metadata {
+        app_name: proxy.app_name.clone().map(Into::into),
+        driver: proxy.driver.clone().map(Into::into),
+        driver_version: proxy.driver_version.clone().map(Into::into),
+        compressors: proxy.compressors.iter().filter_map(|name| Compressor::from_name(name)).collect(),
+        tls: proxy.tls,
+    }
+}
+
+fn side(name: Option<&str>) -> Option<Side> {
+    [Side::Client, Side::Server].into_iter().find(|side| Some(side.as_str()) == name)
+}
+
+/// `2026-11-22T07:44:31.867123Z`
+fn timestamp(text: &str) -> Result<Timestamp, Expected> {
+    const EXPECTED: Expected = Expected("ts: a time such as 2026-11-22T07:44:31.867123Z");
+    let millis = ::bson::DateTime::parse_rfc3339_str(text).map_err(|_| EXPECTED)?.timestamp_millis();
+    // The bson crate's dates end with milliseconds; the microseconds follow them.
+    let [.., b'.', _, _, _, hundreds, tens, ones, b'Z'] = text.as_bytes() else { return Err(EXPECTED) };
+    let micros = [hundreds, tens, ones].into_iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
+    let unix_micros = millis * 1000 + micros;
+    Ok(Timestamp { monotonic_nanos: u64::try_from(unix_micros).unwrap_or(0) * 1000, unix_micros })
+}
+
+#[cfg(test)]
+mod tests {
+    use ::bson::rawdoc;
+
+    use super::*;
+    use crate::sink::sample;
+    use crate::sink::{EventsDropped, Format, Options, RecorderStarted, RecorderStopped};
+
+    fn begun() -> Vec<u8> {
+        let mut out = b"{\"seq\":0,".to_vec();
+        let event = RecorderStarted { at: sample::AT, version: "0", run: "r", listen: "l", upstream: "u" };
+        Format::Jsonl.recorder_started(&event, &mut out);
+        out
+    }
+
+    fn add(log: &mut Vec<u8>, entry: &Redacted<Entry<'_>>) {
+        log.extend_from_slice(b"{\"seq\":1,");
+        Format::Jsonl.renderer(&Options::default()).render(entry, log);
+    }
+
+    fn entries(log: &[u8]) -> Vec<Event<'static>> {
+        let mut reader = LogReader::new(log);
+        let mut events = Vec::new();
+        while let Some((item, _)) = reader.next_line().unwrap() {
+            if let Item::Entry(entry) = item {
+                assert_eq!(entry.at.unix_micros, sample::AT.unix_micros);
+                assert_eq!(entry.connection, sample::connection(1));
+                events.push(entry.event.clone());
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn entries_come_back_as_they_were() {
+        let mut start = sample::started("shop.orders", rawdoc! { "find": "orders", "filter": { "a": [1, 2.5, null] } });
+        start.info.service_id = Some(ObjectId::from_bytes([7; 12]));
+        start.info.continues = Some(Exchange(3));
+        start.info.compressor = Some(Compressor::Zstd);
+        let mut success = sample::succeeded(&start, 362, rawdoc! { "n": 1, "ok": 1.0 });
+        success.measures.first_byte = Some(Duration::from_micros(5));
+        success.measures.cursor = Some(i64::MAX);
+        success.reply = Document::cut(success.reply.as_bytes().to_vec(), Some(Truncated { bytes: 9, elements: 2 }));
+        let network = Failure::Network { message: "gone".into(), closed_by: Some(Side::Server) };
+        let ready = ConnectionReady {
+            duration: Duration::from_micros(77),
+            server_connection_id: Some(3),
+            metadata: Metadata {
+                app_name: Some("a".into()),
+                compressors: vec![Compressor::Snappy],
+                tls: true,
+                ..Metadata::default()
+            },
+        };
+        let error = ProtocolError { side: Side::Client, offset: 3, message: "m".into(), action: Action::Tunnelled };
+        let expected = [
+            Event::CommandStarted(start.clone()),
+            Event::CommandSucceeded(success),
+            Event::CommandFailed(sample::failed(&start, 5, network)),
+            Event::CommandFailed(sample::failed(&start, 5, sample::said_no(rawdoc! { "ok": 0, "code": 11000 }))),
+            Event::ConnectionCreated(ConnectionCreated {}),
+            Event::ConnectionReady(ready),
+            Event::ConnectionClosed(ConnectionClosed {
+                reason: CloseReason::PoolClosed,
+                closed_by: Some(Side::Client),
+            }),
+            Event::ProtocolError(error),
+        ];
+        let mut log = begun();
+        for event in &expected {
+            add(&mut log, &sample::entry(event.clone()));
+        }
+        let found = entries(&log);
+        assert_eq!(format!("{found:?}"), format!("{:?}", expected.to_vec()));
+    }
+
+    #[test]
+    fn dropped_exchanges_and_what_is_not_known() {
+        let mut log = begun();
+        log.extend_from_slice(b"{\"seq\":1,");
+        let dropped = EventsDropped { at: sample::AT, exchanges: 3, bytes: 900, reason: "queue full" };
+        Format::Jsonl.events_dropped(&dropped, &mut log);
+        let new = r#"{"seq":2,"event":"newEvent","ts":"2026-11-22T07:44:31.867123Z","x":[],"proxy":{"connection":1,"client":"","upstream":"","phase":"app"}}"#;
+        log.extend_from_slice(format!("{new}\n{}\n", new.replace("app", "dreaming")).as_bytes());
+        log.extend_from_slice(b"{\"seq\":4,");
+        Format::Jsonl.recorder_stopped(&RecorderStopped { at: sample::AT, ..RecorderStopped::default() }, &mut log);
+        let mut reader = LogReader::new(&*log);
+        assert!(matches!(reader.next_line(), Ok(Some((Item::Other, _)))));
+        let Ok(Some((Item::Dropped { exchanges: 3, bytes: 900, reason, .. }, _))) = reader.next_line() else {
+            panic!()
+        };
+        assert_eq!(reason, "queue full");
+        for _ in 0..3 {
+            assert!(matches!(reader.next_line(), Ok(Some((Item::Other, _)))));
+        }
+        assert!(matches!(reader.next_line(), Ok(None)));
+        assert_eq!(reader.torn(), None);
+    }
+
+    #[test]
+    fn a_torn_line_is_not_read_until_it_is_whole() {
+        let mut log = begun();
+        add(&mut log, &sample::entry(ConnectionCreated {}));
+        for end in 1..log.len() {
+            let lines = log[..end].iter().filter(|byte| **byte == b'\n').count();
+            let mut reader = LogReader::new(&log[..end]);
+            for _ in 0..lines {
+                assert!(reader.next_line().unwrap().is_some());
+            }
+            assert!(reader.next_line().unwrap().is_none());
+            let whole = log[end - 1] == b'\n';
+            assert_eq!(reader.torn(), (!whole).then_some(lines as u64 + 1));
+            reader.input = &log[end..];
+            let rest = 2 - lines;
+            for _ in 0..rest {
+                assert!(reader.next_line().unwrap().is_some(), "continued after byte {end}");
+            }
+            assert!(reader.next_line().unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        for other in [&b"hello"[..], b"{\"version\":1}\n", b"\x1f\x8b\x08", b"\n", b"{\"seq\"x"] {
+            assert!(matches!(LogReader::new(other).next_line(), Err(LogError::NotALog)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_where_it_is() {
+        let started = r#"{"seq":1,"event":"commandStartedEvent","ts":"2026-11-22T07:44:31.867123Z","commandName":"ping","databaseName":"d","requestId":1,"connectionId":"h:1","command":{},"proxy":{"connection":1,"client":"","upstream":"","phase":"app","exchange":1}}"#;
+        for (line, expected) in [
+            (started.replace("\"ts\"", "\"at\""), "line 2, column 240: missing field `ts`"),
+            (started.replace("\"d\"", "7"), "line 2, column 111: invalid type: integer `7`, expected a string"),
+            (started.replace("\"ping\"", "ping"), "line 2, column 89: expected value"),
+            (started.replace(",\"command\":{}", ""), "line 2, column 1: expected command"),
+            (started.replace(",\"exchange\":1", ""), "line 2, column 1: expected proxy.exchange"),
+            (
+                started.replace("07:44", "seven"),
+                "line 2, column 1: expected ts: a time such as 2026-11-22T07:44:31.867123Z",
+            ),
+        ] {
+            let log = [&begun()[..], line.as_bytes(), b"\n", started.as_bytes(), b"\n"].concat();
+            let mut reader = LogReader::new(&*log);
+            assert!(reader.next_line().is_ok());
+            assert_eq!(reader.next_line().unwrap_err().to_string(), expected);
+            assert!(matches!(reader.next_line(), Ok(Some((Item::Entry(_), _)))), "the next line is read again");
+        }
+    }
+}
