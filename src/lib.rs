@@ -5,6 +5,9 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod event;
+pub mod pipeline;
 pub mod redact;
+pub mod session;
 pub mod sink;
 pub mod wire;
+

@@ -13,7 +13,7 @@ mod text;
 pub mod walk;
 
 pub use kind::{BsonError, Kind};
-pub use walk::{Element, Elements};
+pub use walk::{Element, Elements, count, find, find_path};
 
 #[cfg(test)]
 mod testing {

@@ -19,6 +19,7 @@ pub use command::{CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, 
 pub use connection::{
     Action, CloseReason, ConnectionClosed, ConnectionCreated, ConnectionReady, Metadata, ProtocolError,
 };
+pub(crate) use document::EMPTY;
 pub use document::{Document, Truncated};
 pub use ids::{Address, Connection, ConnectionId, Exchange, Phase, Side, Timestamp};
 pub use listener::{CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener};

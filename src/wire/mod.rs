@@ -108,6 +108,9 @@ pub enum WireError {
     /// The opcode is not one of the protocol's.
     #[error("opcode {0} is not known")]
     OpCode(i32),
+    /// The first bytes are those of another protocol.
+    #[error("the connection begins with {0}, not with a MongoDB message")]
+    OtherProtocol(&'static str),
     /// A message that would be longer than its length field can say.
     #[error("message is too long to be written")]
     TooLong,

@@ -1,0 +1,60 @@
+//! Session and redactor composed: the one path from bytes to what may be seen, live and from a recording.
+//!
+//! Inputs are the [`Session`]'s; what comes out is [`Redacted`], so that no caller can forget to redact.
+
+use std::sync::Arc;
+
+use crate::event::{Connection, Entry, Side, Timestamp};
+use crate::redact::{self, Redacted};
+use crate::session::{Session, Shared};
+
+/// Where redacted events go.
+pub type Sink<'s> = dyn FnMut(&Redacted<Entry<'_>>) + 's;
+
+/// One connection's path from bytes to redacted events.
+#[derive(Debug)]
+pub struct Pipeline {
+    session: Session,
+}
+
+impl Pipeline {
+    /// For a connection that a client made at `at`.
+    pub fn new(connection: Arc<Connection>, at: Timestamp, shared: Shared) -> Self {
+        Self { session: Session::new(connection, at, shared) }
+    }
+
+    /// See [`Session::handle_bytes`].
+    pub fn handle_bytes(&mut self, side: Side, bytes: &[u8], at: Timestamp, sink: &mut Sink<'_>) {
+        self.session.handle_bytes(side, bytes, at, &mut |entry| sink(&redact::apply(entry)));
+    }
+
+    /// See [`Session::handle_sent`].
+    pub fn handle_sent(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
+        self.session.handle_sent(at, &mut |entry| sink(&redact::apply(entry)));
+    }
+
+    /// See [`Session::handle_tick`].
+    pub fn handle_tick(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
+        self.session.handle_tick(at, &mut |entry| sink(&redact::apply(entry)));
+    }
+
+    /// See [`Session::handle_close`].
+    pub fn handle_close(&mut self, by: Option<Side>, error: Option<&str>, at: Timestamp, sink: &mut Sink<'_>) {
+        self.session.handle_close(by, error, at, &mut |entry| sink(&redact::apply(entry)));
+    }
+
+    /// See [`Session::awaits_sent`].
+    pub fn awaits_sent(&self) -> bool {
+        self.session.awaits_sent()
+    }
+
+    /// See [`Session::is_undecided`].
+    pub fn is_undecided(&self) -> bool {
+        self.session.is_undecided()
+    }
+
+    /// See [`Session::is_busy`].
+    pub fn is_busy(&self) -> bool {
+        self.session.is_busy()
+    }
+}

@@ -1,0 +1,519 @@
+//! Messages of both sides in, command events out: decoding, pairing, and what is said when it does not work.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bson::oid::ObjectId;
+
+use super::framing::{Content, Frame, is_shortened};
+use super::lifecycle::Lifecycle;
+use super::pairing::{PENDING_MAX, Pairing, Pending};
+use super::reply::{self, Facts, HelloReply, Reply};
+use super::request::{self, ReplyForm, Request};
+use super::role::{self, ClientKey, Role};
+use super::shorten::{Shortened, Shortener};
+use super::{Emit, Limits, Shared};
+use crate::bson::cut::cut;
+use crate::event::{
+    Action, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Connection, Document, Event,
+    Failure, Measures, Phase, ProtocolError, Side, Timestamp, Truncated,
+};
+use crate::wire::{Header, Message, OpCode, OpCompressed, Reader, WireError};
+
+/// `{ok: 1}`, which an unacknowledged write is said to have been answered.
+const OK: &[u8] = &[13, 0, 0, 0, 0x10, b'o', b'k', 0, 1, 0, 0, 0, 0];
+
+/// Room for inflated messages that is kept between two of them.
+const INFLATED_CAPACITY_MAX: usize = 16 << 10;
+
+/// What is wrong with a message but does not hinder reading the next one. Said once a connection.
+#[derive(Clone, Copy, Debug)]
+enum Anomaly {
+    Undecodable = 1,
+    OutOfOrder = 2,
+    Unmatched = 4,
+    WithinStream = 8,
+}
+
+/// The commands of one connection.
+#[derive(Debug)]
+pub(super) struct Commands {
+    lifecycle: Lifecycle,
+    shared: Shared,
+    pairing: Pairing,
+    /// Requests that nobody answers and whose bytes may not have gone out yet.
+    unsent: Vec<Pending>,
+    /// Requests seen.
+    requests: u64,
+    server_connection_id: Option<i64>,
+    service_id: Option<ObjectId>,
+    is_tunnel: bool,
+    /// The anomalies that were said.
+    said: u8,
+    inflated: Vec<u8>,
+}
+
+/// A message that can be decoded, taken out of its compression, and shortened if it is long.
+struct Opened<'a> {
+    bytes: Cow<'a, [u8]>,
+    shortened: Option<Shortened>,
+    compressor: Option<Compressor>,
+}
+
+impl Commands {
+    pub(super) fn new(connection: Arc<Connection>, at: Timestamp, shared: Shared) -> Self {
+        Self {
+            lifecycle: Lifecycle::new(connection, at, shared.monitors.clone()),
+            shared,
+            pairing: Pairing::default(),
+            unsent: Vec::new(),
+            requests: 0,
+            server_connection_id: None,
+            service_id: None,
+            is_tunnel: false,
+            said: 0,
+            inflated: Vec::new(),
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.is_tunnel
+    }
+
+    pub(super) fn awaits_sent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    pub(super) fn is_undecided(&self) -> bool {
+        self.lifecycle.role() == Role::Undecided && !self.is_tunnel
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        let waits = |pending: &Pending| {
+            let tails = pending.request.as_ref().is_some_and(|request| request.tails);
+            matches!(pending.phase, Phase::App | Phase::Auth) && pending.continues.is_none() && !tails
+        };
+        !self.unsent.is_empty() || self.pairing.iter().any(waits)
+    }
+
+    pub(super) fn handle_frame(&mut self, side: Side, frame: &Frame<'_>, at: Timestamp, emit: &mut Emit<'_>) {
+        let mut inflated = std::mem::take(&mut self.inflated);
+        let opened = match frame.content {
+            Ok(content) => open(&frame.header, content, &self.shared.limits, &mut inflated),
+            Err(error) => Err(error),
+        };
+        match side {
+            Side::Client => self.handle_request(frame, opened, at, emit),
+            Side::Server => self.handle_reply(frame, opened, at, emit),
+        }
+        if inflated.capacity() <= INFLATED_CAPACITY_MAX {
+            self.inflated = inflated;
+        }
+    }
+
+    fn handle_request(
+        &mut self,
+        frame: &Frame<'_>,
+        opened: Result<Opened<'_>, WireError>,
+        at: Timestamp,
+        emit: &mut Emit<'_>,
+    ) {
+        if self.pairing.is_full() {
+            let message = format!("more than {PENDING_MAX} requests wait for a reply");
+            return self.tunnel(Side::Client, frame.offset, message.into(), at, emit);
+        }
+        let header = &frame.header;
+        let decoded = opened.and_then(|opened| {
+            // The borrow of the decoded message ends with its events.
+            let (_, message) = Message::decode(&opened.bytes)?;
+            match request::read(&message, header.request_id, opened.compressor) {
+                Some(started) => {
+                    let document = limited(started.command, opened.shortened, &self.shared.limits);
+                    self.start(started.request, document, frame, at, emit);
+                    Ok(())
+                }
+                None => Err(WireError::Short { field: "command name", needed: 1, had: 0 }),
+            }
+        });
+        let Err(error) = decoded else { return };
+        if let (WireError::InflatedTooLong { .. }, Ok(content)) = (error, &frame.content)
+            && let Ok(compressed) = OpCompressed::decode(content.bytes)
+        {
+            let request = Request::unseen(header.request_id, compressed.compressor);
+            return self.start(request, unseen(&compressed), frame, at, emit);
+        }
+        self.undecodable(Side::Client, frame, error, at, emit);
+        // It is answered all the same if its opcode ever is, and the reply is nothing to wonder at.
+        if !matches!(header.op_code, OpCode::Insert | OpCode::Update | OpCode::Delete | OpCode::KillCursors) {
+            self.requests += 1;
+            self.pairing.push(Pending {
+                key: header.request_id,
+                request: None,
+                phase: Phase::App,
+                exchange: self.shared.exchanges.next(),
+                continues: None,
+                started_at: at,
+                request_bytes: wire_len(header),
+            });
+        }
+    }
+
+    /// A request was read: its started event, and its waiting for the reply or for its bytes to be gone.
+    fn start(
+        &mut self,
+        request: Request,
+        command: Document<'_>,
+        frame: &Frame<'_>,
+        at: Timestamp,
+        emit: &mut Emit<'_>,
+    ) {
+        if self.pairing.iter().next().is_some_and(|head| head.continues.is_some()) {
+            self.say(Anomaly::WithinStream, Side::Client, frame, "a request within an exhaust stream", at, emit);
+        }
+        let n = self.requests;
+        self.requests += 1;
+        let phase = self.classify(&request, n, at, emit);
+        let pending = Pending {
+            key: request.request_id,
+            phase,
+            exchange: self.shared.exchanges.next(),
+            continues: None,
+            started_at: at,
+            request_bytes: wire_len(&frame.header),
+            request: Some(request),
+        };
+        self.emit_started(&pending, command, at, emit);
+        match &pending.request {
+            Some(request) if request.reply == ReplyForm::None => self.unsent.push(pending),
+            _ => self.pairing.push(pending),
+        }
+    }
+
+    /// Finds out the phase of a request, and whose connection it is as far as the request shows it.
+    fn classify(&mut self, request: &Request, n: u64, at: Timestamp, emit: &mut Emit<'_>) -> Phase {
+        if let (0, Some(hello)) = (n, &request.hello) {
+            let key = ClientKey::new(self.lifecycle.connection(), hello);
+            self.lifecycle.greet(key, hello.client.clone(), hello.authenticates);
+        }
+        if let Some(role) = role::shown_by(request, n) {
+            if request.hello.as_ref().is_some_and(|hello| hello.awaitable) && self.lifecycle.role() != Role::App {
+                self.lifecycle.streams();
+            }
+            self.lifecycle.decide(role, emit);
+        }
+        match self.lifecycle.role() {
+            Role::Undecided => Phase::Handshake,
+            Role::Monitor => self.lifecycle.monitor_phase(),
+            Role::App => {
+                let phase = role::app_phase(request, n);
+                if matches!(phase, Phase::App | Phase::Auth) {
+                    self.lifecycle.before_command(phase == Phase::Auth, at, emit);
+                }
+                if request.name() == "endSessions" {
+                    self.lifecycle.ends_sessions();
+                }
+                phase
+            }
+        }
+    }
+
+    fn handle_reply(
+        &mut self,
+        frame: &Frame<'_>,
+        opened: Result<Opened<'_>, WireError>,
+        at: Timestamp,
+        emit: &mut Emit<'_>,
+    ) {
+        let Some(found) = self.pairing.take(frame.header.response_to) else {
+            let message = "a reply to no request that waits";
+            return self.say(Anomaly::Unmatched, Side::Server, frame, message, at, emit);
+        };
+        if !found.in_order {
+            let message = "a reply before those to earlier requests";
+            self.say(Anomaly::OutOfOrder, Side::Server, frame, message, at, emit);
+        }
+        let position = found.position();
+        let pending = found.pending;
+        let Some(request) = &pending.request else { return };
+        let outcome = opened.and_then(|opened| {
+            let (_, message) = Message::decode(&opened.bytes)?;
+            let reply = reply::read(&message, request, opened.shortened.as_ref());
+            let reply = reply.ok_or(WireError::Short { field: "reply document", needed: 5, had: 0 })?;
+            let more = reply.more_to_come;
+            self.finish(&pending, reply, opened.shortened, opened.compressor, frame, at, emit);
+            Ok(more)
+        });
+        match outcome {
+            Ok(true) => self.continue_stream(position, pending, frame.header.request_id, at, emit),
+            Ok(false) => {}
+            Err(error) => self.finish_unread(&pending, frame, error, at, emit),
+        }
+    }
+
+    /// A reply was read: the end of its exchange.
+    #[expect(clippy::too_many_arguments, reason = "all of what a reply is")]
+    fn finish(
+        &mut self,
+        pending: &Pending,
+        reply: Reply<'_>,
+        shortened: Option<Shortened>,
+        compressor: Option<Compressor>,
+        frame: &Frame<'_>,
+        at: Timestamp,
+        emit: &mut Emit<'_>,
+    ) {
+        let Some(request) = &pending.request else { return };
+        self.learn(request, &reply, at);
+        let Facts { ok, measures, speculative, authenticated } = reply.facts;
+        let document = limited(reply.document, shortened, &self.shared.limits);
+        let measures = Measures {
+            request_bytes: pending.request_bytes,
+            reply_bytes: wire_len(&frame.header),
+            first_byte: Some(frame.first_byte_at.since(pending.started_at)),
+            ..measures
+        };
+        let mut info = self.info(pending, request);
+        info.compressor = compressor;
+        info.sensitive |= speculative && request.hello.is_some();
+        let duration = at.since(pending.started_at);
+        let event = if ok {
+            Event::CommandSucceeded(CommandSucceeded { info, duration, reply: document, measures })
+        } else {
+            Event::CommandFailed(CommandFailed { info, duration, failure: Failure::Reply(document), measures })
+        };
+        self.lifecycle.emit(at, pending.phase, event, emit);
+        let ends_authentication = match &request.hello {
+            Some(_) => speculative && authenticated,
+            None => request.authenticates() && (authenticated || request.name() == "authenticate"),
+        };
+        if ok && ends_authentication {
+            self.lifecycle.authenticated(at, emit);
+        }
+    }
+
+    /// Learns from the reply to the connection's first `hello`.
+    fn learn(&mut self, request: &Request, reply: &Reply<'_>, at: Timestamp) {
+        let Some(hello) = &request.hello else { return };
+        if self.server_connection_id.is_some() || !reply.facts.ok {
+            return;
+        }
+        let HelloReply { connection_id, service_id, compressors } = reply::hello_reply(&reply.document);
+        self.server_connection_id = connection_id;
+        self.service_id = service_id.filter(|_| hello.load_balanced);
+        self.lifecycle.handshaken(connection_id, compressors, at);
+    }
+
+    /// A reply came that cannot be read. One that is only too long to be inflated was a success as far as can be told.
+    fn finish_unread(
+        &mut self,
+        pending: &Pending,
+        frame: &Frame<'_>,
+        error: WireError,
+        at: Timestamp,
+        emit: &mut Emit<'_>,
+    ) {
+        let Some(request) = &pending.request else { return };
+        let info = self.info(pending, request);
+        let duration = at.since(pending.started_at);
+        let measures = Measures {
+            request_bytes: pending.request_bytes,
+            reply_bytes: wire_len(&frame.header),
+            first_byte: Some(frame.first_byte_at.since(pending.started_at)),
+            ..Measures::default()
+        };
+        if let (WireError::InflatedTooLong { .. }, Ok(content)) = (error, &frame.content)
+            && let Ok(compressed) = OpCompressed::decode(content.bytes)
+        {
+            let reply = unseen(&compressed);
+            let info = CommandInfo { compressor: Some(compressed.compressor), ..info };
+            let event = Event::CommandSucceeded(CommandSucceeded { info, duration, reply, measures });
+            return self.lifecycle.emit(at, pending.phase, event, emit);
+        }
+        let message = format!("the reply could not be read: {error}");
+        let failure = Failure::Network { message: message.into(), closed_by: None };
+        let event = Event::CommandFailed(CommandFailed { info, duration, failure, measures });
+        self.lifecycle.emit(at, pending.phase, event, emit);
+        self.undecodable(Side::Server, frame, error, at, emit);
+    }
+
+    /// More replies follow: the request waits on, under the id of the reply that came, as an exchange of its own.
+    fn continue_stream(&mut self, position: usize, ended: Pending, key: i32, at: Timestamp, emit: &mut Emit<'_>) {
+        let Some(mut request) = ended.request else { return };
+        request.request_id = key;
+        let pending = Pending {
+            key,
+            phase: ended.phase,
+            exchange: self.shared.exchanges.next(),
+            continues: Some(ended.continues.unwrap_or(ended.exchange)),
+            started_at: at,
+            request_bytes: 0,
+            request: Some(request),
+        };
+        let command =
+            pending.request.as_ref().and_then(|request| request.exhaust.as_deref()).unwrap_or(crate::event::EMPTY);
+        let command = limited(Cow::Borrowed(command), None, &self.shared.limits);
+        self.emit_started(&pending, command, at, emit);
+        self.pairing.put_back(position, pending);
+    }
+
+    pub(super) fn handle_sent(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
+        for pending in std::mem::take(&mut self.unsent) {
+            let Some(request) = &pending.request else { continue };
+            let info = self.info(&pending, request);
+            let measures = Measures { request_bytes: pending.request_bytes, ..Measures::default() };
+            let duration = at.since(pending.started_at);
+            let event = CommandSucceeded { info, duration, reply: Document::new(OK), measures };
+            self.lifecycle.emit(at, pending.phase, Event::CommandSucceeded(event), emit);
+        }
+    }
+
+    pub(super) fn handle_tick(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
+        if self.pairing.is_empty() {
+            self.lifecycle.tick(at, emit);
+        }
+    }
+
+    /// Where the next message begins is not known any more.
+    pub(super) fn lose_framing(
+        &mut self,
+        side: Side,
+        offset: u64,
+        error: WireError,
+        at: Timestamp,
+        emit: &mut Emit<'_>,
+    ) {
+        self.tunnel(side, offset, error.to_string().into(), at, emit);
+    }
+
+    /// Nothing more is read of this connection.
+    fn tunnel(&mut self, side: Side, offset: u64, message: Cow<'_, str>, at: Timestamp, emit: &mut Emit<'_>) {
+        self.is_tunnel = true;
+        self.lifecycle.decide(Role::App, emit);
+        let failure = format!("the connection could not be read on: {message}");
+        self.fail_all(&failure, None, at, emit);
+        let event = ProtocolError { side, offset, message, action: Action::Tunnelled };
+        self.lifecycle.emit_at_once(at, Event::ProtocolError(event), emit);
+    }
+
+    pub(super) fn handle_close(
+        &mut self,
+        by: Option<Side>,
+        error: Option<&str>,
+        torn: bool,
+        at: Timestamp,
+        emit: &mut Emit<'_>,
+    ) {
+        self.lifecycle.decide_at_end(emit);
+        let waited = !self.pairing.is_empty() || !self.unsent.is_empty();
+        let within = if torn { ", within a message" } else { "" };
+        let message = match (by, error) {
+            (_, Some(error)) => Cow::Owned(format!("{error}{within}")),
+            (Some(Side::Client), None) => format!("client closed connection{within}").into(),
+            (Some(Side::Server), None) => format!("server closed connection{within}").into(),
+            (None, None) => "proxy stopped".into(),
+        };
+        self.fail_all(&message, by, at, emit);
+        let is_error = error.is_some() || torn || (waited && by == Some(Side::Server));
+        self.lifecycle.close(by, is_error, at, emit);
+        // Whatever still comes belongs to no exchange.
+        self.is_tunnel = true;
+    }
+
+    fn fail_all(&mut self, message: &str, closed_by: Option<Side>, at: Timestamp, emit: &mut Emit<'_>) {
+        let mut unsent = std::mem::take(&mut self.unsent).into_iter();
+        while let Some(pending) = self.pairing.pop().or_else(|| unsent.next()) {
+            let Some(request) = &pending.request else { continue };
+            let info = self.info(&pending, request);
+            let measures = Measures { request_bytes: pending.request_bytes, ..Measures::default() };
+            let failure = Failure::Network { message: message.into(), closed_by };
+            let duration = at.since(pending.started_at);
+            let event = Event::CommandFailed(CommandFailed { info, duration, failure, measures });
+            self.lifecycle.emit(at, pending.phase, event, emit);
+        }
+    }
+
+    fn emit_started(&mut self, pending: &Pending, command: Document<'_>, at: Timestamp, emit: &mut Emit<'_>) {
+        let Some(request) = &pending.request else { return };
+        let event = CommandStarted { info: self.info(pending, request), command };
+        self.lifecycle.emit(at, pending.phase, Event::CommandStarted(event), emit);
+    }
+
+    fn info<'a>(&self, pending: &Pending, request: &'a Request) -> CommandInfo<'a> {
+        CommandInfo {
+            server_connection_id: self.server_connection_id,
+            service_id: self.service_id,
+            exchange: pending.exchange,
+            continues: pending.continues,
+            ..request.info()
+        }
+    }
+
+    fn undecodable(&mut self, side: Side, frame: &Frame<'_>, error: WireError, at: Timestamp, emit: &mut Emit<'_>) {
+        self.say(Anomaly::Undecodable, side, frame, &error.to_string(), at, emit);
+    }
+
+    /// Says what is wrong with a message, once of its kind.
+    fn say(&mut self, what: Anomaly, side: Side, frame: &Frame<'_>, message: &str, at: Timestamp, emit: &mut Emit<'_>) {
+        if self.said & what as u8 != 0 {
+            return;
+        }
+        self.said |= what as u8;
+        let Header { request_id, response_to, op_code, .. } = frame.header;
+        let message =
+            format!("{message} (requestID {request_id}, responseTo {response_to}, opCode {})", op_code.as_i32());
+        let event = ProtocolError { side, offset: frame.offset, message: message.into(), action: Action::Forwarded };
+        self.lifecycle.emit_at_once(at, Event::ProtocolError(event), emit);
+    }
+}
+
+fn wire_len(header: &Header) -> u64 {
+    u64::try_from(header.message_length).unwrap_or_default()
+}
+
+/// The event's document for a compressed message that is not inflated.
+fn unseen(compressed: &OpCompressed<'_>) -> Document<'static> {
+    let bytes = u64::try_from(compressed.uncompressed_size).unwrap_or_default();
+    Document::cut(crate::event::EMPTY, Some(Truncated { bytes, elements: 0 }))
+}
+
+/// Takes a message out of its compression and shortens it if its documents may be too long.
+fn open<'a>(
+    header: &Header,
+    content: Content<'a>,
+    limits: &Limits,
+    inflated: &'a mut Vec<u8>,
+) -> Result<Opened<'a>, WireError> {
+    let Content { bytes, shortened } = content;
+    if header.op_code != OpCode::Compressed {
+        return Ok(Opened { bytes: Cow::Borrowed(bytes), shortened, compressor: None });
+    }
+    let compressed = OpCompressed::decode(bytes)?;
+    compressed.inflate(header, limits.inflate_max_bytes, inflated)?;
+    let compressor = Some(compressed.compressor);
+    let inner = Header::decode(&mut Reader::new(inflated))?;
+    if !is_shortened(&inner, inflated.len(), limits) {
+        return Ok(Opened { bytes: Cow::Borrowed(inflated), shortened: None, compressor });
+    }
+    let mut shortener = Shortener::new(inner, inflated.len(), limits.max_document_bytes);
+    shortener.push(inflated);
+    let (bytes, shortened) = shortener.finish()?;
+    Ok(Opened { bytes: Cow::Owned(bytes), shortened: Some(shortened), compressor })
+}
+
+/// A document no longer than the limit; one that was shortened already is left as it is.
+fn limited<'a>(document: Cow<'a, [u8]>, shortened: Option<Shortened>, limits: &Limits) -> Document<'a> {
+    let left_out = shortened.map(|shortened| shortened.truncated).filter(|truncated| truncated.bytes > 0);
+    let limit = limits.max_document_bytes;
+    if left_out.is_none()
+        && limit != 0
+        && document.len() > limit
+        && let Some(cut) = cut(&document, limit)
+    {
+        return Document::cut(cut.bytes, cut.truncated);
+    }
+    Document::cut(document, left_out)
+}

@@ -1,0 +1,236 @@
+//! Where one message ends and the next begins, in one direction of a connection.
+//!
+//! A message that arrives whole is handed on as it stands in the chunk; one that arrives in pieces is collected; an
+//! `OP_MSG` longer than anybody wants to see is shortened while it passes ([`Shortener`]), so that its length costs
+//! nothing. Which of these happens is decided by the message's header alone: the same bytes give the same messages,
+//! however they are cut into chunks.
+
+use super::Limits;
+use super::shorten::{Shortened, Shortener};
+use crate::event::{Side, Timestamp};
+use crate::wire::{HEADER_LEN, Header, OpCode, Reader, WireError};
+
+/// What an `OP_MSG` has beside its one document: header, flags, the section's kind.
+const AROUND_DOCUMENT: usize = HEADER_LEN + 5;
+
+/// A buffer that grew beyond this is given back once its message is done, so that an idle connection holds little.
+const KEPT_CAPACITY_MAX: usize = 4 << 10;
+
+/// A message, whole or shortened.
+#[derive(Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) header: Header,
+    /// Where it begins in this direction's bytes.
+    pub(super) offset: u64,
+    /// When its first byte came.
+    pub(super) first_byte_at: Timestamp,
+    /// A message that can be decoded, or why there is none although its length is known.
+    pub(super) content: Result<Content<'a>, WireError>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Content<'a> {
+    /// The message; if it was shortened, an `OP_MSG` of what was kept of it.
+    pub(super) bytes: &'a [u8],
+    /// What was left out.
+    pub(super) shortened: Option<Shortened>,
+}
+
+/// Cuts one direction's bytes into messages.
+#[derive(Debug)]
+pub(super) struct Framer {
+    side: Side,
+    /// Bytes of this direction up to the message that is being read.
+    offset: u64,
+    first_byte_at: Timestamp,
+    state: State,
+}
+
+/// ```text
+///               ┌────────── done ──────────┐
+///               ▼                          │
+///   Between ──▶ Collecting(some bytes) ──▶ Done(bytes)
+///      │            │
+///      └────────────┴──▶ Shortening ──▶ Shortened
+/// ```
+#[derive(Debug)]
+enum State {
+    /// Nothing of the next message has come.
+    Between,
+    /// A part of a message that will be kept whole.
+    Collecting(Vec<u8>),
+    /// A part of a message that will not.
+    Shortening(Box<Shortener>),
+    /// The caller has the message's bytes until it asks for the next one.
+    Done(Vec<u8>),
+}
+
+impl Framer {
+    pub(super) fn new(side: Side) -> Self {
+        Self { side, offset: 0, first_byte_at: Timestamp::default(), state: State::Between }
+    }
+
+    /// How far the stream was understood.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether a message has begun and not ended.
+    pub(super) fn is_within_message(&self) -> bool {
+        matches!(self.state, State::Collecting(_) | State::Shortening(_))
+    }
+
+    /// Takes bytes from `chunk`, which arrived at `at`: how many, and the message that they complete. `Ok(None)` is "not
+    /// yet", and then all of the chunk was taken; call again with what is left of the chunk after a message.
+    ///
+    /// # Errors
+    /// If where the next message begins cannot be known any more. The stream cannot be read on.
+    pub(super) fn next<'a>(
+        &'a mut self,
+        chunk: &'a [u8],
+        at: Timestamp,
+        limits: &Limits,
+    ) -> Result<(usize, Option<Frame<'a>>), WireError> {
+        if let State::Done(bytes) = &mut self.state {
+            let bytes = std::mem::take(bytes);
+            self.state = if bytes.capacity() > KEPT_CAPACITY_MAX { State::Between } else { collecting(bytes) };
+        }
+        let begins = match &self.state {
+            State::Between => true,
+            State::Collecting(bytes) => bytes.is_empty(),
+            State::Shortening(_) | State::Done(_) => false,
+        };
+        if begins {
+            if chunk.is_empty() {
+                return Ok((0, None));
+            }
+            self.first_byte_at = at;
+            if let Some((header, len)) = self.header_of(chunk, limits)?
+                && let Some(bytes) = chunk.get(..len)
+                && !is_shortened(&header, len, limits)
+            {
+                let content = Ok(Content { bytes, shortened: None });
+                return Ok((len, Some(self.frame(header, content))));
+            }
+            if matches!(self.state, State::Between) {
+                self.state = State::Collecting(Vec::new());
+            }
+        }
+        self.advance(chunk, limits)
+    }
+
+    /// Goes on with a message that is not whole in one chunk.
+    fn advance<'a>(&'a mut self, chunk: &'a [u8], limits: &Limits) -> Result<(usize, Option<Frame<'a>>), WireError> {
+        let mut taken = 0;
+        if let State::Collecting(bytes) = &mut self.state {
+            taken += fill(bytes, HEADER_LEN, chunk);
+            if bytes.len() < HEADER_LEN {
+                return Ok((taken, None));
+            }
+            let start = std::mem::take(bytes);
+            let Some((header, len)) = self.header_of(&start, limits)? else { return Ok((taken, None)) };
+            if is_shortened(&header, len, limits) {
+                let mut shortener = Box::new(Shortener::new(header, len, limits.max_document_bytes));
+                shortener.push(&start);
+                self.state = State::Shortening(shortener);
+            } else {
+                return self.collect(start, header, len, chunk, taken);
+            }
+        }
+        if let State::Shortening(shortener) = &mut self.state {
+            taken += shortener.push(chunk.get(taken..).unwrap_or_default());
+            if shortener.is_done() {
+                return Ok((taken, Some(self.finish_shortened())));
+            }
+        }
+        Ok((taken, None))
+    }
+
+    fn collect<'a>(
+        &'a mut self,
+        mut bytes: Vec<u8>,
+        header: Header,
+        len: usize,
+        chunk: &'a [u8],
+        mut taken: usize,
+    ) -> Result<(usize, Option<Frame<'a>>), WireError> {
+        taken += fill(&mut bytes, len, chunk.get(taken..).unwrap_or_default());
+        if bytes.len() < len {
+            self.state = State::Collecting(bytes);
+            return Ok((taken, None));
+        }
+        self.state = State::Done(bytes);
+        let frame = self.frame(header, Err(WireError::TooLong));
+        let State::Done(bytes) = &self.state else { return Ok((taken, None)) };
+        Ok((taken, Some(Frame { content: Ok(Content { bytes, shortened: None }), ..frame })))
+    }
+
+    fn finish_shortened(&mut self) -> Frame<'_> {
+        let State::Shortening(shortener) = std::mem::replace(&mut self.state, State::Between) else {
+            unreachable!("called in this state only")
+        };
+        let header = shortener.header();
+        let outcome = shortener.finish();
+        let frame = self.frame(header, Err(WireError::TooLong));
+        match outcome {
+            Ok((bytes, shortened)) => {
+                self.state = State::Done(bytes);
+                let State::Done(bytes) = &self.state else { unreachable!("set on the line before") };
+                Frame { content: Ok(Content { bytes, shortened: Some(shortened) }), ..frame }
+            }
+            Err(error) => Frame { content: Err(error), ..frame },
+        }
+    }
+
+    /// The frame of a message that ends here.
+    fn frame<'a>(&mut self, header: Header, content: Result<Content<'a>, WireError>) -> Frame<'a> {
+        let offset = self.offset;
+        self.offset += u64::try_from(header.message_length).unwrap_or_default();
+        Frame { header, offset, first_byte_at: self.first_byte_at, content }
+    }
+
+    /// The header that `bytes` begin with and the message's length; `None` if they are too few.
+    fn header_of(&self, bytes: &[u8], limits: &Limits) -> Result<Option<(Header, usize)>, WireError> {
+        let Some(start) = bytes.get(..HEADER_LEN) else { return Ok(None) };
+        if self.offset == 0 && self.side == Side::Client {
+            other_protocol(start)?;
+        }
+        let header = Header::decode(&mut Reader::new(start))?;
+        let len = header.checked_len(limits.max_message_bytes)?;
+        Ok(Some((header, len)))
+    }
+}
+
+fn collecting(mut bytes: Vec<u8>) -> State {
+    bytes.clear();
+    State::Collecting(bytes)
+}
+
+/// Appends to `bytes` from `chunk` until they are `len`, and says how many it took.
+fn fill(bytes: &mut Vec<u8>, len: usize, chunk: &[u8]) -> usize {
+    let wanted = len.saturating_sub(bytes.len()).min(chunk.len());
+    bytes.extend_from_slice(chunk.get(..wanted).unwrap_or_default());
+    wanted
+}
+
+/// Whether the message's documents may be longer than anybody wants to see.
+pub(super) fn is_shortened(header: &Header, len: usize, limits: &Limits) -> bool {
+    let limit = limits.max_document_bytes;
+    limit != 0 && header.op_code == OpCode::Msg && len > limit.saturating_add(AROUND_DOCUMENT)
+}
+
+/// A connection's first bytes may be another protocol's. A TLS handshake is the treacherous one: its first bytes read
+/// as a length that could be.
+fn other_protocol(start: &[u8]) -> Result<(), WireError> {
+    const HTTP: [&[u8]; 6] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT "];
+    if start.starts_with(&[0x16, 0x03]) {
+        return Err(WireError::OtherProtocol("a TLS handshake"));
+    }
+    if HTTP.iter().any(|method| start.starts_with(method)) {
+        return Err(WireError::OtherProtocol("an HTTP request"));
+    }
+    if start.starts_with(b"PROXY ") || start.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
+        return Err(WireError::OtherProtocol("a PROXY protocol header"));
+    }
+    Ok(())
+}

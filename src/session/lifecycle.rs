@@ -1,0 +1,254 @@
+//! The connection's own events, and the holding back of all events until it is known whose connection it is.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::Emit;
+use super::role::{ClientKey, Counted, IDLE_AFTER, Monitors, Role};
+use crate::bson::find_path;
+use crate::event::{
+    CloseReason, Compressor, Connection, ConnectionClosed, ConnectionCreated, ConnectionReady, Entry, Event, Metadata,
+    Phase, Side, Timestamp,
+};
+
+/// Events that may be held back; with more the connection is nobody's that is known, and taken for an application's.
+const HELD_MAX: usize = 16;
+
+/// What is known of a connection as a whole.
+#[derive(Debug)]
+pub(super) struct Lifecycle {
+    connection: Arc<Connection>,
+    created_at: Timestamp,
+    role: Role,
+    held: Vec<Entry<'static>>,
+    created: bool,
+    ready: Ready,
+    /// What the first `hello` said of the client.
+    client: Option<Box<[u8]>>,
+    compressors: Vec<Compressor>,
+    server_connection_id: Option<i64>,
+    monitors: Monitors,
+    key: Option<ClientKey>,
+    counted: Option<Counted>,
+    ends_sessions: bool,
+}
+
+/// How far a connection is on the way to its ready event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ready {
+    /// The handshake is not done.
+    No,
+    /// The handshake was done then; the next request tells whether there is an authentication to wait for.
+    Handshaken(Timestamp),
+    /// Waiting for the end of an authentication.
+    Authenticating,
+    /// The event is out.
+    Yes,
+}
+
+impl Lifecycle {
+    pub(super) fn new(connection: Arc<Connection>, created_at: Timestamp, monitors: Monitors) -> Self {
+        Self {
+            connection,
+            created_at,
+            role: Role::Undecided,
+            held: Vec::new(),
+            created: false,
+            ready: Ready::No,
+            client: None,
+            compressors: Vec::new(),
+            server_connection_id: None,
+            monitors,
+            key: None,
+            counted: None,
+            ends_sessions: false,
+        }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// An event of this connection, in a phase that holds unless the role says otherwise.
+    pub(super) fn emit(&mut self, at: Timestamp, phase: Phase, event: Event<'_>, emit: &mut Emit<'_>) {
+        let entry = Entry { at, connection: Arc::clone(&self.connection), phase, event };
+        if self.role != Role::Undecided {
+            return emit(entry);
+        }
+        self.held.push(entry.into_owned());
+        if self.held.len() > HELD_MAX {
+            self.decide(Role::App, emit);
+        }
+    }
+
+    /// An event that waits for no role: something is wrong with the bytes.
+    pub(super) fn emit_at_once(&self, at: Timestamp, event: Event<'_>, emit: &mut Emit<'_>) {
+        emit(Entry { at, connection: Arc::clone(&self.connection), phase: Phase::App, event });
+    }
+
+    /// The client has said its first `hello`.
+    pub(super) fn greet(&mut self, key: ClientKey, client: Option<Box<[u8]>>, authenticates: bool) {
+        self.key = Some(key);
+        self.client = client;
+        if authenticates {
+            self.ready = Ready::Authenticating;
+        }
+    }
+
+    /// The server has answered the first `hello`.
+    pub(super) fn handshaken(
+        &mut self,
+        server_connection_id: Option<i64>,
+        compressors: Vec<Compressor>,
+        at: Timestamp,
+    ) {
+        self.server_connection_id = server_connection_id;
+        self.compressors = compressors;
+        if self.ready == Ready::No {
+            self.ready = Ready::Handshaken(at);
+        }
+    }
+
+    /// An authentication has come to its good end.
+    pub(super) fn authenticated(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
+        if self.ready == Ready::Authenticating {
+            self.emit_ready(at, emit);
+        }
+    }
+
+    /// An application is about to send a command, or a step of an authentication.
+    pub(super) fn before_command(&mut self, authenticates: bool, at: Timestamp, emit: &mut Emit<'_>) {
+        match self.ready {
+            Ready::Yes => {}
+            _ if authenticates => self.ready = Ready::Authenticating,
+            Ready::Handshaken(at) => self.emit_ready(at, emit),
+            Ready::No | Ready::Authenticating => self.emit_ready(at, emit),
+        }
+    }
+
+    fn emit_ready(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
+        self.ready = Ready::Yes;
+        let client = self.client.take();
+        let text = |part: &[u8], name: &[u8]| {
+            let value = find_path(client.as_deref()?, &[part, name])?;
+            value.as_str_bytes().map(|bytes| Cow::Owned(String::from_utf8_lossy(bytes).into_owned()))
+        };
+        let metadata = Metadata {
+            app_name: text(b"application", b"name"),
+            driver: text(b"driver", b"name"),
+            driver_version: text(b"driver", b"version"),
+            compressors: std::mem::take(&mut self.compressors),
+            tls: false,
+        };
+        let duration = at.since(self.created_at);
+        let event = ConnectionReady { duration, server_connection_id: self.server_connection_id, metadata };
+        self.emit(at, Phase::App, Event::ConnectionReady(event), emit);
+    }
+
+    /// It is known whose connection this is: what was held back goes out in its phase. Once an application's, always.
+    pub(super) fn decide(&mut self, role: Role, emit: &mut Emit<'_>) {
+        if self.role == role || self.role == Role::App {
+            return;
+        }
+        self.role = role;
+        if role == Role::App {
+            self.count(None);
+            if !self.created {
+                self.created = true;
+                let event = Event::ConnectionCreated(ConnectionCreated {});
+                self.emit(self.created_at, Phase::App, event, emit);
+            }
+        }
+        let phase = match role {
+            Role::App | Role::Undecided => Phase::Handshake,
+            Role::Monitor => self.monitor_phase(),
+        };
+        for mut entry in std::mem::take(&mut self.held) {
+            if entry.event.command_info().is_some() {
+                entry.phase = phase;
+            }
+            emit(entry);
+        }
+    }
+
+    /// The phase of a `hello` on a connection that is not an application's.
+    pub(super) fn monitor_phase(&mut self) -> Phase {
+        let Some(key) = self.key.filter(|_| self.counted != Some(Counted::Streaming)) else { return Phase::Monitor };
+        if self.counted == Some(Counted::Rtt) || self.monitors.has_streaming(key) {
+            self.count(Some(Counted::Rtt));
+            return Phase::Rtt;
+        }
+        Phase::Monitor
+    }
+
+    /// A `hello` waits for changes: whoever sends it is a streaming monitor.
+    pub(super) fn streams(&mut self) {
+        self.count(Some(Counted::Streaming));
+    }
+
+    fn count(&mut self, as_kind: Option<Counted>) {
+        let Some(key) = self.key else { return };
+        if self.counted == as_kind {
+            return;
+        }
+        if let Some(kind) = self.counted {
+            self.monitors.remove(key, kind);
+        }
+        if let Some(kind) = as_kind {
+            self.monitors.add(key, kind);
+        }
+        self.counted = as_kind;
+    }
+
+    pub(super) fn ends_sessions(&mut self) {
+        self.ends_sessions = true;
+    }
+
+    /// A connection that has said nothing for long since its first `hello` is an idle one of a pool.
+    pub(super) fn tick(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
+        if let (Role::Undecided, Ready::Handshaken(since)) = (self.role, self.ready)
+            && at.since(since) >= IDLE_AFTER
+        {
+            self.decide(Role::App, emit);
+            self.emit_ready(since, emit);
+        }
+    }
+
+    /// The connection is about to end: whose it was must be said now.
+    pub(super) fn decide_at_end(&mut self, emit: &mut Emit<'_>) {
+        if self.role != Role::Undecided {
+            return;
+        }
+        let is_probe = self.key.is_some_and(|key| self.monitors.lacks_rtt(key));
+        self.decide(if is_probe { Role::Monitor } else { Role::App }, emit);
+        if let (Role::App, Ready::Handshaken(since)) = (self.role, self.ready) {
+            self.emit_ready(since, emit);
+        }
+    }
+
+    pub(super) fn close(&mut self, by: Option<Side>, is_error: bool, at: Timestamp, emit: &mut Emit<'_>) {
+        self.count(None);
+        if self.role != Role::App {
+            return;
+        }
+        let reason = match by {
+            _ if is_error => CloseReason::Error,
+            Some(Side::Server) => CloseReason::Error,
+            _ if self.ends_sessions => CloseReason::PoolClosed,
+            _ => CloseReason::Unknown,
+        };
+        let event = Event::ConnectionClosed(ConnectionClosed { reason, closed_by: by });
+        self.emit(at, Phase::App, event, emit);
+    }
+}
+
+/// However a session ends, its client's monitors are counted right.
+impl Drop for Lifecycle {
+    fn drop(&mut self) {
+        self.count(None);
+    }
+}

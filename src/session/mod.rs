@@ -1,0 +1,154 @@
+//! One connection: bytes of both sides in, events out.
+//!
+//! A [`Session`] has three kinds of methods. *Inputs*: [`handle_bytes`](Session::handle_bytes) for what was read from a
+//! side, [`handle_sent`](Session::handle_sent) when the client's bytes have all gone to the server,
+//! [`handle_tick`](Session::handle_tick) now and then, [`handle_close`](Session::handle_close) once, at the end.
+//! *Output*: each input takes a function that is given the events, in order, before the input returns. *Getters*: the
+//! rest. Feed the client's bytes before the replies that they caused, each side in its order, in any pieces: the events
+//! are the same.
+//!
+//! Nothing is forwarded here and nothing can fail: bytes that cannot be read give a
+//! [`ProtocolError`](crate::event::ProtocolError), and if it is not known any more where messages begin, nothing more is
+//! read of the connection. Every started event has its end, at the latest in `handle_close`.
+
+#![deny(clippy::indexing_slicing)]
+
+mod commands;
+mod framing;
+mod legacy;
+mod lifecycle;
+mod merge;
+mod names;
+mod pairing;
+mod reply;
+mod request;
+mod role;
+mod shorten;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use commands::Commands;
+use framing::Framer;
+pub use role::{IDLE_AFTER, Monitors};
+
+use crate::event::{Connection, Entry, Exchange, Side, Timestamp};
+use crate::wire::MESSAGE_LEN_MAX;
+
+/// Where events go.
+pub type Emit<'e> = dyn FnMut(Entry<'_>) + 'e;
+
+/// What is read, and how much of it is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The longest message, in bytes; a longer one is not taken for one.
+    pub max_message_bytes: usize,
+    /// The longest message inflated, in bytes; a longer one is paired and timed, its body not shown.
+    pub inflate_max_bytes: usize,
+    /// The longest document of an event, in bytes of BSON; 0 is no limit.
+    pub max_document_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_message_bytes: MESSAGE_LEN_MAX, inflate_max_bytes: MESSAGE_LEN_MAX, max_document_bytes: 10_000 }
+    }
+}
+
+/// Gives out the numbers of exchanges, from 1. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Exchanges(Arc<AtomicU64>);
+
+impl Exchanges {
+    fn next(&self) -> Exchange {
+        Exchange(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// What the sessions of a run share.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// What is read, and how much of it is kept.
+    pub limits: Limits,
+    /// The numbers of exchanges.
+    pub exchanges: Exchanges,
+    /// The monitors of each client.
+    pub monitors: Monitors,
+}
+
+/// One connection. See the [module](self).
+#[derive(Debug)]
+pub struct Session {
+    client: Framer,
+    server: Framer,
+    commands: Commands,
+}
+
+impl Session {
+    /// A connection that a client made at `at`.
+    pub fn new(connection: Arc<Connection>, at: Timestamp, shared: Shared) -> Self {
+        Self {
+            client: Framer::new(Side::Client),
+            server: Framer::new(Side::Server),
+            commands: Commands::new(connection, at, shared),
+        }
+    }
+
+    /// Takes bytes that were read from `side` at `at`.
+    pub fn handle_bytes(&mut self, side: Side, mut bytes: &[u8], at: Timestamp, emit: &mut Emit<'_>) {
+        let framer = match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        };
+        let limits = self.commands.limits();
+        while !self.commands.is_tunnel() {
+            match framer.next(bytes, at, &limits) {
+                Ok((taken, Some(frame))) => {
+                    self.commands.handle_frame(side, &frame, at, emit);
+                    bytes = bytes.get(taken..).unwrap_or_default();
+                }
+                Ok((_, None)) => return,
+                Err(error) => {
+                    let offset = framer.offset();
+                    self.commands.lose_framing(side, offset, error, at, emit);
+                }
+            }
+        }
+    }
+
+    /// Notes that all bytes of the client's so far have been handed to the server's socket, at `at`: an unacknowledged
+    /// write is done by that.
+    pub fn handle_sent(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
+        self.commands.handle_sent(at, emit);
+    }
+
+    /// Whether [`handle_sent`](Self::handle_sent) would give an event.
+    pub fn awaits_sent(&self) -> bool {
+        self.commands.awaits_sent()
+    }
+
+    /// Notes the time. Needed only while [`is_undecided`](Self::is_undecided).
+    pub fn handle_tick(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
+        self.commands.handle_tick(at, emit);
+    }
+
+    /// Whether it is not known yet whose connection this is, and events are held back for it.
+    pub fn is_undecided(&self) -> bool {
+        self.commands.is_undecided()
+    }
+
+    /// Whether an application waits for the server: not a monitor, nor who tails a cursor.
+    pub fn is_busy(&self) -> bool {
+        self.commands.is_busy()
+    }
+
+    /// Notes the end of the connection. `by` is who ended it first, `None` for the proxy itself; `error` says what went
+    /// wrong, if anything did.
+    pub fn handle_close(&mut self, by: Option<Side>, error: Option<&str>, at: Timestamp, emit: &mut Emit<'_>) {
+        let torn = match by {
+            Some(Side::Client) | None => self.client.is_within_message(),
+            Some(Side::Server) => self.server.is_within_message(),
+        };
+        self.commands.handle_close(by, error, torn, at, emit);
+    }
+}

@@ -1,0 +1,109 @@
+//! What is known of commands by their names: which carry credentials, which say hello, which work on a collection.
+
+/// Commands whose documents must not be shown (Command Monitoring specification, "Security"), in lower case, sorted.
+/// `hello` and its old spellings are among them only when they speculate on authentication.
+const SENSITIVE: &[&str] = &[
+    "authenticate",
+    "copydb",
+    "copydbgetnonce",
+    "copydbsaslstart",
+    "createuser",
+    "getnonce",
+    "saslcontinue",
+    "saslstart",
+    "updateuser",
+];
+
+/// The sensitive commands that are steps of an authentication.
+const AUTHENTICATION: &[&str] = &["authenticate", "getnonce", "saslcontinue", "saslstart"];
+
+/// Commands whose first value, when it is a string, names a collection; in lower case, sorted.
+const ON_COLLECTION: &[&str] = &[
+    "aggregate",
+    "analyze",
+    "clonecollectionascapped",
+    "collmod",
+    "collstats",
+    "compact",
+    "converttocapped",
+    "count",
+    "create",
+    "createindexes",
+    "createsearchindexes",
+    "delete",
+    "deleteindexes",
+    "distinct",
+    "drop",
+    "dropindexes",
+    "dropsearchindex",
+    "find",
+    "findandmodify",
+    "geonear",
+    "geosearch",
+    "group",
+    "insert",
+    "killcursors",
+    "listindexes",
+    "mapreduce",
+    "parallelcollectionscan",
+    "plancacheclear",
+    "plancacheclearfilters",
+    "plancachelistfilters",
+    "plancachesetfilter",
+    "reindex",
+    "update",
+    "updatesearchindex",
+    "validate",
+];
+
+fn is_in(sorted: &[&str], name: &str) -> bool {
+    // Longer than any: not one of them, and not worth lower-casing.
+    let mut lower = [0; 32];
+    let Some(lower) = lower.get_mut(..name.len()) else { return false };
+    lower.copy_from_slice(name.as_bytes());
+    lower.make_ascii_lowercase();
+    sorted.binary_search_by(|known| known.as_bytes().cmp(lower)).is_ok()
+}
+
+/// Whether the command carries credentials whatever is in it.
+pub(super) fn is_sensitive(name: &str) -> bool {
+    is_in(SENSITIVE, name)
+}
+
+/// Whether the command is a step of an authentication.
+pub(super) fn is_authentication(name: &str) -> bool {
+    is_in(AUTHENTICATION, name)
+}
+
+/// Whether the command's first value, if a string, is a collection's name.
+pub(super) fn is_on_collection(name: &str) -> bool {
+    is_in(ON_COLLECTION, name)
+}
+
+/// Whether the command is `hello` or legacy hello. Servers know both casings of the old name.
+pub(super) fn is_hello(name: &str) -> bool {
+    matches!(name, "hello" | "isMaster" | "ismaster")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_are_sorted() {
+        for list in [SENSITIVE, AUTHENTICATION, ON_COLLECTION] {
+            assert!(list.is_sorted());
+        }
+    }
+
+    #[test]
+    fn names_are_compared_without_case() {
+        for name in ["saslStart", "copydbSaslStart", "COPYDBGETNONCE", "createUser"] {
+            assert!(is_sensitive(name), "{name}");
+        }
+        for name in ["hello", "saslStar", "insert", "", "a name that is much longer than any command's name is"] {
+            assert!(!is_sensitive(name), "{name}");
+        }
+        assert!(is_on_collection("findAndModify") && is_on_collection("findandmodify"));
+    }
+}

@@ -1,0 +1,230 @@
+//! What a request is: its names, what it carries, and whether it is answered.
+
+use std::borrow::Cow;
+
+use super::legacy;
+use super::merge::merged;
+use super::names;
+use crate::bson::{Elements, Kind};
+use crate::event::{CommandInfo, Compressor};
+use crate::wire::{Message, OpMsg, msg_flags, query_flags};
+
+/// What is remembered of a request until its reply.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    /// The command's name, the database and the collection, one after the other.
+    names: String,
+    name_len: usize,
+    database_len: usize,
+    has_collection: bool,
+    pub(super) request_id: i32,
+    pub(super) compressor: Option<Compressor>,
+    pub(super) sensitive: bool,
+    pub(super) reply: ReplyForm,
+    /// The command of a request that may be answered several times, for the started events of the later parts.
+    pub(super) exhaust: Option<Box<[u8]>>,
+    /// What a `hello` asks, if this is one.
+    pub(super) hello: Option<Box<Hello>>,
+    /// It may wait for data that never come: a `getMore` with a time limit, which only tailing cursors have.
+    pub(super) tails: bool,
+}
+
+/// How the reply is to be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ReplyForm {
+    /// It does not come.
+    None,
+    /// As a command's reply.
+    Command,
+    /// The documents of a legacy query; they become a `firstBatch`.
+    FirstBatch,
+    /// The documents of a legacy get-more; they become a `nextBatch`.
+    NextBatch,
+}
+
+/// What a `hello` says of the connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hello {
+    /// The `client` document, as it came.
+    pub(super) client: Option<Box<[u8]>>,
+    /// It asks the server to wait for a change: `topologyVersion` and `maxAwaitTimeMS` are there.
+    pub(super) awaitable: bool,
+    /// Only an application's connection authenticates: `saslSupportedMechs` or `speculativeAuthenticate` is there.
+    pub(super) authenticates: bool,
+    pub(super) load_balanced: bool,
+}
+
+/// A request and the command document of its started event.
+pub(super) struct Started<'a> {
+    pub(super) request: Request,
+    pub(super) command: Cow<'a, [u8]>,
+}
+
+/// What a walk over a command's top level finds.
+#[derive(Default)]
+struct Fields<'a> {
+    name: Cow<'a, str>,
+    database: Option<Cow<'a, str>>,
+    collection: Option<Cow<'a, str>>,
+    speculative: bool,
+    tails: bool,
+    hello: Option<Box<Hello>>,
+}
+
+impl Request {
+    /// For a message that cannot be looked into but will be answered: a compressed one over the limit.
+    pub(super) fn unseen(request_id: i32, compressor: Compressor) -> Self {
+        let fields = Fields { name: "unknown".into(), database: Some("unknown".into()), ..Fields::default() };
+        Self { sensitive: true, ..Self::new(fields, request_id, Some(compressor), ReplyForm::Command, None) }
+    }
+
+    fn new(
+        fields: Fields<'_>,
+        request_id: i32,
+        compressor: Option<Compressor>,
+        reply: ReplyForm,
+        exhaust: Option<&[u8]>,
+    ) -> Self {
+        let database = fields.database.unwrap_or_default();
+        let collection = fields.collection.as_deref().unwrap_or_default();
+        let mut names = String::with_capacity(fields.name.len() + database.len() + collection.len());
+        names.push_str(&fields.name);
+        names.push_str(&database);
+        names.push_str(collection);
+        Self {
+            names,
+            name_len: fields.name.len(),
+            database_len: database.len(),
+            has_collection: fields.collection.is_some(),
+            request_id,
+            compressor,
+            sensitive: fields.speculative || names::is_sensitive(&fields.name),
+            reply,
+            exhaust: exhaust.map(Box::from),
+            hello: fields.hello,
+            tails: fields.tails,
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.names.get(..self.name_len).unwrap_or_default()
+    }
+
+    pub(super) fn database(&self) -> &str {
+        self.names.get(self.name_len..self.name_len + self.database_len).unwrap_or_default()
+    }
+
+    pub(super) fn collection(&self) -> Option<&str> {
+        self.names.get(self.name_len + self.database_len..).filter(|_| self.has_collection)
+    }
+
+    /// Whether it is a step of an authentication.
+    pub(super) fn authenticates(&self) -> bool {
+        names::is_authentication(self.name())
+    }
+
+    /// The part of an event's [`CommandInfo`] that the request gives; the rest is the connection's.
+    pub(super) fn info(&self) -> CommandInfo<'_> {
+        CommandInfo {
+            command_name: self.name().into(),
+            database_name: self.database().into(),
+            collection: self.collection().map(Cow::from),
+            request_id: self.request_id,
+            server_connection_id: None,
+            service_id: None,
+            exchange: Default::default(),
+            continues: None,
+            compressor: self.compressor,
+            sensitive: self.sensitive,
+        }
+    }
+}
+
+/// Reads a decoded request. `None` if it is no request, or its body has not even a command's name.
+pub(super) fn read<'a>(message: &Message<'a>, request_id: i32, compressor: Option<Compressor>) -> Option<Started<'a>> {
+    match message {
+        Message::Msg(message) => read_msg(message, request_id, compressor),
+        Message::Query(query) => {
+            let up = legacy::query(query)?;
+            let exhaust = query.flags & query_flags::EXHAUST != 0;
+            let form = if up.is_command { ReplyForm::Command } else { ReplyForm::FirstBatch };
+            Some(up_converted(up, request_id, compressor, form, exhaust))
+        }
+        Message::GetMore(message) => {
+            Some(up_converted(legacy::get_more(message), request_id, compressor, ReplyForm::NextBatch, false))
+        }
+        Message::Insert(message) => unanswered(legacy::insert(message), request_id, compressor),
+        Message::Update(message) => unanswered(legacy::update(message), request_id, compressor),
+        Message::Delete(message) => unanswered(legacy::delete(message), request_id, compressor),
+        Message::KillCursors(message) => unanswered(legacy::kill_cursors(message), request_id, compressor),
+        Message::Reply(_) | Message::Compressed(_) => None,
+    }
+}
+
+fn read_msg<'a>(message: &OpMsg<'a>, request_id: i32, compressor: Option<Compressor>) -> Option<Started<'a>> {
+    let fields = fields(message.body)?;
+    let command = merged(message);
+    let form = if message.has(msg_flags::MORE_TO_COME) { ReplyForm::None } else { ReplyForm::Command };
+    let exhaust = message.has(msg_flags::EXHAUST_ALLOWED).then_some(command.as_ref());
+    Some(Started { request: Request::new(fields, request_id, compressor, form, exhaust), command })
+}
+
+fn unanswered(up: legacy::UpConverted<'_>, request_id: i32, compressor: Option<Compressor>) -> Option<Started<'_>> {
+    Some(up_converted(up, request_id, compressor, ReplyForm::None, false))
+}
+
+fn up_converted<'a>(
+    up: legacy::UpConverted<'a>,
+    request_id: i32,
+    compressor: Option<Compressor>,
+    form: ReplyForm,
+    exhaust: bool,
+) -> Started<'a> {
+    let mut fields = fields(&up.command).unwrap_or_default();
+    let fields = Fields {
+        name: Cow::Owned(std::mem::take(&mut fields.name).into_owned()),
+        database: Some(up.database),
+        collection: fields.collection.map(|name| Cow::Owned(name.into_owned())),
+        speculative: fields.speculative,
+        tails: fields.tails,
+        hello: fields.hello,
+    };
+    let exhaust = exhaust.then_some(up.command.as_ref());
+    Started { request: Request::new(fields, request_id, compressor, form, exhaust), command: up.command }
+}
+
+/// Walks over a command's top level. `None` if it has no first field.
+fn fields(body: &[u8]) -> Option<Fields<'_>> {
+    let mut elements = Elements::new(body).ok()?.flatten();
+    let first = elements.next()?;
+    let name = String::from_utf8_lossy(first.name);
+    let mut hello = names::is_hello(&name).then(Box::<Hello>::default);
+    let mut fields = Fields::default();
+    if names::is_on_collection(&name) {
+        fields.collection = first.as_str_bytes().map(String::from_utf8_lossy);
+    }
+    let (mut version, mut await_time) = (false, false);
+    for element in elements {
+        match (element.name, hello.as_mut()) {
+            (b"$db", _) => fields.database = element.as_str_bytes().map(String::from_utf8_lossy),
+            (b"collection", None) if name == "getMore" => {
+                fields.collection = element.as_str_bytes().map(String::from_utf8_lossy);
+            }
+            (b"maxTimeMS", None) if name == "getMore" => fields.tails = true,
+            (b"client", Some(hello)) => hello.client = element.as_document().map(Box::from),
+            (b"topologyVersion", Some(_)) => version = element.kind != Kind::Null,
+            (b"maxAwaitTimeMS", Some(_)) => await_time = true,
+            (b"saslSupportedMechs", Some(hello)) => hello.authenticates = true,
+            (b"speculativeAuthenticate", Some(hello)) => {
+                hello.authenticates = true;
+                fields.speculative = true;
+            }
+            (b"loadBalanced", Some(hello)) => hello.load_balanced = element.as_bool_truthy(),
+            _ => {}
+        }
+    }
+    if let Some(hello) = &mut hello {
+        hello.awaitable = version && await_time;
+    }
+    Some(Fields { name, hello, ..fields })
+}

@@ -1,0 +1,122 @@
+//! Whose connection it is: the application's, a monitor's, or that of a monitor's round trip time probe.
+//!
+//! Only an application authenticates or sends anything but `hello`; only a monitor waits for changes. Without
+//! authentication the first `hello` of all three is the same, so what happens before the second request is held back
+//! until it is known whose it was. A role is not for ever: single-threaded drivers check the server on the socket that
+//! they then send commands on, and the first command makes it the application's.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::request::{Hello, Request};
+use crate::event::{Connection, Phase};
+
+/// After this long without a second request a connection is taken for an idle one of an application's pool. Longer
+/// than the ten seconds after which a driver's monitor would have spoken again.
+pub const IDLE_AFTER: Duration = Duration::from_secs(15);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Role {
+    /// Not known yet.
+    Undecided,
+    /// An application's.
+    App,
+    /// A monitor's, polling or streaming.
+    Monitor,
+}
+
+/// What is known of the other connections of the same client: a round trip time probe looks like a polling monitor, but
+/// only a client that has a streaming monitor has one.
+///
+/// Shared by the sessions of a run; asked when a role is decided, not for every message.
+#[derive(Clone, Debug, Default)]
+pub struct Monitors(Arc<Mutex<HashMap<ClientKey, Counts>>>);
+
+/// One client, as far as the wire tells: where it comes from, what it says of itself, and the server it talks to.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct ClientKey(u64);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    streaming: u32,
+    rtt: u32,
+}
+
+/// A kind of connection that [`Monitors`] counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Counted {
+    Streaming,
+    Rtt,
+}
+
+impl ClientKey {
+    pub(super) fn new(connection: &Connection, hello: &Hello) -> Self {
+        let mut hasher = DefaultHasher::new();
+        let host = connection.client.rsplit_once(':').map_or(connection.client.as_str(), |(host, _)| host);
+        (host, &connection.server, &hello.client).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+impl Monitors {
+    fn with<T>(&self, key: ClientKey, look: impl FnOnce(&mut Counts) -> T) -> T {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = clients.entry(key).or_default();
+        let result = look(counts);
+        if counts.streaming == 0 && counts.rtt == 0 {
+            clients.remove(&key);
+        }
+        result
+    }
+
+    pub(super) fn has_streaming(&self, key: ClientKey) -> bool {
+        self.with(key, |counts| counts.streaming > 0)
+    }
+
+    /// Whether a connection that ends after nothing but its first `hello` was a probe: the client has a streaming
+    /// monitor and no probe that is known.
+    pub(super) fn lacks_rtt(&self, key: ClientKey) -> bool {
+        self.with(key, |counts| counts.streaming > 0 && counts.rtt == 0)
+    }
+
+    pub(super) fn add(&self, key: ClientKey, kind: Counted) {
+        self.with(key, |counts| *counts.of(kind) += 1);
+    }
+
+    pub(super) fn remove(&self, key: ClientKey, kind: Counted) {
+        self.with(key, |counts| *counts.of(kind) = counts.of(kind).saturating_sub(1));
+    }
+}
+
+impl Counts {
+    fn of(&mut self, kind: Counted) -> &mut u32 {
+        match kind {
+            Counted::Streaming => &mut self.streaming,
+            Counted::Rtt => &mut self.rtt,
+        }
+    }
+}
+
+/// The role that a request shows, the `n`th of its connection from 0; `None` if it shows none.
+pub(super) fn shown_by(request: &Request, n: u64) -> Option<Role> {
+    match &request.hello {
+        None => Some(Role::App),
+        Some(hello) if hello.authenticates || hello.load_balanced => Some(Role::App),
+        Some(hello) if hello.awaitable => Some(Role::Monitor),
+        Some(_) if n == 0 => None,
+        Some(_) => Some(Role::Monitor),
+    }
+}
+
+/// The phase of a request on an application's connection; `n` as before.
+pub(super) fn app_phase(request: &Request, n: u64) -> Phase {
+    match &request.hello {
+        Some(_) if n == 0 => Phase::Handshake,
+        Some(hello) if hello.awaitable => Phase::Monitor,
+        _ if request.authenticates() => Phase::Auth,
+        _ => Phase::App,
+    }
+}

@@ -1,0 +1,326 @@
+//! An `OP_MSG` too long to be kept, shortened while it passes.
+//!
+//! What comes out is an `OP_MSG` that says less: the same flags (but the checksum's), the same sections in their order,
+//! each document cut as [`bson::cut`](crate::bson::cut) has it, all of them sharing one limit. Documents of a sequence
+//! beyond the limit are stepped over by their length prefix. What the message says of itself that is lost by cutting,
+//! how many documents a batch has, is counted here.
+
+use crate::bson::cut::Cutter;
+use crate::event::Truncated;
+use crate::wire::{HEADER_LEN, Header, WireError, msg_flags};
+
+/// What was left out of a message, and what would have been counted in it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Shortened {
+    pub(super) truncated: Truncated,
+    /// Documents in the batch of a cursor.
+    pub(super) batch: Option<u64>,
+    /// Entries of `writeErrors`.
+    pub(super) write_errors: Option<u64>,
+}
+
+/// The machine: bytes in, in any pieces; a shorter message out.
+#[derive(Debug)]
+pub(super) struct Shortener {
+    header: Header,
+    /// Bytes of the message still to come.
+    remaining: usize,
+    /// What the documents to come may take.
+    budget: usize,
+    state: State,
+    /// A field that is not whole yet.
+    partial: Vec<u8>,
+    out: Vec<u8>,
+    checksum: Checksum,
+    shortened: Shortened,
+}
+
+#[derive(Debug)]
+enum State {
+    Header,
+    Flags,
+    SectionKind,
+    Body(Cutter),
+    SequenceSize,
+    SequenceIdentifier {
+        left: usize,
+        section: usize,
+    },
+    /// Between two documents of a sequence.
+    DocumentLength {
+        left: usize,
+        section: usize,
+    },
+    Document {
+        left: usize,
+        section: usize,
+        cutter: Cutter,
+    },
+    SkippedDocument {
+        left: usize,
+        section: usize,
+        skip: usize,
+    },
+    Checksum,
+    Failed(WireError),
+}
+
+#[derive(Debug)]
+struct Checksum {
+    present: bool,
+    computed: u32,
+}
+
+/// No identifier is longer; a message with one that is cannot be read.
+const IDENTIFIER_LEN_MAX: usize = 1024;
+
+const MALFORMED: WireError = WireError::Length { field: "document", length: 0 };
+
+impl Shortener {
+    /// For the message of this header, `len` bytes long, whose documents may keep `budget` bytes together.
+    pub(super) fn new(header: Header, len: usize, budget: usize) -> Self {
+        Self {
+            header,
+            remaining: len,
+            budget,
+            state: State::Header,
+            partial: Vec::new(),
+            out: Vec::new(),
+            checksum: Checksum { present: false, computed: 0 },
+            shortened: Shortened::default(),
+        }
+    }
+
+    pub(super) fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Whether the whole message has passed.
+    pub(super) fn is_done(&self) -> bool {
+        self.remaining == 0
+    }
+
+    /// Takes the bytes that are the message's from the front of `chunk`, and says how many those were.
+    pub(super) fn push(&mut self, chunk: &[u8]) -> usize {
+        let mine = chunk.get(..self.remaining.min(chunk.len())).unwrap_or_default();
+        let covered = mine.len().min(self.remaining.saturating_sub(4));
+        if self.checksum.present || matches!(self.state, State::Header | State::Flags) {
+            let covered = mine.get(..covered).unwrap_or_default();
+            self.checksum.computed = crc32c::crc32c_append(self.checksum.computed, covered);
+        }
+        let mut rest = mine;
+        while !rest.is_empty() {
+            match self.step(rest) {
+                Ok(taken) => {
+                    rest = rest.get(taken..).unwrap_or_default();
+                    self.remaining -= taken;
+                }
+                Err(error) => self.state = State::Failed(error),
+            }
+        }
+        mine.len()
+    }
+
+    /// The shorter message and what is not in it.
+    pub(super) fn finish(mut self) -> Result<(Vec<u8>, Shortened), WireError> {
+        match self.state {
+            State::SectionKind => {}
+            State::Checksum => self.verify()?,
+            State::Failed(error) => return Err(error),
+            _ => return Err(WireError::Length { field: "messageLength", length: self.header.message_length }),
+        }
+        self.patch(0, self.out.len());
+        Ok((self.out, self.shortened))
+    }
+
+    /// Goes one field further; how many bytes of `rest`, which is not empty, that took.
+    fn step(&mut self, rest: &[u8]) -> Result<usize, WireError> {
+        match &mut self.state {
+            State::Header => self.field(rest, HEADER_LEN, Self::on_header),
+            State::Flags => self.field(rest, 4, Self::on_flags),
+            State::SectionKind if self.checksum.present && self.remaining == 4 => {
+                self.state = State::Checksum;
+                Ok(0)
+            }
+            State::SectionKind => self.field(rest, 1, Self::on_section_kind),
+            State::Body(cutter) => {
+                let taken = cutter.push(rest).map_err(|_| MALFORMED)?;
+                if cutter.is_complete() {
+                    self.end_body()?;
+                }
+                Ok(taken)
+            }
+            State::SequenceSize => self.field(rest, 4, Self::on_sequence_size),
+            State::SequenceIdentifier { .. } => self.on_identifier(rest),
+            State::DocumentLength { .. } => self.field(rest, 4, Self::on_document_length),
+            State::Document { cutter, left, .. } => {
+                let taken = cutter.push(rest).map_err(|_| MALFORMED)?;
+                *left = left.checked_sub(taken).ok_or(MALFORMED)?;
+                if cutter.is_complete() {
+                    self.end_document()?;
+                }
+                Ok(taken)
+            }
+            State::SkippedDocument { skip, left, section } => {
+                let taken = rest.len().min(*skip);
+                *skip -= taken;
+                *left = left.checked_sub(taken).ok_or(MALFORMED)?;
+                if *skip == 0 {
+                    let (left, section) = (*left, *section);
+                    self.next_document(left, section);
+                }
+                Ok(taken)
+            }
+            State::Checksum => self.field(rest, 4, |_, _| Ok(())),
+            State::Failed(_) => Ok(rest.len()),
+        }
+    }
+
+    /// Collects a field of `len` bytes and hands it on when it is whole.
+    fn field(
+        &mut self,
+        rest: &[u8],
+        len: usize,
+        whole: fn(&mut Self, &[u8]) -> Result<(), WireError>,
+    ) -> Result<usize, WireError> {
+        let wanted = len.saturating_sub(self.partial.len()).min(rest.len());
+        self.partial.extend_from_slice(rest.get(..wanted).unwrap_or_default());
+        if self.partial.len() == len {
+            let field = std::mem::take(&mut self.partial);
+            if matches!(self.state, State::Checksum) {
+                self.partial = field;
+            } else {
+                whole(self, &field)?;
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn on_header(&mut self, field: &[u8]) -> Result<(), WireError> {
+        self.out.extend_from_slice(field);
+        self.state = State::Flags;
+        Ok(())
+    }
+
+    fn on_flags(&mut self, field: &[u8]) -> Result<(), WireError> {
+        let flags = number(field) as u32;
+        self.checksum.present = flags & msg_flags::CHECKSUM_PRESENT != 0;
+        self.out.extend_from_slice(&(flags & !msg_flags::CHECKSUM_PRESENT).to_le_bytes());
+        self.state = State::SectionKind;
+        Ok(())
+    }
+
+    fn on_section_kind(&mut self, field: &[u8]) -> Result<(), WireError> {
+        self.out.extend_from_slice(field);
+        self.state = match field {
+            [0] => State::Body(Cutter::new(self.budget)),
+            [1] => State::SequenceSize,
+            [kind, ..] => return Err(WireError::SectionKind(*kind)),
+            [] => return Err(MALFORMED),
+        };
+        Ok(())
+    }
+
+    fn end_body(&mut self) -> Result<(), WireError> {
+        let State::Body(cutter) = std::mem::replace(&mut self.state, State::SectionKind) else { return Err(MALFORMED) };
+        let cut = cutter.finish().map_err(|_| MALFORMED)?;
+        self.out.extend_from_slice(&cut.bytes);
+        self.budget = cut.budget_left;
+        self.leave_out(cut.truncated);
+        self.shortened.batch = self.shortened.batch.or(cut.counts.batch);
+        self.shortened.write_errors = self.shortened.write_errors.or(cut.counts.write_errors);
+        Ok(())
+    }
+
+    fn on_sequence_size(&mut self, field: &[u8]) -> Result<(), WireError> {
+        let length = number(field);
+        let wrong = WireError::Length { field: "sequence size", length };
+        let left = usize::try_from(length).ok().and_then(|len| len.checked_sub(4)).ok_or(wrong)?;
+        // `remaining` still counts this field.
+        if left > self.remaining.saturating_sub(4) {
+            return Err(wrong);
+        }
+        let section = self.out.len();
+        self.out.extend_from_slice(field);
+        self.state = State::SequenceIdentifier { left, section };
+        Ok(())
+    }
+
+    fn on_identifier(&mut self, rest: &[u8]) -> Result<usize, WireError> {
+        let State::SequenceIdentifier { left, section } = self.state else { return Err(MALFORMED) };
+        let end = memchr::memchr(0, rest);
+        let taken = end.map_or(rest.len(), |end| end + 1);
+        let left = left.checked_sub(taken).ok_or(WireError::Unterminated("sequence identifier"))?;
+        self.out.extend_from_slice(rest.get(..taken).unwrap_or_default());
+        if self.out.len() - section > IDENTIFIER_LEN_MAX {
+            return Err(WireError::Unterminated("sequence identifier"));
+        }
+        match end {
+            Some(_) => self.next_document(left, section),
+            None => self.state = State::SequenceIdentifier { left, section },
+        }
+        Ok(taken)
+    }
+
+    fn next_document(&mut self, left: usize, section: usize) {
+        if left > 0 {
+            self.state = State::DocumentLength { left, section };
+            return;
+        }
+        self.patch(section, self.out.len() - section);
+        self.state = State::SectionKind;
+    }
+
+    fn on_document_length(&mut self, field: &[u8]) -> Result<(), WireError> {
+        let State::DocumentLength { left, section } = self.state else { return Err(MALFORMED) };
+        let length = number(field);
+        let len = usize::try_from(length).unwrap_or_default();
+        if len < 5 || len > left {
+            return Err(WireError::Length { field: "sequence document", length });
+        }
+        let left = left - 4;
+        // Like an array: once one was cut, those that follow are left out.
+        self.state = if self.shortened.truncated.elements > 0 || self.budget == 0 {
+            self.leave_out(Some(Truncated { bytes: len as u64, elements: 1 }));
+            State::SkippedDocument { left, section, skip: len - 4 }
+        } else {
+            let mut cutter = Cutter::inner(self.budget);
+            cutter.push(field).map_err(|_| MALFORMED)?;
+            State::Document { left, section, cutter }
+        };
+        Ok(())
+    }
+
+    fn end_document(&mut self) -> Result<(), WireError> {
+        let State::Document { left, section, cutter } = std::mem::replace(&mut self.state, State::SectionKind) else {
+            return Err(MALFORMED);
+        };
+        let cut = cutter.finish().map_err(|_| MALFORMED)?;
+        self.out.extend_from_slice(&cut.bytes);
+        self.budget = cut.budget_left;
+        self.leave_out(cut.truncated);
+        self.next_document(left, section);
+        Ok(())
+    }
+
+    fn leave_out(&mut self, truncated: Option<Truncated>) {
+        self.shortened.truncated = self.shortened.truncated.plus(truncated.unwrap_or_default());
+    }
+
+    /// Writes a length into the shorter message.
+    fn patch(&mut self, at: usize, len: usize) {
+        let len = i32::try_from(len).unwrap_or(i32::MAX).to_le_bytes();
+        if let Some(field) = self.out.get_mut(at..at + 4) {
+            field.copy_from_slice(&len);
+        }
+    }
+
+    fn verify(&self) -> Result<(), WireError> {
+        let (found, computed) = (number(&self.partial) as u32, self.checksum.computed);
+        if found == computed { Ok(()) } else { Err(WireError::Checksum { found, computed }) }
+    }
+}
+
+fn number(field: &[u8]) -> i32 {
+    field.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes))
+}
