@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod check;
+pub mod proxy;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -26,6 +27,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Forward between applications and a server, and show what they say
+    Proxy(Box<proxy::Args>),
     /// Say what a configuration would do, or what is wrong with it
     Check(check::Args),
 }
@@ -89,6 +92,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
     };
     match cli.command {
         Command::Check(args) => check::run(args),
+        Command::Proxy(args) => proxy::run(&args),
     }
 }
 

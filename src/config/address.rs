@@ -39,6 +39,11 @@ impl Problem {
         Self { message: message.into(), hint: Some(hint.to_owned()) }
     }
 
+    /// The error of a program that gave this for `key`.
+    fn of(self, key: &str) -> super::Error {
+        super::Error { message: format!("{key}: {}", self.message), hint: self.hint }
+    }
+
     fn unsupported(what: impl fmt::Display, hint: &str) -> Self {
         Self::new(format!("{what}: not supported by this version"), hint)
     }
@@ -134,6 +139,24 @@ impl Upstream {
         }
         options.split('&').filter(|option| !option.is_empty()).try_for_each(check_option)?;
         Ok(Self { endpoint })
+    }
+}
+
+/// As the configuration's `listen` is read.
+impl std::str::FromStr for Endpoint {
+    type Err = super::Error;
+
+    fn from_str(text: &str) -> Result<Self, super::Error> {
+        Self::parse(text).map_err(|problem| problem.of("listen"))
+    }
+}
+
+/// As the configuration's `upstream` is read.
+impl std::str::FromStr for Upstream {
+    type Err = super::Error;
+
+    fn from_str(text: &str) -> Result<Self, super::Error> {
+        Self::parse(text).map_err(|problem| problem.of("upstream"))
     }
 }
 

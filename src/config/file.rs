@@ -73,7 +73,7 @@ impl Settings {
         let name = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| {
             let hint = (error.kind() == std::io::ErrorKind::NotFound).then(|| NO_FILE_HINT.to_owned());
-            Error { message: format!("{name}: {}", reason(&error)), hint }
+            Error { message: format!("{name}: {}", io_reason(&error)), hint }
         })?;
         Self::parse(&name.to_string(), &text)
     }
@@ -85,10 +85,9 @@ impl Settings {
 }
 
 /// An input or output error in words, without its number.
-fn reason(error: &std::io::Error) -> String {
+pub(crate) fn io_reason(error: &std::io::Error) -> String {
     let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.to_lowercase()
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// Says of an error of the TOML reader where it is, and of an unknown key what may have been meant.

@@ -19,6 +19,7 @@ use crate::event::{Address, Phase};
 use crate::sink::{EventKind, Format, Namespace};
 
 pub use address::{Endpoint, Upstream};
+pub(crate) use file::io_reason;
 pub use file::{List, LogSettings, Settings, Text};
 pub use resolve::Flags;
 pub use value::{parse_duration, parse_size};

@@ -1,0 +1,105 @@
+//! `mongotap proxy`: runs the proxy until a signal ends it.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::args::ConfigArgs;
+use super::{Code, Error};
+use crate::net::say::say;
+use crate::net::{Ended, Proxy, StartError};
+
+/// The arguments of `proxy`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs the proxy.
+///
+/// # Errors
+/// If it cannot start, or a log that may not fail has failed.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let config = args.config.load()?;
+    let upstream = config.upstream.endpoint.to_string();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start_failed)?;
+    runtime.block_on(async {
+        // Before the ready line: whoever has read it may send any signal.
+        let mut signals = Signals::listen().map_err(start_failed)?;
+        let proxy = Proxy::builder().config(config).start().await?;
+        say(format_args!("listening on {} -> {upstream}", proxy.endpoint()));
+        say(format_args!("use {}", proxy.uri()));
+        let failed = serve(&proxy, &mut signals).await;
+        let ended = tokio::select! {
+            ended = proxy.shutdown() => ended,
+            code = signals.end() => std::process::exit(code),
+        };
+        report(&ended);
+        match failed {
+            Some(message) => Err(Error::new(Code::Io, message).hint("on_error = \"pass\" goes on without the log")),
+            None => Ok(()),
+        }
+    })
+}
+
+/// Serves until it is told to end, or cannot go on: then with the reason.
+async fn serve(proxy: &Proxy, signals: &mut Signals) -> Option<String> {
+    loop {
+        tokio::select! {
+            _ = signals.interrupt.recv() => return None,
+            _ = signals.terminate.recv() => return None,
+            _ = signals.hangup.recv() => proxy.reopen_logs(),
+            _ = signals.table.recv() => say(proxy.statistics().table().trim_end()),
+            message = proxy.failed() => return Some(message),
+        }
+    }
+}
+
+fn report(ended: &Ended) {
+    let table = ended.statistics.table();
+    if !table.is_empty() {
+        say(table.trim_end());
+    }
+}
+
+fn start_failed(error: std::io::Error) -> Error {
+    Error::new(Code::Io, format!("cannot start: {error}"))
+}
+
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        let message = error.to_string();
+        match error {
+            StartError::Config(error) => error.into(),
+            StartError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
+                Self::new(Code::Io, message).hint("--listen 127.0.0.1:0 takes a free port")
+            }
+            _ => Self::new(Code::Io, message),
+        }
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    table: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            table: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Waits to be told to end; gives the exit code of who cannot wait for that: 128 and the signal's number.
+    async fn end(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        }
+    }
+}

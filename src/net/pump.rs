@@ -1,0 +1,264 @@
+//! One connection: bytes go on as they came, at once, and are looked at only then.
+//!
+//! One future serves both directions. What is read into the thread's scratch buffer is written on before anything else
+//! is done with it; what the other side would not take is kept, and no more is read until it is gone. So the connection
+//! holds memory only while a side is slower than the other, and never more than one read of each.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::clock;
+use super::stream::Stream;
+use super::worker::{self, Stop};
+use crate::event::Side;
+use crate::pipeline::Pipeline;
+use crate::session::IDLE_AFTER;
+
+/// Reads of one direction in one turn, beyond which a connection lets its neighbours go first.
+const READS_A_TURN: usize = 8;
+
+/// Both directions of a connection, and the pipeline that is told of them. Ends when both directions have, or one of
+/// them with an error, or the proxy.
+pub(super) struct Pump {
+    client: Stream,
+    server: Stream,
+    requests: Direction,
+    replies: Direction,
+    pipeline: Pipeline,
+    /// Who ended first, once somebody has.
+    ended_by: Option<Side>,
+    is_closed: bool,
+    /// Wakes the connection once, should it still be unknown whose it is.
+    undecided: Option<Pin<Box<Sleep>>>,
+    stop: Stopping,
+}
+
+/// The proxy's end, as a connection hears of it.
+struct Stopping {
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    aborting: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_draining: bool,
+}
+
+/// One direction: what it owes its writer, and whether its reader has ended.
+#[derive(Default)]
+struct Direction {
+    /// Read, but not yet taken by the writer. Without memory of its own unless the writer is the slower.
+    kept: Vec<u8>,
+    taken: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, Default)]
+enum State {
+    #[default]
+    Open,
+    /// The reader has ended; the writer is to hear of it once `kept` is out.
+    Ending,
+    Ended,
+}
+
+/// An error, and the side whose socket had it.
+struct Failed {
+    side: Side,
+    error: io::Error,
+}
+
+impl Pump {
+    pub(super) fn new(client: Stream, server: Stream, pipeline: Pipeline, stop: &Stop) -> Self {
+        Self {
+            client,
+            server,
+            requests: Direction::default(),
+            replies: Direction::default(),
+            pipeline,
+            ended_by: None,
+            is_closed: false,
+            undecided: Some(Box::pin(tokio::time::sleep(IDLE_AFTER))),
+            stop: Stopping {
+                draining: Box::pin(stop.draining.clone().cancelled_owned()),
+                aborting: Box::pin(stop.aborting.clone().cancelled_owned()),
+                is_draining: false,
+            },
+        }
+    }
+
+    fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        // Both are polled at every wake: the idle one asks tokio's readiness, not the kernel.
+        let requests = self.turn(Side::Client, cx)?;
+        let replies = self.turn(Side::Server, cx)?;
+        if requests.is_ready() && replies.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// One direction's turn: reads from `side` and writes to its peer until that would have to wait.
+    fn turn(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        let at_peer = |error| Failed { side: side.peer(), error };
+        for _ in 0..READS_A_TURN {
+            let (direction, to) = match side {
+                Side::Client => (&mut self.requests, &mut self.server),
+                Side::Server => (&mut self.replies, &mut self.client),
+            };
+            ready!(direction.poll_kept(cx, to)).map_err(at_peer)?;
+            match direction.state {
+                State::Open => ready!(self.read(side, cx))?,
+                State::Ending => {
+                    match ready!(Pin::new(to).poll_shutdown(cx)) {
+                        // It has gone already: there is nobody to tell.
+                        Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                        result => result.map_err(at_peer)?,
+                    }
+                    direction.state = State::Ended;
+                }
+                State::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+        // There may be more: come back after the neighbours.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once, writes on what came, and then tells the pipeline.
+    fn read(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        let (direction, from, to) = match side {
+            Side::Client => (&mut self.requests, &mut self.client, &mut self.server),
+            Side::Server => (&mut self.replies, &mut self.server, &mut self.client),
+        };
+        let pipeline = &mut self.pipeline;
+        let is_end = ready!(worker::with(|scratch, sink| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(|error| Failed { side, error })?;
+            let at = clock::now();
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                direction.state = State::Ending;
+                return Poll::Ready(Ok(true));
+            }
+            let written = direction.write(cx, to, bytes);
+            // Bytes that could not be written were sent all the same: they are seen before the end they meet.
+            pipeline.handle_bytes(side, bytes, at, sink);
+            written.map_err(|error| Failed { side: side.peer(), error })?;
+            Poll::Ready(Ok(false))
+        }))?;
+        if is_end {
+            self.note_end(side);
+        } else if side == Side::Client {
+            self.note_sent();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Unacknowledged writes are done once their bytes are out.
+    fn note_sent(&mut self) {
+        if self.pipeline.awaits_sent() && self.requests.kept.is_empty() {
+            let pipeline = &mut self.pipeline;
+            worker::with(|_, sink| pipeline.handle_sent(clock::now(), sink));
+        }
+    }
+
+    fn note_end(&mut self, side: Side) {
+        self.ended_by.get_or_insert(side);
+        // Nothing more is answered. A client that ends may still be owed its replies.
+        if side == Side::Server {
+            self.close(None);
+        }
+    }
+
+    fn close(&mut self, error: Option<&str>) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
+        let (pipeline, by) = (&mut self.pipeline, self.ended_by);
+        worker::with(|_, sink| pipeline.handle_close(by, error, clock::now(), sink));
+    }
+
+    fn fail(&mut self, Failed { side, error }: &Failed) {
+        self.ended_by.get_or_insert(*side);
+        self.close(Some(&format!("{side} connection failed: {}", kind_of(error))));
+        // What one side did not get to the end, the other must not take for whole.
+        self.client.abort_on_close();
+        self.server.abort_on_close();
+    }
+
+    /// Whether the proxy's end is this connection's: at once when it is idle, else when it has nothing in flight.
+    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let stop = &mut self.stop;
+        if !stop.is_draining {
+            ready!(stop.draining.as_mut().poll(cx));
+            stop.is_draining = true;
+        }
+        let owes = !self.requests.kept.is_empty() || !self.replies.kept.is_empty() || self.pipeline.is_busy();
+        if owes { stop.aborting.as_mut().poll(cx) } else { Poll::Ready(()) }
+    }
+
+    fn poll_undecided(&mut self, cx: &mut Context<'_>) {
+        if !self.pipeline.is_undecided() {
+            self.undecided = None;
+        } else if let Some(sleep) = &mut self.undecided
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            self.undecided = None;
+            let pipeline = &mut self.pipeline;
+            worker::with(|_, sink| pipeline.handle_tick(clock::now(), sink));
+        }
+    }
+}
+
+impl Future for Pump {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        match this.poll_both(cx) {
+            Poll::Ready(Ok(())) => this.close(None),
+            Poll::Ready(Err(failed)) => this.fail(&failed),
+            Poll::Pending => {
+                if this.undecided.is_some() {
+                    this.poll_undecided(cx);
+                }
+                ready!(this.poll_stop(cx));
+                this.close(None);
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Direction {
+    /// Writes what the socket takes at once and keeps the rest.
+    fn write(&mut self, cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+        let written = match Pin::new(to).poll_write(cx, bytes)? {
+            Poll::Ready(written) => written,
+            Poll::Pending => 0,
+        };
+        self.kept.extend_from_slice(bytes.get(written..).unwrap_or_default());
+        Ok(())
+    }
+
+    fn poll_kept(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+        if self.kept.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while let Some(rest @ [_, ..]) = self.kept.get(self.taken..) {
+            self.taken += ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+        }
+        // An idle connection holds no memory.
+        self.kept = Vec::new();
+        self.taken = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A short and stable text for an error of a socket: what the system says, without its number.
+fn kind_of(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        io::ErrorKind::BrokenPipe => "broken pipe".to_owned(),
+        _ => error.to_string(),
+    }
+}

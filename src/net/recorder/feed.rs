@@ -1,0 +1,250 @@
+//! The recorder's end on a data thread: renders entries and gathers the lines until it is worth handing them over.
+//!
+//! Whether there is room is decided when an exchange starts. One that finds none is left out whole: its end too is
+//! rendered (the renderers want to see everything in order), counted, and taken away again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config;
+use crate::event::{Entry, Event, Exchange, Failure, Phase, Timestamp};
+use crate::redact::Redacted;
+use crate::sink::{EventKind, Filter, Options, Render, Statistics};
+
+use super::queue::{HAND_OVER_AFTER, Queue};
+
+/// What a data thread tells the recorder through. Made by [`Recorder::feed`](super::Recorder::feed); hands over what it
+/// still holds when it is dropped.
+pub struct Feed {
+    pub(super) logs: Vec<LogFeed>,
+    pub(super) listeners: Vec<ListenerFeed>,
+    pub(super) statistics: Arc<Mutex<Statistics>>,
+}
+
+/// Lines, and how many exchanges end in them.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    pub(super) bytes: Vec<u8>,
+    pub(super) exchanges: u64,
+}
+
+/// Entries for a listener, shared with the other listeners.
+pub(super) type Entries = Vec<Arc<Redacted<Entry<'static>>>>;
+
+impl Feed {
+    /// Records an entry in every log that wants it, tells the listeners that want it, and counts it.
+    pub fn record(&mut self, entry: &Redacted<Entry<'_>>) {
+        if is_end(&entry.event) && matches!(entry.phase, Phase::App | Phase::Auth) {
+            self.statistics.lock().unwrap_or_else(PoisonError::into_inner).observe(entry);
+        }
+        for log in &mut self.logs {
+            log.record(entry);
+        }
+        if self.listeners.is_empty() {
+            return;
+        }
+        let mut owned = None;
+        for listener in &mut self.listeners {
+            listener.record(entry, &mut owned);
+        }
+    }
+
+    /// Whether it holds something that [`Feed::tick`] would hand over.
+    pub fn has_pending(&self) -> bool {
+        self.logs.iter().any(|log| log.gate.bytes > 0) || self.listeners.iter().any(|it| it.gate.bytes > 0)
+    }
+
+    /// Hands over what is older than 20 ms. To be called about that often while [`Feed::has_pending`].
+    pub fn tick(&mut self, now: Timestamp) {
+        for log in self.logs.iter_mut().filter(|log| log.gate.is_old(now)) {
+            log.gate.hand_over();
+        }
+        for listener in self.listeners.iter_mut().filter(|listener| listener.gate.is_old(now)) {
+            listener.gate.hand_over();
+        }
+    }
+
+    /// Hands over everything.
+    pub fn flush(&mut self) {
+        self.logs.iter_mut().for_each(|log| log.gate.hand_over());
+        self.listeners.iter_mut().for_each(|listener| listener.gate.hand_over());
+    }
+}
+
+/// One log's part of a feed.
+pub(super) struct LogFeed {
+    gate: Gate<Lines>,
+    renderer: Box<dyn Render>,
+}
+
+impl LogFeed {
+    pub(super) fn new(log: &config::Log, options: &Options, queue: &Arc<Queue<Lines>>) -> Self {
+        let filter = Filter {
+            events: log.events.clone(),
+            phases: log.phases.clone(),
+            namespaces: log.namespaces.clone(),
+            ..Filter::default()
+        };
+        Self { gate: Gate::new(filter, queue), renderer: log.format.renderer(options) }
+    }
+
+    fn record(&mut self, entry: &Redacted<Entry<'_>>) {
+        if !self.gate.wants(entry) {
+            return;
+        }
+        let keep = self.gate.admits(&entry.event);
+        let lines = &mut self.gate.held;
+        let before = lines.bytes.len();
+        self.renderer.render(entry, &mut lines.bytes);
+        let bytes = lines.bytes.len() - before;
+        if keep {
+            lines.exchanges += u64::from(is_end(&entry.event));
+            self.gate.added(bytes, entry.at);
+        } else {
+            lines.bytes.truncate(before);
+            self.gate.left_out(&entry.event, bytes);
+        }
+    }
+}
+
+/// One listener's part of a feed.
+pub(super) struct ListenerFeed {
+    gate: Gate<Entries>,
+}
+
+impl ListenerFeed {
+    /// A listener to applications' events of that kind, as a driver's would hear them.
+    pub(super) fn new(kind: EventKind, queue: &Arc<Queue<Entries>>) -> Self {
+        let phases = vec![Phase::App, Phase::Auth];
+        Self { gate: Gate::new(Filter { events: vec![kind], phases, ..Filter::default() }, queue) }
+    }
+
+    /// `owned` is the entry's own copy, made when the first listener wants it.
+    fn record(&mut self, entry: &Redacted<Entry<'_>>, owned: &mut Option<Arc<Redacted<Entry<'static>>>>) {
+        // There is no listener to protocol errors, which pass every filter.
+        if EventKind::of(&entry.event).is_none() || !self.gate.wants(entry) {
+            return;
+        }
+        let bytes = bytes_of(&entry.event);
+        if self.gate.admits(&entry.event) {
+            let owned = owned.get_or_insert_with(|| Arc::new(entry.clone().into_owned()));
+            self.gate.held.push(Arc::clone(owned));
+            self.gate.added(bytes, entry.at);
+        } else {
+            self.gate.left_out(&entry.event, bytes);
+        }
+    }
+}
+
+/// What a feed holds for one queue, and its decisions of what goes there.
+struct Gate<T: Default> {
+    queue: Arc<Queue<T>>,
+    filter: Filter,
+    held: T,
+    bytes: usize,
+    /// When the first event of what is held happened.
+    since: Timestamp,
+    left_out: LeftOut,
+}
+
+impl<T: Default> Gate<T> {
+    fn new(filter: Filter, queue: &Arc<Queue<T>>) -> Self {
+        let (held, since, left_out) = (T::default(), Timestamp::default(), LeftOut::default());
+        Self { queue: Arc::clone(queue), filter, held, bytes: 0, since, left_out }
+    }
+
+    fn wants(&self, entry: &Entry<'_>) -> bool {
+        self.filter.wants(entry) && !self.queue.is_closed()
+    }
+
+    /// Whether the event is to be kept; waits for room where that was chosen.
+    fn admits(&mut self, event: &Event<'_>) -> bool {
+        if is_end(event) {
+            return !self.left_out.holds(event);
+        }
+        if self.queue.has_room(self.bytes) {
+            return true;
+        }
+        self.hand_over();
+        self.queue.blocks() && self.queue.wait_for_room()
+    }
+
+    /// So much was added to what is held.
+    fn added(&mut self, bytes: usize, at: Timestamp) {
+        if self.bytes == 0 {
+            self.since = at;
+        }
+        self.bytes += bytes;
+        if self.bytes >= self.queue.hand_over_at() {
+            self.hand_over();
+        }
+    }
+
+    fn left_out(&mut self, event: &Event<'_>, bytes: usize) {
+        self.left_out.add(event, bytes, &self.queue);
+    }
+
+    fn hand_over(&mut self) {
+        if self.bytes > 0 {
+            self.held = self.queue.push(std::mem::take(&mut self.held), self.bytes);
+            self.bytes = 0;
+        }
+    }
+
+    fn is_old(&self, now: Timestamp) -> bool {
+        self.bytes > 0 && now.since(self.since) >= HAND_OVER_AFTER
+    }
+}
+
+impl<T: Default> Drop for Gate<T> {
+    fn drop(&mut self) {
+        self.hand_over();
+        self.left_out.settle(&self.queue);
+    }
+}
+
+/// The exchanges that were left out and have not ended yet, with the bytes of their starts.
+#[derive(Debug, Default)]
+struct LeftOut(HashMap<Exchange, u64>);
+
+impl LeftOut {
+    /// Whether the event is the end of one of them.
+    fn holds(&self, event: &Event<'_>) -> bool {
+        !self.0.is_empty() && event.command_info().is_some_and(|info| self.0.contains_key(&info.exchange))
+    }
+
+    /// Takes note of an event left out. An exchange is counted when it ends, with both its events.
+    fn add<T: Default>(&mut self, event: &Event<'_>, bytes: usize, queue: &Queue<T>) {
+        let bytes = bytes as u64;
+        match event.command_info() {
+            None => queue.leave_out(0, bytes),
+            Some(info) if is_end(event) => {
+                queue.leave_out(1, bytes + self.0.remove(&info.exchange).unwrap_or_default());
+            }
+            Some(info) => _ = self.0.insert(info.exchange, bytes),
+        }
+    }
+
+    /// Counts those whose end was never seen.
+    fn settle<T: Default>(&mut self, queue: &Queue<T>) {
+        self.0.drain().for_each(|(_, bytes)| queue.leave_out(1, bytes));
+    }
+}
+
+fn is_end(event: &Event<'_>) -> bool {
+    matches!(event, Event::CommandSucceeded(_) | Event::CommandFailed(_))
+}
+
+/// About how much memory an entry takes that was copied for a listener.
+pub(super) fn bytes_of(event: &Event<'_>) -> usize {
+    let document = match event {
+        Event::CommandStarted(event) => event.command.as_bytes().len(),
+        Event::CommandSucceeded(event) => event.reply.as_bytes().len(),
+        Event::CommandFailed(event) => match &event.failure {
+            Failure::Reply(reply) => reply.as_bytes().len(),
+            Failure::Network { message, .. } => message.len(),
+        },
+        _ => 0,
+    };
+    size_of::<Entry<'_>>() + document
+}

@@ -1,0 +1,198 @@
+//! Where the lines of a log go: standard output, or a file that is appended to, put aside when it has grown large or
+//! old, and opened anew when somebody has moved it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use crate::config::{Log, Target};
+use crate::event::Timestamp;
+use crate::sink::Format;
+
+/// The place that a log is written to.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// `None` is standard output.
+    path: Option<PathBuf>,
+    /// `None` while a file is not open: it was put aside or moved, or cannot be opened.
+    file: Option<File>,
+    is_jsonl: bool,
+    /// Bytes in the file, for as far as rotation counts them.
+    size: u64,
+    /// Whether it is a file that can be cut and renamed, not a device or a pipe.
+    is_regular: bool,
+    opened_at: Timestamp,
+    rotate_bytes: u64,
+    rotate_every: std::time::Duration,
+    keep: u32,
+}
+
+/// What was found when a file was opened.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Opened {
+    /// Bytes of a torn last line that were cut off.
+    pub(super) torn: u64,
+    /// Whether the last line lacks its end, in a log that is not cut.
+    pub(super) unfinished: bool,
+}
+
+impl Output {
+    /// The place that a log names. A file is not opened yet.
+    pub(super) fn new(log: &Log) -> Self {
+        let path = match &log.target {
+            Target::Stdout => None,
+            Target::File(path) => Some(path.clone()),
+        };
+        Self {
+            path,
+            file: None,
+            is_jsonl: log.format == Format::Jsonl,
+            size: 0,
+            is_regular: false,
+            opened_at: Timestamp::default(),
+            rotate_bytes: log.rotate_bytes,
+            rotate_every: log.rotate_every,
+            keep: log.keep,
+        }
+    }
+
+    /// Whether there is nothing to write to at the moment.
+    pub(super) fn is_detached(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Whether it is standard output.
+    pub(super) fn is_stdout(&self) -> bool {
+        self.path.is_none()
+    }
+
+    /// Whether files are put aside.
+    pub(super) fn may_rotate(&self) -> bool {
+        self.rotate_bytes > 0 || !self.rotate_every.is_zero()
+    }
+
+    /// Bytes in the file.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Opens the file, or makes it. A torn last line of a `jsonl` log is cut off.
+    pub(super) fn open(&mut self, now: Timestamp) -> io::Result<Opened> {
+        let Some(path) = &self.path else {
+            // Its own descriptor has no buffer that would hide how much was written before an error.
+            self.file = Some(io::stdout().as_fd().try_clone_to_owned()?.into());
+            return Ok(Opened::default());
+        };
+        // Reading is for looking at the end of what is there; a pipe or a device may not have it.
+        let regular = fs::metadata(path).map_or(true, |it| it.is_file());
+        let mut file = OpenOptions::new().read(regular).append(true).create(true).mode(0o600).open(path)?;
+        let metadata = file.metadata()?;
+        self.is_regular = metadata.is_file();
+        self.size = if self.is_regular { metadata.len() } else { 0 };
+        let mut opened = Opened::default();
+        if self.is_regular && self.is_jsonl {
+            check_is_log(&mut file, self.size)?;
+            opened.torn = cut_torn_line(&file, self.size)?;
+            self.size -= opened.torn;
+        } else if self.is_regular && self.size > 0 {
+            let mut last = [0];
+            file.read_exact_at(&mut last, self.size - 1)?;
+            opened.unfinished = last != *b"\n";
+        }
+        self.opened_at = now;
+        self.file = Some(file);
+        Ok(opened)
+    }
+
+    /// Writes some of the bytes; says how many.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let file = self.file.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let count = file.write(bytes)?;
+        if count == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    /// Whether a file with so many bytes about to be written is to be put aside before so many more, or for its age.
+    pub(super) fn is_full(&self, written: u64, more: usize, now: Timestamp) -> bool {
+        let too_large = self.rotate_bytes > 0 && self.size + written + more as u64 > self.rotate_bytes;
+        let too_old = !self.rotate_every.is_zero() && now.since(self.opened_at) >= self.rotate_every;
+        self.is_regular && self.file.is_some() && (too_large || too_old)
+    }
+
+    /// Puts the file aside: it becomes NAME.1, what was NAME.1 becomes NAME.2, and the one too many is removed.
+    pub(super) fn rotate(&mut self) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let name = |number: u32| match number {
+            0 => path.clone(),
+            number => PathBuf::from(format!("{}.{number}", path.display())),
+        };
+        let gap = (0..=self.keep).find(|number| !name(*number).exists());
+        let last = gap.unwrap_or_else(|| self.keep + 1);
+        if last > self.keep {
+            fs::remove_file(name(self.keep))?;
+        }
+        for number in (0..last.min(self.keep)).rev() {
+            fs::rename(name(number), name(number + 1))?;
+        }
+        self.file = None;
+        Ok(())
+    }
+
+    /// Puts the next rotation off, after one that could not be done.
+    pub(super) fn postpone(&mut self, now: Timestamp) {
+        self.opened_at = now;
+        self.size = 0;
+    }
+
+    /// Lets go of a file that is no longer where it was.
+    pub(super) fn detach_if_moved(&mut self) {
+        let (Some(path), Some(file)) = (&self.path, &self.file) else { return };
+        let identity = |it: fs::Metadata| (it.dev(), it.ino());
+        let there = fs::metadata(path).map(identity).ok();
+        if there != file.metadata().map(identity).ok() {
+            self.file = None;
+        }
+    }
+}
+
+/// An event log begins with a line of it, or with the part of one that was written before a crash. Nothing else is
+/// appended to, for its last line might be taken for a torn one.
+fn check_is_log(file: &mut File, size: u64) -> io::Result<()> {
+    let mut start = [0; LINE_START.len()];
+    let length = start.len().min(usize::try_from(size).unwrap_or(usize::MAX));
+    file.seek(SeekFrom::Start(0))?;
+    file.read_exact(&mut start[..length])?;
+    if start[..length] != LINE_START[..length] {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "there is a file that is not an event log"));
+    }
+    Ok(())
+}
+
+/// Cuts off what follows the last `\n` of so many bytes. Says how much that was.
+fn cut_torn_line(file: &File, size: u64) -> io::Result<u64> {
+    let mut block = [0; 8192];
+    let mut end = size;
+    let whole = loop {
+        if end == 0 {
+            break 0;
+        }
+        let start = end.saturating_sub(block.len() as u64);
+        let part = &mut block[..(end - start) as usize];
+        file.read_exact_at(part, start)?;
+        if let Some(at) = memchr::memrchr(b'\n', part) {
+            break start + at as u64 + 1;
+        }
+        end = start;
+    };
+    if whole < size {
+        file.set_len(whole)?;
+    }
+    Ok(size - whole)
+}
+
+const LINE_START: &[u8] = b"{\"seq\":";

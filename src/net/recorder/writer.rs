@@ -1,0 +1,327 @@
+//! The thread at the end of a log's queue: gives lines their `seq`, and writes them.
+//!
+//! A disk that fails is tried again, with longer and longer pauses, while the queue fills and whole exchanges are left
+//! out before it (`pass`), or ends the log and with it the proxy (`stop`). What had begun to be written goes on where
+//! it was left, so a failure tears no line.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::{Log, OnError, io_reason};
+use crate::event::Timestamp;
+use crate::sink::{EventsDropped, Format, RecorderStarted, RecorderStopped};
+
+use super::feed::Lines;
+use super::file::{Opened, Output};
+use super::queue::{Health, Missing, Queue};
+use super::{Clock, RunInfo, Say};
+
+/// Writes one log.
+pub(super) struct Writer {
+    pub(super) queue: Arc<Queue<Lines>>,
+    output: Output,
+    name: String,
+    format: Format,
+    on_error: OnError,
+    run: RunInfo,
+    clock: Clock,
+    say: Say,
+    /// Tells the recorder why it is to end.
+    failure: Arc<watch::Sender<Option<String>>>,
+    /// Lines that are to be written, and how much of them was.
+    out: Vec<u8>,
+    written: usize,
+    /// Bytes that the file begins with before it holds anything worth putting aside.
+    opening: u64,
+    seq: u64,
+    totals: RecorderStopped,
+    /// What is missing and not yet told in the log, and why.
+    missing: Missing,
+    reason: Option<String>,
+    /// How often in a row writing has failed.
+    failures: u32,
+    /// It is to stop, and tries once more.
+    is_last_try: bool,
+    /// Nothing is written any more.
+    is_over: bool,
+}
+
+impl Writer {
+    pub(super) fn new(log: &Log, queue: Arc<Queue<Lines>>, context: &super::Context) -> Self {
+        Self {
+            queue,
+            output: Output::new(log),
+            name: log.target.to_string(),
+            format: log.format,
+            on_error: log.on_error,
+            run: context.run.clone(),
+            clock: Arc::clone(&context.clock),
+            say: Arc::clone(&context.say),
+            failure: Arc::clone(&context.failure),
+            out: Vec::new(),
+            written: 0,
+            opening: 0,
+            seq: 0,
+            totals: RecorderStopped::default(),
+            missing: Missing::default(),
+            reason: None,
+            failures: 0,
+            is_last_try: false,
+            is_over: false,
+        }
+    }
+
+    /// Opens the log, so that one that cannot be is known before the thread starts.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        let opened = self.output.open(self.now())?;
+        self.begin(opened);
+        Ok(())
+    }
+
+    /// Writes what comes until it is told to stop. Gives what was written and what is missing.
+    pub(super) fn run(mut self) -> RecorderStopped {
+        self.flush();
+        loop {
+            let work = self.queue.take();
+            if work.reopen {
+                self.output.detach_if_moved();
+                self.flush();
+            }
+            for lines in work.chunks {
+                self.write(lines);
+            }
+            self.tell_missing();
+            if work.stop || self.is_over {
+                break;
+            }
+        }
+        self.end()
+    }
+
+    /// Writes the lines of a chunk and gives it back.
+    fn write(&mut self, mut lines: Lines) {
+        let bytes = lines.bytes.len();
+        let now = self.now();
+        if self.format == Format::Jsonl || self.output.may_rotate() {
+            each_line(&lines.bytes).for_each(|line| self.put(line, now));
+        } else {
+            self.seq += memchr::memchr_iter(b'\n', &lines.bytes).count() as u64;
+            self.out.extend_from_slice(&lines.bytes);
+        }
+        self.flush();
+        if self.is_over {
+            self.missing.exchanges += lines.exchanges;
+        } else {
+            self.totals.exchanges += lines.exchanges;
+        }
+        lines.bytes.clear();
+        lines.exchanges = 0;
+        self.queue.done(lines, bytes);
+    }
+
+    /// Puts one line among those to be written, in a new file if it does not fit the old one.
+    fn put(&mut self, line: &[u8], now: Timestamp) {
+        let held = self.out.len() as u64;
+        let has_content = self.output.size() + held > self.opening;
+        if has_content && self.output.is_full(held, line.len() + SEQ_LEN, now) {
+            self.flush();
+            self.rotate(now);
+        }
+        self.append(line);
+    }
+
+    /// Gives a line its number and puts it among those to be written.
+    fn append(&mut self, line: &[u8]) {
+        if self.format == Format::Jsonl {
+            self.out.extend_from_slice(b"{\"seq\":");
+            self.out.extend_from_slice(itoa::Buffer::new().format(self.seq).as_bytes());
+            self.out.push(b',');
+        }
+        self.seq += 1;
+        self.out.extend_from_slice(line);
+    }
+
+    /// Puts the file aside and begins a new one.
+    fn rotate(&mut self, now: Timestamp) {
+        if let Err(error) = self.output.rotate() {
+            (self.say)(&format!("log {}: cannot be put aside: {}; it grows on", self.name, io_reason(&error)));
+            return self.output.postpone(now);
+        }
+        self.flush();
+    }
+
+    /// Puts the first line of a file among those to be written, before those that are there.
+    fn begin(&mut self, opened: Opened) {
+        if opened.torn > 0 {
+            (self.say)(&format!("log {}: cut off a torn last line of {} bytes", self.name, opened.torn));
+        }
+        let waiting = self.take_back();
+        if opened.unfinished {
+            self.out.push(b'\n');
+        }
+        let event = RecorderStarted {
+            at: self.now(),
+            version: env!("CARGO_PKG_VERSION"),
+            run: &self.run.run,
+            listen: &self.run.listen,
+            upstream: &self.run.upstream,
+        };
+        let mut line = Vec::new();
+        self.format.recorder_started(&event, &mut line);
+        let is_new = self.output.size() == 0;
+        self.opening = 0;
+        if !line.is_empty() {
+            self.append(&line);
+        }
+        if is_new {
+            self.opening = self.out.len() as u64;
+        }
+        each_line(&waiting).for_each(|line| self.append(line));
+    }
+
+    /// Takes back the lines that were not written, from the first that was not written whole: they become the lines of
+    /// another file, and get their numbers anew, behind that of its first line.
+    fn take_back(&mut self) -> Vec<u8> {
+        let whole = memchr::memrchr(b'\n', &self.out[..self.written]).map_or(0, |at| at + 1);
+        let mut lines = Vec::new();
+        for line in each_line(&self.out[whole..]) {
+            let start = match self.format {
+                Format::Jsonl => memchr::memchr(b',', line).map_or(0, |at| at + 1),
+                Format::Text | Format::Compact => 0,
+            };
+            lines.extend_from_slice(&line[start..]);
+            self.seq -= 1;
+        }
+        self.out.clear();
+        self.written = 0;
+        lines
+    }
+
+    /// Writes everything that is to be written, or finds that it cannot be.
+    fn flush(&mut self) {
+        while !self.is_over && (self.output.is_detached() || self.written < self.out.len()) {
+            let result = if self.output.is_detached() {
+                self.output.open((self.clock)()).map(|opened| self.begin(opened))
+            } else {
+                self.output.write(&self.out[self.written..]).map(|count| self.written += count)
+            };
+            match result {
+                Ok(()) => self.succeeded(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.failed(&error),
+            }
+        }
+        if self.is_over {
+            self.missing.bytes += (self.out.len() - self.written) as u64;
+        }
+        self.out.clear();
+        self.written = 0;
+    }
+
+    fn succeeded(&mut self) {
+        if self.failures > 0 && !self.output.is_detached() {
+            (self.say)(&format!("log {}: is written again", self.name));
+            self.failures = 0;
+            self.queue.set_health(Health::Working);
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::BrokenPipe && self.output.is_stdout() {
+            // Who read it has seen enough.
+            self.is_over = true;
+            return;
+        }
+        let reason = io_reason(error);
+        let message = format!("log {}: {reason}", self.name);
+        if self.on_error == OnError::Stop {
+            self.is_over = true;
+            self.failure.send_replace(Some(message));
+            return;
+        }
+        if self.failures == 0 {
+            (self.say)(&format!("{message}; trying again"));
+            self.queue.set_health(Health::Failing);
+        }
+        self.reason = Some(reason);
+        self.failures += 1;
+        let delay = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LAST_PAUSE);
+        let stopping = self.queue.wait_to_try_again(delay);
+        self.is_over = stopping && self.is_last_try;
+        self.is_last_try = stopping;
+        self.output.detach_if_moved();
+    }
+
+    /// Puts a line for what is missing where it is missing.
+    fn tell_missing(&mut self) {
+        let missing = self.queue.take_missing();
+        self.missing.exchanges += missing.exchanges;
+        self.missing.bytes += missing.bytes;
+        if self.is_over || self.missing == Missing::default() {
+            return;
+        }
+        let missing = std::mem::take(&mut self.missing);
+        self.totals.dropped_exchanges += missing.exchanges;
+        self.totals.dropped_bytes += missing.bytes;
+        let reason = self.reason.take();
+        let event = EventsDropped {
+            at: self.now(),
+            exchanges: missing.exchanges,
+            bytes: missing.bytes,
+            reason: reason.as_deref().unwrap_or("queue full"),
+        };
+        let mut line = Vec::new();
+        self.format.events_dropped(&event, &mut line);
+        self.put(&line, event.at);
+        self.flush();
+    }
+
+    /// Writes the last line, and says what is missing.
+    fn end(mut self) -> RecorderStopped {
+        self.tell_missing();
+        if !self.is_over {
+            let event = RecorderStopped { at: self.now(), events: self.seq, ..self.totals };
+            let mut line = Vec::new();
+            self.format.recorder_stopped(&event, &mut line);
+            if !line.is_empty() {
+                self.put(&line, event.at);
+                self.flush();
+            }
+        }
+        self.queue.set_health(Health::Closed);
+        self.totals.dropped_exchanges += self.missing.exchanges;
+        self.totals.dropped_bytes += self.missing.bytes;
+        self.totals.events = self.seq;
+        self.totals.at = self.now();
+        let RecorderStopped { dropped_exchanges: exchanges, dropped_bytes: bytes, .. } = self.totals;
+        if bytes > 0 && !self.output.is_stdout() {
+            (self.say)(&format!("log {}: {exchanges} exchanges ({bytes} bytes) are missing", self.name));
+        }
+        self.totals
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}
+
+/// The lines of a text, each with its `\n`.
+fn each_line(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, behind) = rest.split_at(end);
+        rest = behind;
+        (!line.is_empty()).then_some(line)
+    })
+}
+
+/// More than `{"seq":N,` takes.
+const SEQ_LEN: usize = 28;
+
+/// The pauses between tries grow from twice this to [`LAST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(2);

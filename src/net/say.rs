@@ -1,0 +1,10 @@
+//! What the program says of itself: lines on stderr, from this one place.
+
+use std::fmt::Display;
+use std::io::Write;
+
+/// Says a line on stderr, whole, whatever other threads say. Where nobody listens it is lost, and nothing comes of it.
+pub fn say(line: impl Display) {
+    let line = format!("{line}\n");
+    _ = std::io::stderr().lock().write_all(line.as_bytes());
+}

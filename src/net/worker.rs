@@ -1,0 +1,207 @@
+//! A thread that serves connections, with a runtime of its own: what its connections share, they share without locks.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::clock;
+use super::pump::Pump;
+use super::recorder::Feed;
+use super::say::say;
+use super::stream::{Accepted, Stream};
+use crate::config::Upstream;
+use crate::event::{Connection, Entry, Side};
+use crate::pipeline::Pipeline;
+use crate::redact::Redacted;
+use crate::session::Shared;
+
+/// Bytes read at a time. More than a socket's usual window would only cost cache.
+const SCRATCH_LEN: usize = 128 << 10;
+
+/// Rendered events wait this long at most before they are handed to their logs.
+const HAND_OVER_AFTER: Duration = Duration::from_millis(20);
+
+/// A dial that has not come through by then will not: drivers give up no later.
+const DIAL_FOR: Duration = Duration::from_secs(30);
+
+/// The two steps of the proxy's end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stop {
+    /// Connections end when they have nothing in flight.
+    pub(super) draining: CancellationToken,
+    /// Connections end.
+    pub(super) aborting: CancellationToken,
+}
+
+/// What every worker needs to serve connections.
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    pub(super) upstream: Upstream,
+    pub(super) shared: Shared,
+    pub(super) stop: Stop,
+    /// Whether the upstream could be reached when last tried: its going and its return are said once each.
+    pub(super) reachable: Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// A client on its way to a worker.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) socket: Accepted,
+    pub(super) connection: Arc<Connection>,
+    pub(super) at: crate::event::Timestamp,
+    /// Its place among the connections that are served.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// A running worker, as the acceptor knows it. It ends when its sender is gone and its connections have ended.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) arrivals: mpsc::UnboundedSender<Arrival>,
+    /// Connections it serves.
+    pub(super) load: Arc<AtomicUsize>,
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// What the connections of a thread share.
+struct Local {
+    scratch: RefCell<Vec<u8>>,
+    feed: RefCell<Feed>,
+    /// Told when the feed has something that is not handed over.
+    pending: Notify,
+}
+
+thread_local! {
+    static LOCAL: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
+}
+
+/// Lends the thread's scratch buffer and its way to the recorder. Not to be called from within itself.
+pub(super) fn with<T>(work: impl FnOnce(&mut [u8], &mut dyn FnMut(&Redacted<Entry<'_>>)) -> T) -> T {
+    LOCAL.with_borrow(|local| {
+        let Some(local) = local else { unreachable!("connections are polled on workers only") };
+        let mut feed = local.feed.borrow_mut();
+        let had_pending = feed.has_pending();
+        let result = work(&mut local.scratch.borrow_mut(), &mut |entry| feed.record(entry));
+        if !had_pending && feed.has_pending() {
+            local.pending.notify_one();
+        }
+        result
+    })
+}
+
+impl Worker {
+    pub(super) fn start(number: usize, context: Context, feed: Feed) -> io::Result<Self> {
+        let (arrivals, queue) = mpsc::unbounded_channel();
+        let load = Arc::new(AtomicUsize::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("mongotap-{number}")).spawn({
+            let load = Arc::clone(&load);
+            move || run(&runtime, context, feed, queue, &load)
+        })?;
+        Ok(Self { arrivals, load, thread })
+    }
+}
+
+fn run(
+    runtime: &tokio::runtime::Runtime,
+    context: Context,
+    feed: Feed,
+    mut queue: mpsc::UnboundedReceiver<Arrival>,
+    load: &Arc<AtomicUsize>,
+) {
+    let local = Rc::new(Local {
+        scratch: RefCell::new(vec![0; SCRATCH_LEN]),
+        feed: RefCell::new(feed),
+        pending: Notify::new(),
+    });
+    LOCAL.set(Some(Rc::clone(&local)));
+    runtime.block_on(async {
+        let idle = Arc::new(Notify::new());
+        let mut hand_over = std::pin::pin!(hand_over(&local));
+        let mut arrivals = std::pin::pin!(async {
+            while let Some(arrival) = queue.recv().await {
+                tokio::spawn(serve(
+                    arrival,
+                    context.clone(),
+                    Leaving { load: Arc::clone(load), idle: Arc::clone(&idle) },
+                ));
+            }
+            while load.load(Ordering::Acquire) > 0 {
+                idle.notified().await;
+            }
+        });
+        poll_fn(|cx| {
+            // It never ends: it is here to run beside the connections.
+            let _: Poll<()> = hand_over.as_mut().poll(cx);
+            arrivals.as_mut().poll(cx)
+        })
+        .await;
+    });
+    local.feed.borrow_mut().tick(clock::now());
+    // The feed ends with the last reference to it, and the recorder waits for that.
+    LOCAL.set(None);
+}
+
+/// Hands events over soon after they came, however few they are.
+async fn hand_over(local: &Local) {
+    loop {
+        local.pending.notified().await;
+        while local.feed.borrow().has_pending() {
+            tokio::time::sleep(HAND_OVER_AFTER).await;
+            local.feed.borrow_mut().tick(clock::now());
+        }
+    }
+}
+
+/// Counts a connection out, however it ends.
+struct Leaving {
+    load: Arc<AtomicUsize>,
+    idle: Arc<Notify>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, Ordering::AcqRel);
+        self.idle.notify_one();
+    }
+}
+
+async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
+    let Arrival { socket, connection, at, permit } = arrival;
+    let mut pipeline = Pipeline::new(connection, at, context.shared.clone());
+    let dialled = tokio::select! {
+        dialled = dial(&context) => dialled,
+        () = context.stop.draining.cancelled() => Err("proxy stopped".to_owned()),
+    };
+    match dialled.and_then(|server| Ok((socket.adopt().map_err(|error| error.to_string())?, server))) {
+        Ok((client, server)) => Pump::new(client, server, pipeline, &context.stop).await,
+        // The client's socket closes with this: to be refused late is to be refused.
+        Err(message) => with(|_, sink| pipeline.handle_close(Some(Side::Server), Some(&message), clock::now(), sink)),
+    }
+    drop((permit, leaving));
+}
+
+async fn dial(context: &Context) -> Result<Stream, String> {
+    let endpoint = &context.upstream.endpoint;
+    let dialled = match tokio::time::timeout(DIAL_FOR, Stream::connect(endpoint)).await {
+        Ok(dialled) => dialled,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    let was_reachable = context.reachable.swap(dialled.is_ok(), Ordering::Relaxed);
+    match &dialled {
+        Ok(_) if !was_reachable => say(format_args!("upstream {endpoint}: reached")),
+        Err(error) if was_reachable => {
+            say(format_args!("upstream {endpoint}: {error}; clients are turned away until it comes"));
+        }
+        _ => {}
+    }
+    dialled.map_err(|error| format!("upstream {endpoint} could not be reached: {error}"))
+}
