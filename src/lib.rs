@@ -1,4 +1,24 @@
 //! Records what a MongoDB client and server say to each other, without changing a byte of it.
+//!
+//! ```text
+//! client ─▶ net::pump ───────────────────────────▶ server      bytes go on at once, as they came
+//!               └▶ pipeline: session ─▶ redact ─▶ recorder ─▶ sinks, listeners, statistics
+//! ```
+//!
+//! Layers, lowest first:
+//!
+//! - [`wire`]: bytes ⇄ messages, one file an opcode. [`bson`]: one walker over raw BSON, and its visitors.
+//! - [`event`]: what happened, as plain data under the specifications' names; the listener traits.
+//! - [`session`]: one connection: framing, pairing, phases.
+//! - [`redact`]: the only door to a sink or a file. [`pipeline`]: session and redactor, the one path from bytes to what
+//!   may be seen.
+//! - [`sink`]: events as log lines and statistics. [`capture`]: recordings, read back. [`config`]: `proxy.toml` and flags.
+//! - [`net`]: sockets, threads, the clock, files. [`cli`]: the commands.
+//!
+//! Arrows point down only, and below [`net`] nothing opens a socket, starts a task, or asks what time it is: callers pass
+//! the time in. Nothing here pools, retries, reorders or invents traffic.
+//!
+//! A program can embed the proxy: see [`Proxy`].
 
 pub mod bson;
 pub mod capture;
@@ -12,4 +32,4 @@ pub mod session;
 pub mod sink;
 pub mod wire;
 
-pub use net::{Builder, Proxy, StartError};
+pub use net::{Builder, Ended, Proxy, StartError};
