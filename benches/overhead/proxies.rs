@@ -1,0 +1,246 @@
+//! What stands between client and server: how each is started, found ready, and ended.
+
+use std::{
+    fmt, fs,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    str::FromStr,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Result,
+    child::{Process, Role},
+};
+
+const READY: Duration = Duration::from_secs(10);
+/// Debian keeps servers in directories that are not on every user's path.
+const SYSTEM_PATH: &str = "/usr/sbin:/usr/local/sbin:/sbin";
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Direct,
+    Haproxy,
+    Nginx,
+    Pump,
+    Mongotap,
+}
+
+/// A proxy and the number of threads it is given; without one it takes its own default.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Proxy {
+    pub(crate) kind: Kind,
+    pub(crate) threads: Option<usize>,
+}
+
+impl FromStr for Proxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (name, threads) = match text.split_once(':') {
+            Some((name, threads)) => {
+                (name, Some(threads.parse().map_err(|_| format!("{text:?}: {threads:?} is not a number of threads"))?))
+            }
+            None => (text, None),
+        };
+        let kind = match name {
+            "direct" => Kind::Direct,
+            "haproxy" => Kind::Haproxy,
+            "nginx" => Kind::Nginx,
+            "pump" => Kind::Pump,
+            "mongotap" => Kind::Mongotap,
+            _ => return Err(format!("{name:?} is none of direct, haproxy, nginx, pump, mongotap")),
+        };
+        Ok(Self { kind, threads })
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.kind {
+            Kind::Direct => "direct",
+            Kind::Haproxy => "haproxy",
+            Kind::Nginx => "nginx",
+            Kind::Pump => "pump",
+            Kind::Mongotap => "mongotap",
+        };
+        match self.threads {
+            Some(threads) => write!(f, "{name}:{threads}"),
+            None => f.write_str(name),
+        }
+    }
+}
+
+/// Where things are, the same for all runs.
+pub(crate) struct Place {
+    pub(crate) mongotap: PathBuf,
+    /// For configurations and logs; on a disk, since a log in memory would flatter.
+    pub(crate) directory: PathBuf,
+}
+
+enum Running {
+    Nothing,
+    Role(Role),
+    Process(Process),
+}
+
+/// A proxy that takes connections.
+pub(crate) struct Started {
+    proxy: Proxy,
+    running: Running,
+    pub(crate) address: SocketAddr,
+    /// Of mongotap: the events.
+    pub(crate) log: Option<PathBuf>,
+}
+
+impl Started {
+    /// Starts `proxy` before the server at `upstream`, and waits until it is ready.
+    pub(crate) fn new(proxy: Proxy, upstream: SocketAddr, place: &Place) -> Result<Self> {
+        let (running, address, log) = match proxy.kind {
+            Kind::Direct => (Running::Nothing, upstream, None),
+            Kind::Haproxy => {
+                let (process, address) = start_configured(proxy, upstream, place)?;
+                (Running::Process(process), address, None)
+            }
+            Kind::Nginx => {
+                let (process, address) = start_configured(proxy, upstream, place)?;
+                (Running::Process(process), address, None)
+            }
+            Kind::Pump => {
+                let threads = proxy.threads.unwrap_or(2);
+                let arguments = [format!("--upstream={upstream}"), format!("--threads={threads}")];
+                let mut role = Role::start("pump", &arguments)?;
+                let address = role.hear()?.parse()?;
+                (Running::Role(role), address, None)
+            }
+            Kind::Mongotap => {
+                let (process, address, log) = start_mongotap(proxy, upstream, place)?;
+                (Running::Process(process), address, Some(log))
+            }
+        };
+        Ok(Self { proxy, running, address, log })
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match &self.running {
+            Running::Nothing => None,
+            Running::Role(role) => Some(role.id()),
+            Running::Process(process) => Some(process.id()),
+        }
+    }
+
+    /// Ends it; mongotap has then written its whole log.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        if let Running::Process(process) = &mut self.running {
+            let status = process.terminate()?;
+            if self.proxy.kind == Kind::Mongotap && !status.success() {
+                return Err(format!("mongotap ended with {status}").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the program is there, by asking its version; and what it says.
+pub(crate) fn version(kind: Kind, place: &Place) -> Result<String> {
+    let (mut command, flag) = match kind {
+        Kind::Direct | Kind::Pump => return Ok(String::new()),
+        Kind::Haproxy => (system_command("haproxy"), "-v"),
+        Kind::Nginx => (system_command("nginx"), "-v"),
+        Kind::Mongotap => (Command::new(&place.mongotap), "--version"),
+    };
+    let program = command.get_program().display().to_string();
+    let output = command.arg(flag).output().map_err(|error| match kind {
+        Kind::Haproxy => format!("{program}: {error}\nhint: apt-get install haproxy"),
+        Kind::Nginx => format!("{program}: {error}\nhint: apt-get install nginx libnginx-mod-stream"),
+        _ => format!("{program}: {error}"),
+    })?;
+    let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let first = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned();
+    // "HAProxy version 2.6.12-1 2026/10/17 - https://…", "nginx version: nginx/1.22.1"
+    Ok(first.split(" - ").next().unwrap_or_default().replace("nginx version: ", ""))
+}
+
+fn system_command(program: &str) -> Command {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{path}:{SYSTEM_PATH}");
+    let found = path.split(':').map(|directory| Path::new(directory).join(program)).find(|file| file.is_file());
+    Command::new(found.unwrap_or_else(|| program.into()))
+}
+
+fn start_configured(proxy: Proxy, upstream: SocketAddr, place: &Place) -> Result<(Process, SocketAddr)> {
+    // Neither can be asked for a free port and say which; one that was free a moment ago still is.
+    let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+    let (template, name) = match proxy.kind {
+        Kind::Haproxy => (include_str!("haproxy.cfg"), "haproxy.cfg"),
+        _ => (include_str!("nginx.conf"), "nginx.conf"),
+    };
+    let configuration = template
+        .replace("@threads@", &proxy.threads.unwrap_or(2).to_string())
+        .replace("@listen@", &address.to_string())
+        .replace("@upstream@", &upstream.to_string())
+        .replace("@directory@", &place.directory.display().to_string());
+    let file = place.directory.join(name);
+    fs::write(&file, configuration)?;
+    let mut command = match proxy.kind {
+        Kind::Haproxy => system_command("haproxy"),
+        _ => system_command("nginx"),
+    };
+    match proxy.kind {
+        Kind::Haproxy => command.arg("-q").arg("-db").arg("-f").arg(&file),
+        _ => command.arg("-e").arg("stderr").arg("-p").arg(&place.directory).arg("-c").arg(&file),
+    };
+    let mut process = Process::start(command.stdin(Stdio::null()))?;
+    let start = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if let Some(status) = process.child().try_wait()? {
+            return Err(format!("{proxy} ended at once with {status}").into());
+        }
+        if start.elapsed() > READY {
+            return Err(format!("{proxy} does not listen on {address}").into());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok((process, address))
+}
+
+fn start_mongotap(proxy: Proxy, upstream: SocketAddr, place: &Place) -> Result<(Process, SocketAddr, PathBuf)> {
+    let log = place.directory.join("events.jsonl");
+    if log.exists() {
+        fs::remove_file(&log)?;
+    }
+    let mut command = Command::new(&place.mongotap);
+    command.arg("proxy").arg("--listen=127.0.0.1:0").arg(format!("--upstream=mongodb://{upstream}"));
+    command.arg("--log").arg(&log);
+    if let Some(threads) = proxy.threads {
+        let file = place.directory.join("proxy.toml");
+        fs::write(&file, format!("threads = {threads}\n"))?;
+        command.arg("--config").arg(file);
+    }
+    let mut process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()))?;
+    let stderr = process.child().stderr.take().ok_or("a child without stderr")?;
+    let (sender, ready) = mpsc::channel();
+    // Its stderr is read to the end, or the statistics it prints there would block it.
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(std::result::Result::ok) {
+            match line.strip_prefix("listening on ").and_then(|rest| rest.split(" -> ").next()) {
+                Some(address) => drop(sender.send(address.to_owned())),
+                None if line.starts_with("mongotap") || line.starts_with("error") => eprintln!("{line}"),
+                None => {}
+            }
+        }
+    });
+    let address = match ready.recv_timeout(READY) {
+        Ok(address) => address,
+        Err(error) => {
+            let state = process.child().try_wait()?.map_or_else(|| error.to_string(), |status| status.to_string());
+            return Err(format!("mongotap proxy did not say that it listens: {state}").into());
+        }
+    };
+    let address = address.parse().map_err(|_| format!("mongotap listens on {address:?}, which is no address"))?;
+    Ok((process, address, log))
+}

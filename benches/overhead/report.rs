@@ -1,0 +1,306 @@
+//! Medians, ratios and goals, as tables.
+
+use std::{fmt::Write, fs, thread};
+
+use crate::{
+    measure::Sample,
+    procfs::Memory,
+    proxies::{Kind, Proxy},
+    rows::{Figure, GOALS, Goal, Plan, Row},
+};
+
+struct Entry {
+    row: &'static str,
+    proxy: Proxy,
+    round: usize,
+    sample: Sample,
+}
+
+/// All that was measured.
+pub(crate) struct Report {
+    entries: Vec<Entry>,
+    /// Runs that do not count, and why.
+    pub(crate) refused: Vec<String>,
+    versions: Vec<String>,
+}
+
+const HEADINGS: [&str; 12] = [
+    "proxy",
+    "ops/s",
+    "MB/s",
+    "p50 µs",
+    "p99 µs",
+    "CPU µs/op",
+    "±",
+    "RSS MB",
+    "peak MB",
+    "CPU/op ×",
+    "ops/s ×",
+    "added p50 ×",
+];
+
+impl Report {
+    pub(crate) fn new(versions: Vec<String>) -> Self {
+        Self { entries: Vec::new(), refused: Vec::new(), versions }
+    }
+
+    pub(crate) fn add(&mut self, row: &'static str, proxy: Proxy, round: usize, sample: Sample) {
+        self.entries.push(Entry { row, proxy, round, sample });
+    }
+
+    pub(crate) fn refuse(&mut self, row: &str, proxy: Proxy, round: usize, error: &dyn std::error::Error) {
+        let line = format!("{row}: round {}: {proxy}: refused: {error}", round + 1);
+        eprintln!("{line}");
+        self.refused.push(line);
+    }
+
+    pub(crate) fn print_row(&self, row: &Row) {
+        if self.proxies(row).is_empty() {
+            return;
+        }
+        println!("\n{}: {}", row.name, row.what);
+        let mut lines = vec![self.headings(row)];
+        lines.extend(self.proxies(row).into_iter().map(|proxy| self.cells(row, proxy)));
+        let widths: Vec<_> =
+            (0..lines[0].len()).map(|n| lines.iter().map(|line| line[n].chars().count()).max().unwrap_or(0)).collect();
+        for line in lines {
+            let cells = line.iter().zip(&widths).enumerate();
+            let text: Vec<_> = cells
+                .map(|(n, (cell, &width))| if n == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") })
+                .collect();
+            println!("{}", text.join("  ").trim_end());
+        }
+    }
+
+    /// What was reached of the goals, for mongotap and, as what can be had without looking, for the pump.
+    pub(crate) fn print_goals(&self, rows: &[Row]) {
+        println!("\ngoals");
+        for (goal, proxy, value) in self.goals(rows) {
+            println!("{:<10} {:<28} {proxy:<12} {value:>8.2}  {}", goal.row, sentence(goal), verdict(goal, value));
+        }
+        for line in &self.refused {
+            println!("{line}");
+        }
+    }
+
+    pub(crate) fn print_markdown(&self, rows: &[Row]) {
+        println!("\nMeasured {} on {}; {}.", date(), machine(), self.versions.join(", "));
+        for row in rows.iter().filter(|row| !self.proxies(row).is_empty()) {
+            println!("\n**{}**: {}\n", row.name, row.what);
+            let headings = self.headings(row);
+            println!("| {} |", headings.join(" | "));
+            println!("|---{}|", "|---:".repeat(headings.len() - 1));
+            for proxy in self.proxies(row) {
+                println!("| {} |", self.cells(row, proxy).join(" | "));
+            }
+        }
+        println!("\n| row | goal | proxy | measured | |\n|---|---|---|---:|---|");
+        for (goal, proxy, value) in self.goals(rows) {
+            println!("| {} | {} | {proxy} | {value:.2} | {} |", goal.row, sentence(goal), verdict(goal, value));
+        }
+    }
+
+    fn goals(&self, rows: &[Row]) -> Vec<(&'static Goal, String, f64)> {
+        let mut found = Vec::new();
+        for goal in GOALS.iter() {
+            let Some(row) = rows.iter().find(|row| row.name == goal.row) else { continue };
+            for proxy in self.proxies(row) {
+                if matches!(proxy.kind, Kind::Pump | Kind::Mongotap)
+                    && let Some(value) = self.figure(row, proxy, goal.figure)
+                {
+                    found.push((goal, proxy.to_string(), value));
+                }
+            }
+        }
+        found
+    }
+
+    fn headings(&self, row: &Row) -> Vec<String> {
+        let mut headings: Vec<_> = HEADINGS.iter().map(|&heading| heading.to_owned()).collect();
+        match row.plan {
+            Plan::Timed | Plan::Large => {}
+            Plan::Idle => headings.push("kB/connection".to_owned()),
+            Plan::Events => {
+                let steps = self.entries.iter().filter(|entry| entry.row == row.name).map(|entry| &entry.sample.steps);
+                let steps = steps.max_by_key(|steps| steps.len()).into_iter().flatten();
+                headings.extend(steps.map(|(events, _)| format!("µs/event to 10^{}", events.ilog10())));
+            }
+        }
+        headings
+    }
+
+    fn cells(&self, row: &Row, proxy: Proxy) -> Vec<String> {
+        let of = |get: fn(&Sample) -> Option<f64>| self.median_of(row, proxy, get);
+        let megabytes = |get: fn(&Memory) -> u64| {
+            let kilobytes = self.samples(row, proxy).filter_map(|(_, sample)| sample.memory.as_ref().map(get)).max();
+            kilobytes.map(|kilobytes| kilobytes as f64 * 1024.0 / 1e6)
+        };
+        let mut cells = vec![
+            proxy.to_string(),
+            cell(of(operations_a_second), 0),
+            cell(of(megabytes_a_second), 1),
+            cell(of(|sample| sample.outcome.map(|outcome| outcome.p50_micros)), 1),
+            cell(of(|sample| sample.outcome.map(|outcome| outcome.p99_micros)), 1),
+            cell(of(|sample| sample.cpu_micros), 2),
+            self.spread(row, proxy),
+            cell(megabytes(|memory| memory.now), 1),
+            cell(megabytes(|memory| memory.peak), 1),
+            cell(self.figure(row, proxy, Figure::Cpu), 2),
+            cell(self.figure(row, proxy, Figure::Throughput), 2),
+            cell(self.figure(row, proxy, Figure::AddedP50), 2),
+        ];
+        match row.plan {
+            Plan::Timed | Plan::Large => {}
+            Plan::Idle => cells.push(cell(of(|sample| sample.idle_kilobytes), 1)),
+            Plan::Events => {
+                let steps = self.samples(row, proxy).flat_map(|(_, sample)| &sample.steps);
+                cells.extend(steps.map(|(_, micros)| cell(Some(*micros), 2)));
+            }
+        }
+        cells
+    }
+
+    /// How far CPU/op went from its median over the rounds.
+    fn spread(&self, row: &Row, proxy: Proxy) -> String {
+        let values: Vec<_> = self.samples(row, proxy).filter_map(|(_, sample)| sample.cpu_micros).collect();
+        let Some(middle) = median(values.clone()) else { return String::new() };
+        let farthest = values.iter().map(|value| (value - middle).abs()).fold(0.0, f64::max);
+        format!("{:.0} %", farthest / middle * 100.0)
+    }
+
+    /// The figure for a proxy; if it is a ratio, the median of the rounds' ratios.
+    fn figure(&self, row: &Row, proxy: Proxy, figure: Figure) -> Option<f64> {
+        match figure {
+            Figure::Cpu => self.ratio(row, proxy, f64::min, |_, sample| sample.cpu_micros),
+            Figure::Throughput => self.ratio(row, proxy, f64::max, |_, sample| operations_a_second(sample)),
+            Figure::AddedP50 => self.ratio(row, proxy, f64::min, |round, sample| self.added_p50(row, round, sample)),
+            Figure::PeakMemory => {
+                let peaks = self.samples(row, proxy).filter_map(|(_, sample)| sample.memory).map(|memory| memory.peak);
+                peaks.max().map(|kilobytes| kilobytes as f64 * 1024.0 / 1e6)
+            }
+            Figure::IdleMemory => self.median_of(row, proxy, |sample| sample.idle_kilobytes),
+            Figure::Growth => self.median_of(row, proxy, growth),
+        }
+    }
+
+    fn added_p50(&self, row: &Row, round: usize, sample: &Sample) -> Option<f64> {
+        let direct = self
+            .entries
+            .iter()
+            .find(|entry| entry.row == row.name && entry.round == round && entry.proxy.kind == Kind::Direct)?;
+        Some(sample.outcome?.p50_micros - direct.sample.outcome?.p50_micros)
+    }
+
+    /// `value` of the proxy over HAProxy's, the `better` of its numbers of threads, round by round.
+    fn ratio(
+        &self,
+        row: &Row,
+        proxy: Proxy,
+        better: fn(f64, f64) -> f64,
+        value: impl Fn(usize, &Sample) -> Option<f64>,
+    ) -> Option<f64> {
+        let of_haproxy = |round| {
+            let same =
+                |entry: &&Entry| entry.row == row.name && entry.round == round && entry.proxy.kind == Kind::Haproxy;
+            self.entries.iter().filter(same).filter_map(|entry| value(round, &entry.sample)).reduce(better)
+        };
+        if proxy.kind == Kind::Direct && row.plan != Plan::Timed {
+            return None;
+        }
+        let ratios =
+            self.samples(row, proxy).filter_map(|(round, sample)| Some(value(round, sample)? / of_haproxy(round)?));
+        median(ratios.collect())
+    }
+
+    fn median_of(&self, row: &Row, proxy: Proxy, get: fn(&Sample) -> Option<f64>) -> Option<f64> {
+        median(self.samples(row, proxy).filter_map(|(_, sample)| get(sample)).collect())
+    }
+
+    fn samples(&self, row: &Row, proxy: Proxy) -> impl Iterator<Item = (usize, &Sample)> {
+        let name = row.name;
+        self.entries
+            .iter()
+            .filter(move |entry| entry.row == name && entry.proxy == proxy)
+            .map(|entry| (entry.round, &entry.sample))
+    }
+
+    /// The proxies of a row, in the order they were measured.
+    fn proxies(&self, row: &Row) -> Vec<Proxy> {
+        let mut proxies = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.row == row.name) {
+            if !proxies.contains(&entry.proxy) {
+                proxies.push(entry.proxy);
+            }
+        }
+        proxies
+    }
+}
+
+fn operations_a_second(sample: &Sample) -> Option<f64> {
+    sample.outcome.map(|outcome| outcome.operations as f64 / outcome.seconds)
+}
+
+fn megabytes_a_second(sample: &Sample) -> Option<f64> {
+    let outcome = sample.outcome?;
+    Some(outcome.operations as f64 * outcome.operation_bytes as f64 / outcome.seconds / 1e6)
+}
+
+fn growth(sample: &Sample) -> Option<f64> {
+    let (last, before) = sample.steps.split_last()?;
+    Some(last.1 / median(before.iter().map(|(_, micros)| *micros).collect())?)
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(values[middle]),
+        _ => Some((values[middle - 1] + values[middle]) / 2.0),
+    }
+}
+
+fn cell(value: Option<f64>, digits: usize) -> String {
+    value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
+}
+
+fn sentence(goal: &Goal) -> String {
+    let (what, unit) = match goal.figure {
+        Figure::Cpu => ("CPU/op", "× HAProxy"),
+        Figure::Throughput => ("throughput", "× HAProxy"),
+        Figure::AddedP50 => ("added p50", "× HAProxy"),
+        Figure::PeakMemory => ("resident memory", "MB"),
+        Figure::IdleMemory => ("memory/connection", "kB"),
+        Figure::Growth => ("cost of an event", "× shorter runs"),
+    };
+    format!("{what} {} {} {unit}", if goal.at_least() { "≥" } else { "≤" }, goal.goal)
+}
+
+fn verdict(goal: &Goal, value: f64) -> String {
+    if goal.met(value, goal.goal) {
+        return "reached".to_owned();
+    }
+    let mut text = "missed".to_owned();
+    if let Some(floor) = goal.floor {
+        let within = if goal.met(value, floor) { "within" } else { "beyond" };
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", {within} {floor}");
+    }
+    text
+}
+
+fn date() -> String {
+    let now = bson::DateTime::now().try_to_rfc3339_string().unwrap_or_default();
+    now.chars().take("2026-11-22".len()).collect()
+}
+
+fn machine() -> String {
+    let first = |path: &str, key: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+        line.split(':').next_back().unwrap_or_default().trim().to_owned()
+    };
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    let (processor, kernel) = (first("/proc/cpuinfo", "model name"), first("/proc/sys/kernel/osrelease", ""));
+    format!("{cores} cores of {processor}, Linux {kernel}")
+}

@@ -1,0 +1,114 @@
+//! What is measured, and the goals it is measured by.
+
+/// One kind of work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) plan: Plan,
+    pub(crate) connections: u32,
+    /// Requests in flight on each connection.
+    pub(crate) depth: usize,
+    /// Inserts of this length on the wire, instead of finds.
+    pub(crate) insert_bytes: Option<usize>,
+    /// The reply to a find, on the wire, before compression.
+    pub(crate) reply_bytes: usize,
+    pub(crate) zstd: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Plan {
+    /// As many operations as go into a time.
+    Timed,
+    /// A few inserts, then a few finds, all of the largest size; what counts is the memory they leave behind.
+    Large,
+    /// Connections that have said hello and nothing since; what counts is their memory.
+    Idle,
+    /// More and more operations through one proxy; what counts is that each costs the same.
+    Events,
+}
+
+const FINDS: Row = Row {
+    name: "c64",
+    what: "64 connections, 200 B replies",
+    plan: Plan::Timed,
+    connections: 64,
+    depth: 1,
+    insert_bytes: None,
+    reply_bytes: 200,
+    zstd: false,
+};
+
+pub(crate) const ROWS: [Row; 9] = [
+    FINDS,
+    Row { name: "c1", what: "1 connection, 200 B replies", connections: 1, ..FINDS },
+    Row { name: "c64x8", what: "64 connections, 8 requests in flight each", depth: 8, ..FINDS },
+    Row {
+        name: "insert64k",
+        what: "8 connections, 64 KiB inserts",
+        connections: 8,
+        insert_bytes: Some(64 << 10),
+        ..FINDS
+    },
+    Row { name: "reply1m", what: "8 connections, 1 MB replies", connections: 8, reply_bytes: 1_000_000, ..FINDS },
+    Row { name: "zstd", what: "64 connections, 2 kB replies, zstd both ways", reply_bytes: 2000, zstd: true, ..FINDS },
+    Row {
+        name: "big48m",
+        what: "2 connections, 48 MB inserts, then 48 MB replies",
+        plan: Plan::Large,
+        connections: 2,
+        insert_bytes: Some(48_000_000),
+        reply_bytes: 48_000_000,
+        ..FINDS
+    },
+    Row { name: "idle1000", what: "1000 idle connections", plan: Plan::Idle, connections: 1000, ..FINDS },
+    Row { name: "events", what: "cost of an event in longer and longer runs", plan: Plan::Events, ..FINDS },
+];
+
+/// A number that a goal is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Figure {
+    /// CPU time per operation, of the better HAProxy's.
+    Cpu,
+    /// Operations per second, of the better HAProxy's. For one size of message that is MB/s too.
+    Throughput,
+    /// What the median latency is above that of a direct connection, of the better HAProxy's.
+    AddedP50,
+    /// The most memory the process ever had resident, in MB.
+    PeakMemory,
+    /// Resident memory of one idle connection, in kB.
+    IdleMemory,
+    /// Cost of an event in the longest run, of the median of the shorter ones.
+    Growth,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal {
+    pub(crate) row: &'static str,
+    pub(crate) figure: Figure,
+    pub(crate) goal: f64,
+    /// What must be reached even where the goal is missed.
+    pub(crate) floor: Option<f64>,
+}
+
+pub(crate) const GOALS: [Goal; 8] = [
+    Goal { row: "c64", figure: Figure::Cpu, goal: 1.0, floor: Some(1.3) },
+    Goal { row: "c64", figure: Figure::Throughput, goal: 1.0, floor: None },
+    Goal { row: "c1", figure: Figure::AddedP50, goal: 1.0, floor: Some(1.15) },
+    Goal { row: "c64x8", figure: Figure::Cpu, goal: 1.0, floor: None },
+    Goal { row: "insert64k", figure: Figure::Throughput, goal: 1.3, floor: None },
+    Goal { row: "big48m", figure: Figure::PeakMemory, goal: 64.0, floor: None },
+    Goal { row: "idle1000", figure: Figure::IdleMemory, goal: 16.0, floor: None },
+    Goal { row: "events", figure: Figure::Growth, goal: 1.15, floor: None },
+];
+
+impl Goal {
+    /// Whether more is better.
+    pub(crate) fn at_least(&self) -> bool {
+        self.figure == Figure::Throughput
+    }
+
+    pub(crate) fn met(&self, value: f64, limit: f64) -> bool {
+        if self.at_least() { value >= limit } else { value <= limit }
+    }
+}
