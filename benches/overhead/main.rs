@@ -3,9 +3,9 @@
 //! `cargo bench --bench overhead` (options after `--`, see `--help`) starts a server that answers from memory and a
 //! closed-loop client, each a process of its own, and puts in turn nothing, HAProxy, nginx, a bare pump and mongotap,
 //! logging every command to a file, between them. Rounds alternate the proxies, so that a machine that slows down
-//! does so for all; every figure is the median of the rounds, every ratio is taken within a round first. CPU time is
+//! does so for all; a figure is the median of the rounds, a ratio is taken within each round first. CPU time is
 //! that of all of the proxy's threads, from warm-up to rest after the load. A run of mongotap is refused unless its
-//! log tells of every operation. HAProxy counts with the better of one and two threads, figure by figure.
+//! log tells of every operation. HAProxy counts with the better of one and two threads.
 //!
 //! Noise: client, proxy and server share the machine. Let nothing else run; on a laptop fix the CPU's frequency; look
 //! at the column `±`, the spread of CPU/op over the rounds, before believing a difference.
@@ -51,12 +51,12 @@ struct Args {
     /// What to put in between, with a number of threads if wanted (`pump:1`); `haproxy` is `haproxy:1,haproxy:2`.
     #[arg(long, value_delimiter = ',', default_value = "direct,haproxy,nginx,pump,mongotap")]
     proxies: Vec<Proxy>,
-    /// Rounds (5, or 2 with --quick).
+    /// Rounds (9, or 2 with --quick).
     #[arg(long)]
     rounds: Option<usize>,
-    /// Seconds of each measurement (3, or 1 with --quick).
-    #[arg(long)]
-    seconds: Option<f64>,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
     /// The mongotap to measure.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_mongotap"))]
     mongotap: PathBuf,
@@ -112,10 +112,10 @@ fn bench(args: &Args) -> Result<bool> {
     let place = Place { mongotap: args.mongotap.clone(), directory: directory.path().to_owned() };
     let rows = chosen_rows(&args.rows)?;
     let (proxies, versions) = chosen_proxies(&args.proxies, &place)?;
-    let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 5 }).max(1);
+    let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 9 }).max(1);
     let effort = Effort {
-        warm_up_seconds: if args.quick { 0.3 } else { 0.5 },
-        seconds: args.seconds.unwrap_or(if args.quick { 1.0 } else { 3.0 }),
+        warm_up_seconds: 0.3,
+        seconds: args.seconds,
         large: if args.quick { 4 } else { 12 },
         events: if args.quick { 1_000_000 } else { 10_000_000 },
     };

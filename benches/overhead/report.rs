@@ -24,6 +24,9 @@ pub(crate) struct Report {
     versions: Vec<String>,
 }
 
+/// One number of a sample, if it has it.
+type Get = fn(&Sample) -> Option<f64>;
+
 const HEADINGS: [&str; 12] = [
     "proxy",
     "ops/s",
@@ -130,7 +133,7 @@ impl Report {
     }
 
     fn cells(&self, row: &Row, proxy: Proxy) -> Vec<String> {
-        let of = |get: fn(&Sample) -> Option<f64>| self.median_of(row, proxy, get);
+        let of = |get: Get| self.median_of(row, proxy, get);
         let megabytes = |get: fn(&Memory) -> u64| {
             let kilobytes = self.samples(row, proxy).filter_map(|(_, sample)| sample.memory.as_ref().map(get)).max();
             kilobytes.map(|kilobytes| kilobytes as f64 * 1024.0 / 1e6)
@@ -171,9 +174,9 @@ impl Report {
     /// The figure for a proxy; if it is a ratio, the median of the rounds' ratios.
     fn figure(&self, row: &Row, proxy: Proxy, figure: Figure) -> Option<f64> {
         match figure {
-            Figure::Cpu => self.ratio(row, proxy, f64::min, |_, sample| sample.cpu_micros),
-            Figure::Throughput => self.ratio(row, proxy, f64::max, |_, sample| operations_a_second(sample)),
-            Figure::AddedP50 => self.ratio(row, proxy, f64::min, |round, sample| self.added_p50(row, round, sample)),
+            Figure::Cpu => self.ratio(row, proxy, |sample| sample.cpu_micros, f64::min),
+            Figure::Throughput => self.ratio(row, proxy, operations_a_second, f64::max),
+            Figure::AddedP50 => self.added_p50_ratio(row, proxy),
             Figure::PeakMemory => {
                 let peaks = self.samples(row, proxy).filter_map(|(_, sample)| sample.memory).map(|memory| memory.peak);
                 peaks.max().map(|kilobytes| kilobytes as f64 * 1024.0 / 1e6)
@@ -183,36 +186,29 @@ impl Report {
         }
     }
 
-    fn added_p50(&self, row: &Row, round: usize, sample: &Sample) -> Option<f64> {
-        let direct = self
-            .entries
-            .iter()
-            .find(|entry| entry.row == row.name && entry.round == round && entry.proxy.kind == Kind::Direct)?;
-        Some(sample.outcome?.p50_micros - direct.sample.outcome?.p50_micros)
-    }
-
-    /// `value` of the proxy over HAProxy's, the `better` of its numbers of threads, round by round.
-    fn ratio(
-        &self,
-        row: &Row,
-        proxy: Proxy,
-        better: fn(f64, f64) -> f64,
-        value: impl Fn(usize, &Sample) -> Option<f64>,
-    ) -> Option<f64> {
-        let of_haproxy = |round| {
-            let same =
-                |entry: &&Entry| entry.row == row.name && entry.round == round && entry.proxy.kind == Kind::Haproxy;
-            self.entries.iter().filter(same).filter_map(|entry| value(round, &entry.sample)).reduce(better)
-        };
-        if proxy.kind == Kind::Direct && row.plan != Plan::Timed {
-            return None;
-        }
+    /// `get` of the proxy over HAProxy's of the same round, HAProxy with the number of threads whose median is better.
+    fn ratio(&self, row: &Row, proxy: Proxy, get: Get, better: fn(f64, f64) -> f64) -> Option<f64> {
+        let best = self.haproxies(row).filter_map(|proxy| self.median_of(row, proxy, get)).reduce(better)?;
+        let haproxy = self.haproxies(row).find(|proxy| self.median_of(row, *proxy, get) == Some(best))?;
+        let of_haproxy = |wanted| self.samples(row, haproxy).find(|(round, _)| *round == wanted);
         let ratios =
-            self.samples(row, proxy).filter_map(|(round, sample)| Some(value(round, sample)? / of_haproxy(round)?));
+            self.samples(row, proxy).filter_map(|(round, sample)| Some(get(sample)? / get(of_haproxy(round)?.1)?));
         median(ratios.collect())
     }
 
-    fn median_of(&self, row: &Row, proxy: Proxy, get: fn(&Sample) -> Option<f64>) -> Option<f64> {
+    /// A ratio of medians: within one round, the difference of two noisy numbers is too small to divide by.
+    fn added_p50_ratio(&self, row: &Row, proxy: Proxy) -> Option<f64> {
+        let p50 = |proxy| self.median_of(row, proxy, |sample| sample.outcome.map(|outcome| outcome.p50_micros));
+        let direct = p50(self.proxies(row).into_iter().find(|proxy| proxy.kind == Kind::Direct)?)?;
+        let best = self.haproxies(row).filter_map(p50).reduce(f64::min)?;
+        (proxy.kind != Kind::Direct && best > direct).then(|| Some((p50(proxy)? - direct) / (best - direct)))?
+    }
+
+    fn haproxies(&self, row: &Row) -> impl Iterator<Item = Proxy> {
+        self.proxies(row).into_iter().filter(|proxy| proxy.kind == Kind::Haproxy)
+    }
+
+    fn median_of(&self, row: &Row, proxy: Proxy, get: Get) -> Option<f64> {
         median(self.samples(row, proxy).filter_map(|(_, sample)| get(sample)).collect())
     }
 
