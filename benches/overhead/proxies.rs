@@ -1,13 +1,14 @@
 //! What stands between client and server: how each is started, found ready, and ended.
 
 use std::{
+    collections::VecDeque,
     fmt, fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{ChildStderr, Command, Stdio},
     str::FromStr,
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use crate::{
 };
 
 const READY: Duration = Duration::from_secs(10);
+const LINES_KEPT: usize = 40;
 /// Debian keeps servers in directories that are not on every user's path.
 const SYSTEM_PATH: &str = "/usr/sbin:/usr/local/sbin:/sbin";
 
@@ -95,34 +97,38 @@ pub(crate) struct Started {
     pub(crate) address: SocketAddr,
     /// Of mongotap: the events.
     pub(crate) log: Option<PathBuf>,
+    said: Said,
 }
+
+/// The last lines that mongotap said on stderr.
+type Said = Arc<Mutex<VecDeque<String>>>;
 
 impl Started {
     /// Starts `proxy` before the server at `upstream`, and waits until it is ready.
     pub(crate) fn new(proxy: Proxy, upstream: SocketAddr, place: &Place) -> Result<Self> {
-        let (running, address, log) = match proxy.kind {
-            Kind::Direct => (Running::Nothing, upstream, None),
-            Kind::Haproxy => {
+        let said = Said::default();
+        let mut log = None;
+        let (running, address) = match proxy.kind {
+            Kind::Direct => (Running::Nothing, upstream),
+            Kind::Haproxy | Kind::Nginx => {
                 let (process, address) = start_configured(proxy, upstream, place)?;
-                (Running::Process(process), address, None)
-            }
-            Kind::Nginx => {
-                let (process, address) = start_configured(proxy, upstream, place)?;
-                (Running::Process(process), address, None)
+                (Running::Process(process), address)
             }
             Kind::Pump => {
                 let threads = proxy.threads.unwrap_or(2);
                 let arguments = [format!("--upstream={upstream}"), format!("--threads={threads}")];
                 let mut role = Role::start("pump", &arguments)?;
                 let address = role.hear()?.parse()?;
-                (Running::Role(role), address, None)
+                (Running::Role(role), address)
             }
             Kind::Mongotap => {
-                let (process, address, log) = start_mongotap(proxy, upstream, place)?;
-                (Running::Process(process), address, Some(log))
+                let file = place.directory.join("events.jsonl");
+                let (process, address) = start_mongotap(proxy, upstream, place, &file, &said)?;
+                log = Some(file);
+                (Running::Process(process), address)
             }
         };
-        Ok(Self { proxy, running, address, log })
+        Ok(Self { proxy, running, address, log, said })
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -138,7 +144,7 @@ impl Started {
         if let Running::Process(process) = &mut self.running {
             let status = process.terminate()?;
             if self.proxy.kind == Kind::Mongotap && !status.success() {
-                return Err(format!("mongotap ended with {status}").into());
+                return Err(format!("mongotap ended with {status}; its last words:\n{}", last_words(&self.said)).into());
             }
         }
         Ok(())
@@ -208,14 +214,19 @@ fn start_configured(proxy: Proxy, upstream: SocketAddr, place: &Place) -> Result
     Ok((process, address))
 }
 
-fn start_mongotap(proxy: Proxy, upstream: SocketAddr, place: &Place) -> Result<(Process, SocketAddr, PathBuf)> {
-    let log = place.directory.join("events.jsonl");
+fn start_mongotap(
+    proxy: Proxy,
+    upstream: SocketAddr,
+    place: &Place,
+    log: &Path,
+    said: &Said,
+) -> Result<(Process, SocketAddr)> {
     if log.exists() {
-        fs::remove_file(&log)?;
+        fs::remove_file(log)?;
     }
     let mut command = Command::new(&place.mongotap);
     command.arg("proxy").arg("--listen=127.0.0.1:0").arg(format!("--upstream=mongodb://{upstream}"));
-    command.arg("--log").arg(&log);
+    command.arg("--log").arg(log);
     if let Some(threads) = proxy.threads {
         let file = place.directory.join("proxy.toml");
         fs::write(&file, format!("threads = {threads}\n"))?;
@@ -223,24 +234,33 @@ fn start_mongotap(proxy: Proxy, upstream: SocketAddr, place: &Place) -> Result<(
     }
     let mut process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()))?;
     let stderr = process.child().stderr.take().ok_or("a child without stderr")?;
+    let ready = listen_to(stderr, Arc::clone(said));
+    let Ok(address) = ready.recv_timeout(READY) else {
+        return Err(format!("mongotap proxy did not say that it listens; it said:\n{}", last_words(said)).into());
+    };
+    let address = address.parse().map_err(|_| format!("mongotap listens on {address:?}, which is no address"))?;
+    Ok((process, address))
+}
+
+/// Keeps the last of what is said, and gives the address it is said to listen on.
+fn listen_to(stderr: ChildStderr, said: Said) -> mpsc::Receiver<String> {
     let (sender, ready) = mpsc::channel();
-    // Its stderr is read to the end, or the statistics it prints there would block it.
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(std::result::Result::ok) {
-            match line.strip_prefix("listening on ").and_then(|rest| rest.split(" -> ").next()) {
-                Some(address) => drop(sender.send(address.to_owned())),
-                None if line.starts_with("mongotap") || line.starts_with("error") => eprintln!("{line}"),
-                None => {}
+            if let Some(address) = line.strip_prefix("listening on ").and_then(|rest| rest.split(" -> ").next()) {
+                // Whoever waited may have given up.
+                let _ = sender.send(address.to_owned());
+            }
+            let Ok(mut said) = said.lock() else { return };
+            said.push_back(line);
+            if said.len() > LINES_KEPT {
+                said.pop_front();
             }
         }
     });
-    let address = match ready.recv_timeout(READY) {
-        Ok(address) => address,
-        Err(error) => {
-            let state = process.child().try_wait()?.map_or_else(|| error.to_string(), |status| status.to_string());
-            return Err(format!("mongotap proxy did not say that it listens: {state}").into());
-        }
-    };
-    let address = address.parse().map_err(|_| format!("mongotap listens on {address:?}, which is no address"))?;
-    Ok((process, address, log))
+    ready
+}
+
+fn last_words(said: &Said) -> String {
+    said.lock().map(|said| said.iter().map(String::as_str).collect::<Vec<_>>().join("\n")).unwrap_or_default()
 }
