@@ -75,7 +75,7 @@ fn unpack(archive: &Path, to: &Path, hint: &str) -> PathBuf {
 }
 
 /// Runs a command to its end; one that fails ends the test with what it said.
-fn run(command: &mut Command, hint: &str) {
+pub(crate) fn run(command: &mut Command, hint: &str) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}\n{hint}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{said}{hint}", output.status);

@@ -1,0 +1,137 @@
+//! A client of a few lines, so that a test decides which bytes go out and when, and when the socket closes.
+//!
+//! It speaks OP_MSG with a body section only and answers with what arrives; it does no handshake of its own.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use bson::{Document, doc};
+
+/// No reply will come (request), or another one will (reply).
+pub(crate) const MORE_TO_COME: u32 = 2;
+/// The client takes several replies.
+pub(crate) const EXHAUST_ALLOWED: u32 = 1 << 16;
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: TcpStream,
+}
+
+/// A message that arrived.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) request_id: i32,
+    pub(crate) response_to: i32,
+    pub(crate) flags: u32,
+    pub(crate) body: Document,
+}
+
+impl Client {
+    /// Connects, and gives up waiting for any answer after 30 seconds.
+    pub(crate) fn try_connect(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+        Some(Self { stream })
+    }
+
+    /// The same, where not reaching it fails the test.
+    pub(crate) fn connect(address: &str) -> Self {
+        Self::try_connect(address).unwrap_or_else(|| panic!("{address}: no connection"))
+    }
+
+    /// Connects and says `hello` with an application name.
+    pub(crate) fn handshake(address: &str, app_name: &str) -> Self {
+        let mut client = Self::connect(address);
+        let reply = client.command(&hello(app_name));
+        assert!(reply.get_f64("ok").is_ok_and(|ok| ok == 1.0), "hello answered {reply}");
+        client
+    }
+
+    /// Sends a command and takes its reply.
+    pub(crate) fn command(&mut self, command: &Document) -> Document {
+        self.try_command(command).unwrap_or_else(|| panic!("no reply to {command}"))
+    }
+
+    /// The same; `None` when the connection ends instead.
+    pub(crate) fn try_command(&mut self, command: &Document) -> Option<Document> {
+        self.send(0, command).ok()?;
+        self.receive().ok().map(|message| message.body)
+    }
+
+    /// Sends a command; returns its request id.
+    pub(crate) fn send(&mut self, flags: u32, command: &Document) -> io::Result<i32> {
+        let id = next_id();
+        self.stream.write_all(&op_msg(id, flags, command))?;
+        Ok(id)
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Takes the next message, which must be an OP_MSG with a body alone.
+    pub(crate) fn receive(&mut self) -> io::Result<Message> {
+        let mut header = [0; 21];
+        self.stream.read_exact(&mut header)?;
+        let word = |at: usize| i32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        assert_eq!((word(12), header[20]), (2013, 0), "a reply is an OP_MSG that starts with its body");
+        let mut body = vec![0; usize::try_from(word(0)).expect("a length is positive") - header.len()];
+        self.stream.read_exact(&mut body)?;
+        let body = Document::from_reader(body.as_slice()).expect("a reply's body is BSON");
+        Ok(Message { request_id: word(4), response_to: word(8), flags: word(16).cast_unsigned(), body })
+    }
+
+    /// Reads until the other side closes; the bytes that still came.
+    pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).map(|_| rest)
+    }
+
+    /// Says that nothing more will be sent, and stays to read.
+    pub(crate) fn close_sending(&mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("the connection stands");
+    }
+
+    /// Closes so that the other side sees a reset.
+    pub(crate) fn reset(self) {
+        let socket = socket2::Socket::from(self.stream);
+        socket.set_linger(Some(Duration::ZERO)).expect("a TCP socket lingers");
+    }
+}
+
+/// A `hello` as the first one of an application's connection.
+pub(crate) fn hello(app_name: &str) -> Document {
+    doc! {
+        "hello": 1,
+        "helloOk": true,
+        "client": {
+            "application": { "name": app_name },
+            "driver": { "name": "mongotap-test", "version": "0" },
+            "os": { "type": "test" },
+        },
+        "$db": "admin",
+    }
+}
+
+/// The bytes of an OP_MSG with one body section.
+pub(crate) fn op_msg(request_id: i32, flags: u32, body: &Document) -> Vec<u8> {
+    let body = body.to_vec().expect("a document has bytes");
+    let length = i32::try_from(body.len() + 21).expect("a message is below 2 GiB");
+    let mut message = Vec::new();
+    for word in [length, request_id, 0, 2013, flags.cast_signed()] {
+        message.extend(word.to_le_bytes());
+    }
+    message.push(0);
+    message.extend(body);
+    message
+}
+
+fn next_id() -> i32 {
+    static NEXT: AtomicI32 = AtomicI32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

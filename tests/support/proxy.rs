@@ -1,0 +1,161 @@
+//! The real binary's `proxy` command, started and stopped as a user would.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::log::Log;
+use super::wait_for;
+
+/// A running proxy with a `jsonl` log; dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    /// Where it listens, as its ready line says.
+    pub(crate) address: String,
+    /// The connection string to use, as the line after it says.
+    pub(crate) uri: String,
+    child: Child,
+    directory: TempDir,
+    stderr: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What a proxy left behind.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pub(crate) log: Log,
+    pub(crate) stderr: String,
+}
+
+impl Proxy {
+    /// Starts it on a free port before `upstream`, a connection string, and waits for its ready lines.
+    pub(crate) fn start(upstream: &str, arguments: &[&str]) -> Self {
+        Self::listen("127.0.0.1:0", upstream, arguments)
+    }
+
+    /// The same where it should listen.
+    pub(crate) fn listen(listen: &str, upstream: &str, arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut command = command();
+        command.args(["proxy", "--listen", listen, "--upstream", upstream, "--log"]).arg(log_path(&directory));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let (lines, stderr, reader) = follow(&mut child);
+        let mut proxy =
+            Self { address: String::new(), uri: String::new(), child, directory, stderr, reader: Some(reader) };
+        proxy.address = proxy.ready_line(&lines);
+        proxy.uri = lines.recv_timeout(READY).unwrap_or_else(|_| panic!("no URI: {}", proxy.stderr()));
+        assert!(proxy.uri.contains("mongodb://"), "the line after the ready line is the URI: {}", proxy.uri);
+        proxy.uri = proxy.uri[proxy.uri.find("mongodb://").unwrap_or(0)..].trim().to_owned();
+        proxy
+    }
+
+    fn ready_line(&self, lines: &Receiver<String>) -> String {
+        loop {
+            let line = lines.recv_timeout(READY).unwrap_or_else(|_| panic!("not ready: {}", self.stderr()));
+            if let Some((address, _)) = line.strip_prefix("listening on ").and_then(|it| it.split_once(" -> ")) {
+                return address.to_owned();
+            }
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the proxy runs");
+    }
+
+    /// Where its log is.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        log_path(&self.directory)
+    }
+
+    /// A directory of its own, removed with it.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What is in the log by now; the last line may be torn.
+    pub(crate) fn log_so_far(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Waits until the log holds that text.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        wait_for(text, Duration::from_secs(10), || self.log_so_far().contains(text).then_some(()));
+    }
+
+    /// What it has said on stderr by now.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().expect("reading does not panic").clone()
+    }
+
+    /// Stops it with SIGTERM; it must end well. Its log must be as the format promises.
+    pub(crate) fn stop(mut self) -> Stopped {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "the proxy ends well: {}", self.stderr());
+        Stopped { log: Log::read(&self.log_path()), stderr: self.stderr() }
+    }
+
+    /// Waits for its end, 20 seconds at most.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let status = wait_for("the proxy to end", Duration::from_secs(20), || {
+            self.child.try_wait().expect("the proxy is our child")
+        });
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("reading does not panic");
+        }
+        status
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary, with nothing of this environment that could change what it does.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mongotap"));
+    command.env_remove("NO_COLOR").env_remove("RUST_LOG");
+    command
+}
+
+fn log_path(directory: &TempDir) -> PathBuf {
+    directory.path().join("events.jsonl")
+}
+
+/// Passes the lines of stderr on and keeps them.
+fn follow(child: &mut Child) -> (Receiver<String>, Arc<Mutex<String>>, JoinHandle<()>) {
+    let stderr = BufReader::new(child.stderr.take().expect("stderr is a pipe"));
+    let (sender, lines) = mpsc::channel();
+    let kept = Arc::new(Mutex::new(String::new()));
+    let keep = Arc::clone(&kept);
+    let reader = thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            let mut kept = keep.lock().expect("keeping does not panic");
+            kept.push_str(&line);
+            kept.push('\n');
+            // Nobody waits for lines after the ready ones.
+            let _ = sender.send(line);
+        }
+    });
+    (lines, kept, reader)
+}
+
+const READY: Duration = Duration::from_secs(20);
