@@ -11,6 +11,7 @@ pub(crate) mod fetch;
 pub(crate) mod harness;
 pub(crate) mod log;
 pub(crate) mod manifest;
+pub(crate) mod matcher;
 pub(crate) mod mongod;
 pub(crate) mod proxy;
 pub(crate) mod relay;
