@@ -76,14 +76,7 @@ impl Client {
 
     /// Takes the next message, which must be an OP_MSG with a body alone.
     pub(crate) fn receive(&mut self) -> io::Result<Message> {
-        let mut header = [0; 21];
-        self.stream.read_exact(&mut header)?;
-        let word = |at: usize| i32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        assert_eq!((word(12), header[20]), (2013, 0), "a reply is an OP_MSG that starts with its body");
-        let mut body = vec![0; usize::try_from(word(0)).expect("a length is positive") - header.len()];
-        self.stream.read_exact(&mut body)?;
-        let body = Document::from_reader(body.as_slice()).expect("a reply's body is BSON");
-        Ok(Message { request_id: word(4), response_to: word(8), flags: word(16).cast_unsigned(), body })
+        receive(&mut self.stream)
     }
 
     /// Reads until the other side closes; the bytes that still came.
@@ -102,6 +95,18 @@ impl Client {
         let socket = socket2::Socket::from(self.stream);
         socket.set_linger(Some(Duration::ZERO)).expect("a TCP socket lingers");
     }
+}
+
+/// Takes a message, which must be an OP_MSG with a body alone, from any stream.
+pub(crate) fn receive(stream: &mut impl io::Read) -> io::Result<Message> {
+    let mut header = [0; 21];
+    stream.read_exact(&mut header)?;
+    let word = |at: usize| i32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    assert_eq!((word(12), header[20]), (2013, 0), "a reply is an OP_MSG that starts with its body");
+    let mut body = vec![0; usize::try_from(word(0)).expect("a length is positive") - header.len()];
+    stream.read_exact(&mut body)?;
+    let body = Document::from_reader(body.as_slice()).expect("a reply's body is BSON");
+    Ok(Message { request_id: word(4), response_to: word(8), flags: word(16).cast_unsigned(), body })
 }
 
 /// A `hello` as the first one of an application's connection.
