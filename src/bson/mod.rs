@@ -6,6 +6,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+pub mod compare;
 pub mod cut;
 pub mod json;
 mod kind;
