@@ -238,15 +238,13 @@ impl Writer<'_> {
 
     fn object_id(&mut self, value: &[u8]) {
         self.put("{\"$oid\":\"");
-        self.hex(value);
+        self.hex(value.first_chunk::<12>().unwrap_or(&[0; 12]));
         self.put("\"}");
     }
 
-    fn hex(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            let digit = |four| if four < 10 { b'0' + four } else { b'a' + four - 10 };
-            self.out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
+    fn hex<const N: usize>(&mut self, bytes: &[u8; N]) {
+        let digit = |four| if four < 10 { b'0' + four } else { b'a' + four - 10 };
+        self.out.extend_from_slice(bytes.map(|byte| [digit(byte >> 4), digit(byte & 15)]).as_flattened());
     }
 
     fn date(&mut self, value: &[u8]) {

@@ -9,6 +9,9 @@ pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// The text within the quotes.
 fn write_text(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_plain(bytes) {
+        return out.extend_from_slice(bytes);
+    }
     if std::str::from_utf8(bytes).is_ok() {
         return write_escaped(bytes, out);
     }
@@ -31,18 +34,39 @@ fn write_escaped(mut bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
+/// The lowest and the highest bit of each byte of a word.
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGHS: u64 = ONES << 7;
+
+/// Whether it is ASCII without anything to escape, as nearly all names and most strings are.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    let plain = |word: u64| (specials(word) | word) & HIGHS == 0;
+    let word = |bytes: &[u8; 8]| plain(u64::from_le_bytes(*bytes));
+    let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+    // The last word of a longer text, and the halves of a shorter one, may overlap what is before them.
+    if let Some(last) = bytes.last_chunk() {
+        word(last) && bytes.as_chunks().0.iter().all(word)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        plain(half(first) | half(last) << 32)
+    } else {
+        bytes.iter().all(|byte| plain(ONES * u64::from(*byte)))
+    }
+}
+
+/// The high bit of each byte of a word that JSON wants escaped; right up to the first of them, not beyond.
+#[inline]
+fn specials(word: u64) -> u64 {
+    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word & HIGHS;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    below(word, 0x20) | is(b'"') | is(b'\\')
+}
+
 /// Where the first quote, backslash or control character is; eight bytes at a time.
 fn first_special(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHS: u64 = ONES << 7;
-    // The high bit of each byte that is below `n`; right up to the first such byte, which is all that is asked.
-    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word & HIGHS;
     let (words, rest) = bytes.as_chunks::<8>();
     for (position, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let found = below(word, 0x20) | quote | backslash;
+        let found = specials(u64::from_le_bytes(*word));
         if found != 0 {
             return Some(position * 8 + found.trailing_zeros() as usize / 8);
         }
@@ -86,6 +110,21 @@ mod tests {
             let mut out = Vec::new();
             write_string(bytes, &mut out);
             assert_eq!(std::str::from_utf8(&out).unwrap(), *expected);
+        }
+    }
+
+    #[test]
+    fn any_byte_at_any_place_of_a_short_string() {
+        for length in 0..20 {
+            for place in 0..length {
+                for byte in 0..=255 {
+                    let mut bytes = vec![b'~'; length];
+                    bytes[place] = byte;
+                    let mut out = Vec::new();
+                    write_string(&bytes, &mut out);
+                    assert_eq!(out, serde_json::to_vec(&String::from_utf8_lossy(&bytes)).unwrap());
+                }
+            }
         }
     }
 
