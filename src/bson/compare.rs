@@ -196,6 +196,9 @@ mod tests {
         let expected = rawdoc! { "a": 1, "b": { "c": [1, 2, { "d": 0.0 }] }, "gone": true, "s": "x" };
         let actual = rawdoc! { "a": 1_i64, "b": { "c": [1, 3, { "d": -0.0 }, 4] }, "s": "x", "new": [] };
         check(&expected, &expected, &Options::default(), &[]);
+        let (number, time) = (rawdoc! { "a": 5_i64 }, rawdoc! { "a": ::bson::DateTime::from_millis(5) });
+        let line = r#"a: expected {"$numberLong":"5"}, got {"$date":{"$numberLong":"5"}}"#;
+        check(&number, &time, &Options::default(), &[line]);
         let lines = [
             r#"a: expected {"$numberInt":"1"}, got {"$numberLong":"1"}"#,
             r#"b.c.1: expected {"$numberInt":"2"}, got {"$numberInt":"3"}"#,

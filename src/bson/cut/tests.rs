@@ -9,7 +9,7 @@ use super::cutter::MESSAGE_MAX;
 use super::*;
 use crate::bson::BsonError;
 use crate::bson::testing::every_kind;
-use crate::bson::walk::validate;
+use crate::bson::walk::{DEPTH_MAX, validate};
 
 /// The cut of a document that comes in pieces.
 fn cut_in_pieces(mut cutter: Cutter, document: &[u8], mut pieces: Vec<usize>) -> Cut {
@@ -118,6 +118,32 @@ fn a_document_goes_on_after_what_is_left_out() {
 }
 
 #[test]
+fn an_array_ends_with_its_first_element_that_was_cut() {
+    let document = rawdoc! { "a": [{ "k": 1, "long": "x".repeat(900) }, 5, [6]] };
+    let (kept, cut) = cut_of(&document, 100);
+    assert_eq!(kept, rawdoc! { "a": [{ "k": 1 }] });
+    assert_eq!(cut.truncated.unwrap().elements, 3);
+}
+
+#[test]
+fn a_long_name_is_left_out_with_its_value() {
+    let mut document = rawdoc! { "a": "x".repeat(500) };
+    document.append(name("n".repeat(1100)), 1);
+    document.append(cstr!("b"), 2);
+    let (kept, cut) = cut_of(&document, 1300);
+    assert_eq!(kept.iter().map(|element| element.unwrap().0.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(cut.truncated.unwrap().elements, 1);
+}
+
+#[test]
+fn what_is_kept_is_not_nested_too_deep() {
+    let deep = (0..2 * DEPTH_MAX).fold(rawdoc! { "x": "x".repeat(9000) }, |inner, _| rawdoc! { "a": inner, "b": 1 });
+    let (kept, cut) = cut_of(&deep, 9000);
+    assert!(kept.as_bytes().len() > 15 * (DEPTH_MAX - 1));
+    assert_eq!(cut.truncated.unwrap().elements, 1);
+}
+
+#[test]
 fn inner_documents_share_one_limit() {
     let documents = [rawdoc! { "a": 1 }, rawdoc! { "b": 2, "text": "x".repeat(100) }, rawdoc! { "c": 3 }];
     let mut budget = 40;
@@ -137,11 +163,18 @@ fn what_breaks_is_closed_and_named() {
     let mut document = rawdoc! { "a": [1, "x".repeat(500)], "b": 1, "c": 2 }.into_bytes();
     let at = document.len() - 8;
     document[at] = 0x77;
-    let cut = cut(&document, 100).unwrap();
-    assert_eq!(validate(&cut.bytes), Ok(()));
+    let kept = cut(&document, 100).unwrap();
+    assert_eq!(validate(&kept.bytes), Ok(()));
     let said = format!("unknown type 0x77 at offset {at}");
-    assert_eq!(cut.bytes, rawdoc! { "a": [1], "b": 1, "$undecodable": said }.into_bytes());
-    assert!(cut.truncated.is_some());
+    assert_eq!(kept.bytes, rawdoc! { "a": [1], "b": 1, "$undecodable": said }.into_bytes());
+    assert!(kept.truncated.is_some());
+
+    let mut document = rawdoc! { "a": { "s": "x".repeat(400) } }.into_bytes();
+    document[14] += 1;
+    let cut = cut(&document, 15).unwrap();
+    let said = "string at offset 14 needs 406 bytes, only 405 left";
+    assert_eq!(cut.bytes, rawdoc! { "a": {}, "$undecodable": said }.into_bytes());
+
     assert_eq!(
         Cutter::new(9).push(&[4, 0, 0, 0, 0]),
         Err(BsonError::Length { what: "document", offset: 0, length: 4 })
