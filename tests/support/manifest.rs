@@ -4,7 +4,6 @@
 //! package manager installs or a compiler makes never lands among the sources.
 
 use std::collections::hash_map::DefaultHasher;
-use std::env;
 use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -26,9 +25,7 @@ pub(crate) struct Manifest {
     prepare: Vec<Vec<String>>,
     #[serde(default)]
     build: Vec<Vec<String>>,
-    #[serde(default)]
     run: Vec<String>,
-    cargo_example: Option<String>,
     pub(crate) listeners: bool,
     pub(crate) gridfs: bool,
     /// Its directory below `tests/drivers/`.
@@ -47,11 +44,6 @@ impl Manifest {
 
     /// Installs and builds what it needs, unless that was done for the same sources before.
     pub(crate) fn prepare(&self) {
-        if let Some(example) = &self.cargo_example {
-            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            fetch::run(Command::new(cargo).args(["build", "--quiet", "--example", example]), &self.install);
-            return;
-        }
         let directory = copy().join(&self.directory);
         let lock = File::create(directory.join(".lock")).expect("the copy takes files");
         flock(&lock, FlockOperation::LockExclusive).expect("the lock is granted");
@@ -71,14 +63,9 @@ impl Manifest {
 
     /// The program, prepared, with nothing of a test's environment yet.
     pub(crate) fn command(&self) -> Command {
-        match &self.cargo_example {
-            Some(example) => Command::new(target().join(profile()).join("examples").join(example)),
-            None => {
-                let mut program = command(&self.run);
-                program.current_dir(copy().join(&self.directory));
-                program
-            }
-        }
+        let mut program = command(&self.run);
+        program.current_dir(copy().join(&self.directory));
+        program
     }
 }
 
@@ -144,12 +131,6 @@ fn target() -> PathBuf {
     fetch::cache().parent().expect("the cache is in the build directory").to_owned()
 }
 
-/// The directory of the profile that this test was built in.
-fn profile() -> PathBuf {
-    let binary = Path::new(env!("CARGO_BIN_EXE_mongotap"));
-    binary.parent().and_then(Path::file_name).expect("a binary is in its profile's directory").into()
-}
-
 /// A command from its words.
 fn command(words: &[String]) -> Command {
     let (program, arguments) = words.split_first().expect("a command has a program");
@@ -168,7 +149,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     for path in entries.map(|entry| entry.expect("an entry").path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match path.is_dir() {
-            true if name == "node_modules" || name == "__pycache__" => {}
+            true if ["node_modules", "__pycache__", "target"].contains(&name.as_str()) => {}
             true => files.extend(self::files(&path)),
             false => files.push(path),
         }
