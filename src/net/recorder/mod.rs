@@ -179,6 +179,11 @@ impl Recorder {
         self.logs.iter().for_each(|log| log.queue.reopen());
     }
 
+    /// Whether everything that was handed over is written and told.
+    pub fn is_idle(&self) -> bool {
+        self.logs.iter().all(|log| log.queue.waiting() == 0) && self.listeners.iter().all(|it| it.queue.waiting() == 0)
+    }
+
     /// Becomes ready when a log with `on_error = "stop"` has failed: with what is to be said of it.
     pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
         let mut failure = self.failure.subscribe();

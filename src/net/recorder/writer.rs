@@ -36,6 +36,8 @@ pub(super) struct Writer {
     written: usize,
     /// Bytes that the file begins with before it holds anything worth putting aside.
     opening: u64,
+    /// Whether the first of the lines to be written is the first of a file.
+    opens: bool,
     seq: u64,
     totals: RecorderStopped,
     /// What is missing and not yet told in the log, and why.
@@ -64,6 +66,7 @@ impl Writer {
             out: Vec::new(),
             written: 0,
             opening: 0,
+            opens: false,
             seq: 0,
             totals: RecorderStopped::default(),
             missing: Missing::default(),
@@ -175,6 +178,7 @@ impl Writer {
         self.opening = 0;
         if !line.is_empty() {
             self.append(&line);
+            self.opens = true;
         }
         if is_new {
             self.opening = self.out.len() as u64;
@@ -187,17 +191,23 @@ impl Writer {
     fn take_back(&mut self) -> Vec<u8> {
         let whole = memchr::memrchr(b'\n', &self.out[..self.written]).map_or(0, |at| at + 1);
         let mut lines = Vec::new();
-        for line in each_line(&self.out[whole..]) {
-            let start = match self.format {
-                Format::Jsonl => memchr::memchr(b',', line).map_or(0, |at| at + 1),
-                Format::Text | Format::Compact => 0,
-            };
-            lines.extend_from_slice(&line[start..]);
+        // The first line of a file that was never written is of no use to another.
+        let mut is_opening = self.opens && whole == 0;
+        for line in each_line(&self.out[whole..]).filter(|line| *line != b"\n") {
             self.seq -= 1;
+            if !std::mem::take(&mut is_opening) {
+                let prefix = if self.format == Format::Jsonl { memchr::memchr(b',', line) } else { None };
+                lines.extend_from_slice(&line[prefix.map_or(0, |at| at + 1)..]);
+            }
         }
+        self.reset();
+        lines
+    }
+
+    fn reset(&mut self) {
         self.out.clear();
         self.written = 0;
-        lines
+        self.opens = false;
     }
 
     /// Writes everything that is to be written, or finds that it cannot be.
@@ -217,8 +227,7 @@ impl Writer {
         if self.is_over {
             self.missing.bytes += (self.out.len() - self.written) as u64;
         }
-        self.out.clear();
-        self.written = 0;
+        self.reset();
     }
 
     fn succeeded(&mut self) {
