@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml");
 
@@ -104,4 +105,41 @@ fn a_reader_that_has_gone_is_no_error() {
     let script = format!("{{ sleep 0.2; {program:?} check --config {SHIPPED:?}; echo $? >&2; }} | true");
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "0\n");
+}
+
+/// A proxy with a log to `-` that is served by nobody; its ready lines are read.
+fn proxy(arguments: &[&str]) -> (Child, BufReader<ChildStderr>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mongotap"));
+    command.args(["proxy", "--listen", "127.0.0.1:0"]).args(arguments);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening on 127.0.0.1:"), "{line}");
+    (child, stderr)
+}
+
+#[test]
+fn a_log_whose_reader_has_gone_ends_quietly_and_the_proxy_goes_on() {
+    let (mut child, mut stderr) = proxy(&["--log", "-", "--log-format", "jsonl", "--log-on-error", "stop"]);
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.starts_with("{\"seq\":0,\"event\":\"recorderStartedEvent\""), "{line}");
+    drop(stdout); // the last line will find nobody
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("use mongodb://127.0.0.1:") && !said.contains("log"), "{said}");
+}
+
+#[test]
+fn a_log_that_may_not_fail_ends_the_proxy_with_code_4() {
+    let (mut child, mut stderr) = proxy(&["--log", "/dev/full", "--log-format", "jsonl", "--log-on-error", "stop"]);
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(said.contains("\nmongotap: log /dev/full: no space left on device\nhint: "), "{said}");
 }

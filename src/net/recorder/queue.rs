@@ -155,11 +155,11 @@ impl<T: Default> Queue<T> {
         inner.stop
     }
 
-    /// Gives back a chunk of so many bytes, emptied, that was done with.
+    /// Gives back a chunk of so many bytes, emptied, that was done with. One that has grown large is not kept.
     pub(super) fn done(&self, chunk: T, bytes: usize) {
         let mut inner = self.lock();
         self.waiting.fetch_sub(bytes, Ordering::Relaxed);
-        if inner.spare.len() < SPARE_MAX {
+        if inner.spare.len() < SPARE_MAX && bytes <= 2 * HAND_OVER_BYTES {
             inner.spare.push(chunk);
         }
         drop(inner);

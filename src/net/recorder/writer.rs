@@ -206,6 +206,7 @@ impl Writer {
 
     fn reset(&mut self) {
         self.out.clear();
+        self.out.shrink_to(OUT_KEPT);
         self.written = 0;
         self.opens = false;
     }
@@ -327,6 +328,9 @@ fn each_line(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         (!line.is_empty()).then_some(line)
     })
 }
+
+/// Memory kept from chunk to chunk; a long document may have taken more for a moment.
+const OUT_KEPT: usize = 1 << 20;
 
 /// More than `{"seq":N,` takes.
 const SEQ_LEN: usize = 28;
