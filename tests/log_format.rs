@@ -2,6 +2,8 @@
 //!
 //! The format is declared here a second time, from its documentation, with unknown fields refused.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;

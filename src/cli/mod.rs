@@ -6,7 +6,11 @@
 
 pub mod args;
 pub mod check;
+mod log_file;
 pub mod proxy;
+pub mod show;
+pub mod stats;
+pub mod terminal;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -29,6 +33,10 @@ struct Cli {
 enum Command {
     /// Forward between applications and a server, and show what they say
     Proxy(Box<proxy::Args>),
+    /// Print an event log: in any format, all of it or what is asked for
+    Show(show::Args),
+    /// Count and time the commands of an event log
+    Stats(stats::Args),
     /// Say what a configuration would do, or what is wrong with it
     Check(check::Args),
 }
@@ -91,8 +99,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
         Err(error) => return Err(usage(&error.render().to_string())),
     };
     match cli.command {
-        Command::Check(args) => check::run(args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Check(args) => check::run(args),
     }
 }
 
@@ -108,6 +118,12 @@ pub fn print(text: &str) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says on stderr what does not stop the work.
+fn warn(line: impl std::fmt::Display) {
+    // Where nobody listens there is nobody to tell.
+    _ = writeln!(io::stderr().lock(), "mongotap: {line}");
 }
 
 /// Says in the program's own form what clap says in several paragraphs: what is wrong, and the first advice.

@@ -62,6 +62,9 @@ pub enum FilterError {
     /// Nothing, or nothing after the `!` or before the dot.
     #[error("{0:?} is not a namespace: expected db, db.collection, db.* or *.collection, or one of them after a !")]
     Namespace(String),
+    /// A database or a collection without a name.
+    #[error("a database or a collection has an empty name")]
+    Empty,
 }
 
 /// One entry of `namespaces`: `db` (everything in that database), `db.*` (what names a collection there),
@@ -81,6 +84,22 @@ enum Collection {
 }
 
 impl Namespace {
+    /// Everything in a database, on a collection of any database, or on one collection of one.
+    ///
+    /// # Errors
+    /// If a name is empty.
+    pub fn include(database: Option<&str>, collection: Option<&str>) -> Result<Self, FilterError> {
+        let empty = |name: Option<&str>| name.is_some_and(str::is_empty);
+        if empty(database) || empty(collection) {
+            return Err(FilterError::Empty);
+        }
+        Ok(Self {
+            exclude: false,
+            database: database.unwrap_or("*").to_owned(),
+            collection: collection.map_or(Collection::AnyOrNone, |name| Collection::Named(name.to_owned())),
+        })
+    }
+
     fn matches(&self, database: &str, collection: Option<&str>) -> bool {
         (self.database == database || self.database == "*")
             && match &self.collection {

@@ -1,0 +1,86 @@
+//! A log as an argument: opened, read to its end, and followed over rotations; errors name the file.
+
+use std::fs::{File, Metadata};
+use std::io::{self, BufReader, Seek};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::capture::log::{Item, LogReader};
+
+use super::{Code, Error, warn};
+
+const BUFFER_LEN: usize = 256 * 1024;
+
+/// An event log on disk.
+pub(super) struct LogFile {
+    path: PathBuf,
+    reader: LogReader<BufReader<File>>,
+    /// Its own handle of the same open file, for its place and its identity.
+    file: File,
+    empty: bool,
+}
+
+impl LogFile {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let refused = |error: io::Error| Error::new(Code::Input, format!("{}: {error}", path.display()));
+        let file = File::open(path).map_err(refused)?;
+        let reading = file.try_clone().map_err(refused)?;
+        let reader = LogReader::new(BufReader::with_capacity(BUFFER_LEN, reading));
+        Ok(Self { path: path.to_owned(), reader, file, empty: true })
+    }
+
+    /// The next whole line; `None` at the end of what is there so far.
+    pub(super) fn next_line(&mut self) -> Result<Option<(Item, &[u8])>, Error> {
+        let path = &self.path;
+        let line = self.reader.next_line().map_err(|error| {
+            let error = Error::new(Code::Input, format!("{}: {error}", path.display()));
+            error.hint("mongotap reads logs in the jsonl format: mongotap proxy --log FILE.jsonl")
+        })?;
+        self.empty &= line.is_none();
+        Ok(line)
+    }
+
+    /// Says what is odd about the end of a file of which nothing more will be read.
+    pub(super) fn finish(&self) -> Result<(), Error> {
+        match self.reader.torn() {
+            Some(line) => warn(format_args!("{}: line {line} is torn, it was left out", self.path.display())),
+            None if self.empty => return Err(Error::new(Code::Input, format!("{}: empty", self.path.display()))),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The file that goes on where this one, read to its end, will not: it was put aside or emptied.
+    pub(super) fn successor(&self) -> Option<Self> {
+        let ours = self.file.metadata().ok()?;
+        let now = self.path.metadata().ok()?;
+        if is_same(&ours, &now) {
+            let read = (&self.file).stream_position().ok()?;
+            return (now.len() < read).then(|| Self::open(&self.path).ok()).flatten();
+        }
+        // Rotated, perhaps more than once: the next newer one is the one before ours in NAME.1, NAME.2, …
+        let mut newer = self.path.clone();
+        for number in 1.. {
+            let older = numbered(&self.path, number);
+            match older.metadata() {
+                Ok(metadata) if is_same(&ours, &metadata) => break,
+                Ok(_) => newer = older,
+                // Ours is not kept any more, and the oldest that is was written after it.
+                Err(_) => break,
+            }
+        }
+        let mut opened = Self::open(&newer).ok()?;
+        opened.path.clone_from(&self.path);
+        Some(opened)
+    }
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}

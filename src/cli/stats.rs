@@ -1,0 +1,53 @@
+//! `mongotap stats`: how many commands a log holds, how long they took, and how much they moved.
+
+use std::path::PathBuf;
+
+use crate::capture::log::Item;
+use crate::sink::Statistics;
+
+use super::log_file::LogFile;
+use super::{Error, print, warn};
+
+/// Count and time the commands of an event log
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A log in the jsonl format
+    file: PathBuf,
+
+    /// A table for people, or json
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    format: Output,
+}
+
+/// How the statistics are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// Prints the statistics of a log.
+///
+/// # Errors
+/// [`Code::Input`](super::Code) if the file cannot be read or is no event log, [`Code::Io`](super::Code) if stdout
+/// cannot be written.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let mut file = LogFile::open(&args.file)?;
+    let mut statistics = Statistics::default();
+    let mut missing = 0;
+    while let Some((item, _)) = file.next_line()? {
+        match item {
+            Item::Entry(entry) => statistics.observe(&entry),
+            Item::Dropped { exchanges, .. } => missing += exchanges,
+            Item::Other => {}
+        }
+    }
+    file.finish()?;
+    if missing > 0 {
+        warn(format_args!("{}: {missing} exchanges are missing from this log", args.file.display()));
+    }
+    match args.format {
+        Output::Table => print(&statistics.table()),
+        Output::Json => print(&format!("{:#}\n", statistics.json())),
+    }
+}
