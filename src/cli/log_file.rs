@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::capture::log::{Item, LogReader};
+use crate::net::say::say;
 
-use super::{Code, Error, warn};
+use super::{Code, Error};
 
 const BUFFER_LEN: usize = 256 * 1024;
 
@@ -43,7 +44,7 @@ impl LogFile {
     /// Says what is odd about the end of a file of which nothing more will be read.
     pub(super) fn finish(&self) -> Result<(), Error> {
         match self.reader.torn() {
-            Some(line) => warn(format_args!("{}: line {line} is torn, it was left out", self.path.display())),
+            Some(line) => say(format_args!("mongotap: {}: line {line} is torn, it was left out", self.path.display())),
             None if self.empty => return Err(Error::new(Code::Input, format!("{}: empty", self.path.display()))),
             None => {}
         }

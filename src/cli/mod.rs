@@ -10,7 +10,6 @@ mod log_file;
 pub mod proxy;
 pub mod show;
 pub mod stats;
-pub mod terminal;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -118,12 +117,6 @@ pub fn print(text: &str) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// Says on stderr what does not stop the work.
-fn warn(line: impl std::fmt::Display) {
-    // Where nobody listens there is nobody to tell.
-    _ = writeln!(io::stderr().lock(), "mongotap: {line}");
 }
 
 /// Says in the program's own form what clap says in several paragraphs: what is wrong, and the first advice.

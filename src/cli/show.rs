@@ -13,11 +13,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::capture::log::Item;
 use crate::config::parse_duration;
 use crate::event::{Entry, Event};
+use crate::net::terminal;
 use crate::redact::Redacted;
 use crate::sink::{EventKind, EventsDropped, Filter, Format, Namespace, Options, Render};
 
 use super::log_file::LogFile;
-use super::{Code, Error, terminal};
+use super::{Code, Error};
 
 /// How often a file that is followed is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -179,7 +180,8 @@ struct Show {
 
 impl Show {
     fn new(args: &Args) -> Result<Self, Error> {
-        let renderer = args.format.renderer(&terminal::fitted(Options::default()));
+        let options = Options { colour: terminal::has_colour(), width: terminal::width(), ..Options::default() };
+        let renderer = args.format.renderer(&options);
         Ok(Self { format: args.format, filter: args.filter()?, renderer, starts: HashMap::new(), out: Vec::new() })
     }
 

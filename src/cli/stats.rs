@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use crate::capture::log::Item;
+use crate::net::say::say;
 use crate::sink::Statistics;
 
 use super::log_file::LogFile;
-use super::{Error, print, warn};
+use super::{Error, print};
 
 /// Count and time the commands of an event log
 #[derive(Debug, clap::Args)]
@@ -44,7 +45,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     file.finish()?;
     if missing > 0 {
-        warn(format_args!("{}: {missing} exchanges are missing from this log", args.file.display()));
+        say(format_args!("mongotap: {}: {missing} exchanges are missing from this log", args.file.display()));
     }
     match args.format {
         Output::Table => print(&statistics.table()),

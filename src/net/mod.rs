@@ -15,7 +15,7 @@ mod pump;
 pub mod recorder;
 pub mod say;
 mod stream;
-mod terminal;
+pub(crate) mod terminal;
 mod worker;
 
 pub use proxy::{Builder, Ended, Proxy, StartError};
