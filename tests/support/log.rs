@@ -137,9 +137,12 @@ impl Log {
             }
             let start = open.insert(exchange, None).flatten();
             let start = start.unwrap_or_else(|| panic!("exchange {exchange} ends once, after its start: {}", record.0));
-            for field in ["commandName", "databaseName", "requestId", "connectionId", "serverConnectionId"] {
+            for field in ["commandName", "databaseName", "requestId", "connectionId"] {
                 assert_eq!(start.0.get(field), record.0.get(field), "{field} of exchange {exchange}");
             }
+            // The reply to a connection's first hello is what tells its number.
+            let known = start.i64("serverConnectionId").is_none_or(|it| record.i64("serverConnectionId") == Some(it));
+            assert!(known, "serverConnectionId of exchange {exchange}");
             assert!(record.i64("durationMicros").is_some_and(|it| it >= 0), "an end has its duration: {}", record.0);
             let outcome = if record.event() == "commandFailedEvent" { "failure" } else { "reply" };
             assert!(record.0.get(outcome).is_some_and(Value::is_object), "an end has its {outcome}: {}", record.0);
