@@ -229,10 +229,10 @@ const MINIMUM: &[(&str, usize)] = &[
 /// The table of departures: what each driver's own events are known not to tell as the wire has it.
 fn known(driver: &str) -> Known {
     let (departures, unpublished): (&'static [Departure], &'static [&'static str]) = match driver {
-        "pymongo" | "pymongo_async" | "motor" => (&[Departure::ContinuationRequestId], &[]),
-        "node" | "mongoose" => (&[Departure::NumberTypes, Departure::Milliseconds], &[]),
-        "php" => (&[Departure::NumberTypes], &[]),
-        "ruby" => (&[Departure::NumberTypes], &[]),
+        "pymongo" | "pymongo_async" | "motor" => (&[Departure::Continuations, Departure::IdFirst], &[]),
+        "node" | "mongoose" => (&[Departure::CommandKeyOrder, Departure::Milliseconds], &[]),
+        "c" | "php" => (&[Departure::RequestIds], &[]),
+        "ruby" => (&[Departure::NoServerConnectionId], &[]),
         _ => (&[], &[]),
     };
     Known { departures, unpublished }

@@ -182,7 +182,7 @@ impl Proxy {
             // Enough to tell runs apart; it is no secret.
             run: format!("{:x}-{:x}", started.unix_micros, std::process::id()),
             listen: endpoint.to_string(),
-            upstream: config.upstream.to_string(),
+            upstream: config.upstream.endpoint.to_string(),
         };
         let recorder = Recorder::start(&config.logs, listeners, run, clock::now, |line| say(line))?;
         let limits = Limits {

@@ -15,8 +15,13 @@ pub(crate) enum Departure {
     /// The driver appends what it adds to a command in another order than it sends it: the order of the command's
     /// own keys is not compared.
     CommandKeyOrder,
-    /// The driver gives no id of its own to what an exhaust cursor goes on to receive: its request id is 0 there.
-    ContinuationRequestId,
+    /// The driver puts the `_id` of a document to be inserted first when it encodes it, after the event.
+    IdFirst,
+    /// What an exhaust cursor goes on to receive has the request id 0, and a duration from when the application asked
+    /// for it; it may have been there before.
+    Continuations,
+    /// The driver numbers its events for itself: their request ids are not those of its messages.
+    RequestIds,
     /// The driver measures in whole milliseconds.
     Milliseconds,
     /// The driver does not tell which of the server's connections it used.
@@ -57,7 +62,8 @@ impl<'a> Comparison<'a> {
             let same_keys = theirs.len() == ours.len() && theirs.keys().all(|key| ours.contains_key(key));
             // Only a command's own keys, not those of the documents in it.
             let reordered = same_keys && top == "command" && self.excuse(Departure::CommandKeyOrder);
-            if !reordered {
+            let moved = !reordered && top.starts_with("command.documents.") && is_id_first(theirs, ours);
+            if !reordered && !(moved && self.excuse(Departure::IdFirst)) {
                 let keys = |it: &Document| it.keys().cloned().collect::<Vec<_>>().join(" ");
                 return Err(format!("{top}: keys are {{{}}}, not {{{}}}", keys(ours), keys(theirs)));
             }
@@ -82,6 +88,13 @@ impl<'a> Comparison<'a> {
         let excused = !same && same_number(theirs, ours) && self.excuse(Departure::NumberTypes);
         if same || excused { Ok(()) } else { Err(format!("{path}: {}, not {}", short(ours), short(theirs))) }
     }
+}
+
+/// Whether moving `_id` to the front makes the keys of one those of the other.
+fn is_id_first(theirs: &Document, ours: &Document) -> bool {
+    let rest = theirs.keys().filter(|key| *key != "_id");
+    let id = theirs.keys().filter(|key| *key == "_id");
+    id.chain(rest).eq(ours.keys())
 }
 
 /// The same bits, except that a NaN is as good as another.

@@ -116,12 +116,12 @@ pub(crate) fn compare(theirs: &[Event], ours: &[Event], known: Known) -> Result<
             continue;
         };
         *pairs.entry(event.command_name.clone()).or_default() += 1;
-        let before = latest.insert(partner.server_connection_id, position);
+        let is_answered = partner.exchange.is_none_or(|exchange| !unacknowledged.contains(&exchange));
+        let before = is_answered.then(|| latest.insert(partner.server_connection_id, position)).flatten();
         if before.is_some_and(|before| before > position) {
             faults.push(format!("{event}: the log has it in another order"));
         }
-        let timed = partner.exchange.is_none_or(|exchange| !unacknowledged.contains(&exchange));
-        let result = fields(event, partner, timed, &mut comparison);
+        let result = fields(event, partner, is_answered, &mut comparison);
         faults.extend(result.err().map(|difference| format!("{event}: {difference}")));
     }
     let mut unpublished = BTreeSet::new();
@@ -142,17 +142,15 @@ type Key = (bool, String, i64, Option<i64>);
 
 /// What makes two events a pair; `told`: whether the driver tells the server's connections.
 fn key(event: &Event, told: bool, comparison: &mut Comparison<'_>) -> Key {
-    let request_id = match event.continues && comparison.excuse(Departure::ContinuationRequestId) {
-        true => 0,
-        false => event.request_id,
-    };
+    let is_zero = event.continues && comparison.excuse(Departure::Continuations);
+    let request_id = if is_zero || comparison.excuse(Departure::RequestIds) { 0 } else { event.request_id };
     let anonymous = !told && comparison.excuse(Departure::NoServerConnectionId);
     let connection = event.server_connection_id.filter(|_| !anonymous);
     (event.is_end(), event.command_name.clone(), request_id, connection)
 }
 
-/// The exchanges that no reply was asked for: their duration is that of a write to a socket, ours to the server, the
-/// driver's to us, and neither is the longer one by necessity.
+/// The exchanges that no reply was asked for. They end when a socket has taken their bytes, ours the server's, the driver's
+/// ours: neither takes longer by necessity, and the driver's next command may be under way before our write is done.
 fn unacknowledged(ours: &[Event]) -> BTreeSet<i64> {
     let is_w0 = |event: &&Event| match &event.document {
         Content::Document(command) if !event.is_end() => {
@@ -164,7 +162,7 @@ fn unacknowledged(ours: &[Event]) -> BTreeSet<i64> {
     ours.iter().filter(is_w0).filter_map(|event| event.exchange).collect()
 }
 
-fn fields(theirs: &Event, ours: &Event, timed: bool, comparison: &mut Comparison<'_>) -> Result<(), String> {
+fn fields(theirs: &Event, ours: &Event, is_answered: bool, comparison: &mut Comparison<'_>) -> Result<(), String> {
     if theirs.kind != ours.kind {
         return Err(format!("is a {} in the log", ours.kind));
     }
@@ -183,16 +181,17 @@ fn fields(theirs: &Event, ours: &Event, timed: bool, comparison: &mut Comparison
         }
         (_, Content::Text(_)) => return Err("the log has text where a document should be".to_owned()),
     }
-    durations(theirs, ours, timed, comparison)
+    durations(theirs, ours, is_answered, comparison)
 }
 
 /// Ours is measured inside of theirs, so it is not longer; a clock that ticks once a microsecond may cut one off theirs.
-fn durations(theirs: &Event, ours: &Event, timed: bool, comparison: &mut Comparison<'_>) -> Result<(), String> {
-    let (Some(theirs), Some(ours)) = (theirs.duration, ours.duration) else {
-        let both = theirs.duration.is_some() == ours.duration.is_some();
+fn durations(their: &Event, our: &Event, is_answered: bool, comparison: &mut Comparison<'_>) -> Result<(), String> {
+    let (Some(theirs), Some(ours)) = (their.duration, our.duration) else {
+        let both = their.duration.is_some() == our.duration.is_some();
         return if both { Ok(()) } else { Err("durationMicros is on one side only".to_owned()) };
     };
-    let longer = timed && ours > theirs + 1;
-    let excused = longer && ours <= theirs + 1000 && comparison.excuse(Departure::Milliseconds);
+    let longer = is_answered && ours > theirs + 1;
+    let excused = longer && ours <= theirs + 1000 && comparison.excuse(Departure::Milliseconds)
+        || longer && our.continues && comparison.excuse(Departure::Continuations);
     if longer && !excused { Err(format!("durationMicros: {ours} is longer than {theirs}")) } else { Ok(()) }
 }

@@ -9,7 +9,7 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bson::{Document, doc};
@@ -139,14 +139,17 @@ impl Mongod {
     }
 
     /// Makes the next `times` of these commands misbehave, on connections with that application name. `how` is the
-    /// rest of `failCommand`'s `data`.
-    pub(crate) fn fail_command(&self, times: i32, commands: &[&str], app_name: &str, how: Document) {
+    /// rest of `failCommand`'s `data`. A server has one such fail point, so the next test waits until this is dropped.
+    #[must_use]
+    pub(crate) fn fail_command(&self, times: i32, commands: &[&str], app_name: &str, how: Document) -> FailPoint<'_> {
+        let turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut data = doc! { "failCommands": commands, "appName": app_name };
         data.extend(how);
         let fail = doc! {
             "configureFailPoint": "failCommand", "mode": { "times": times }, "data": data, "$db": "admin",
         };
         assert_ok(&self.client().command(&fail));
+        FailPoint { mongod: self, _turn: turn }
     }
 
     /// SIGKILL, as a crash; the data stays until it is dropped.
@@ -171,6 +174,23 @@ impl Drop for Mongod {
         let _ = self.keeper.wait();
     }
 }
+
+/// A fail point that is set; dropping it takes it back.
+#[derive(Debug)]
+pub(crate) struct FailPoint<'a> {
+    mongod: &'a Mongod,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Drop for FailPoint<'_> {
+    fn drop(&mut self) {
+        let off = doc! { "configureFailPoint": "failCommand", "mode": "off", "$db": "admin" };
+        // A mongod that is gone fails nothing any more.
+        let _ = Client::try_connect(&self.mongod.address()).map(|mut client| client.try_command(&off));
+    }
+}
+
+static TURNS: Mutex<()> = Mutex::new(());
 
 fn assert_ok(reply: &Document) {
     assert!(reply.get_f64("ok").is_ok_and(|ok| ok == 1.0), "mongod answered {reply}");
