@@ -205,7 +205,7 @@ fn assert_minimum(name: &str, pairs: &Pairs, manifest: &Manifest) {
 
 /// How often the workload asks each command, at least, whatever the driver.
 const MINIMUM: &[(&str, usize)] = &[
-    ("aggregate", 3),
+    ("aggregate", 2),
     ("create", 1),
     ("createIndexes", 2),
     ("delete", 4),
@@ -230,9 +230,10 @@ const MINIMUM: &[(&str, usize)] = &[
 fn known(driver: &str) -> Known {
     let (departures, unpublished): (&'static [Departure], &'static [&'static str]) = match driver {
         "pymongo" | "pymongo_async" | "motor" => (&[Departure::Continuations, Departure::IdFirst], &[]),
-        "node" | "mongoose" => (&[Departure::CommandKeyOrder, Departure::Milliseconds], &[]),
-        "c" | "php" => (&[Departure::RequestIds], &[]),
-        "ruby" => (&[Departure::NoServerConnectionId], &[]),
+        "node" | "mongoose" => (&[Departure::NumberTypes, Departure::CommandKeyOrder, Departure::Milliseconds], &[]),
+        "c" => (&[Departure::RequestIds], &[]),
+        "php" => (&[Departure::RequestIds, Departure::NumberTypes], &["endSessions"]),
+        "ruby" => (&[Departure::NoServerConnectionId, Departure::NoDatabase, Departure::NumberTypes], &[]),
         _ => (&[], &[]),
     };
     Known { departures, unpublished }

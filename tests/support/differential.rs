@@ -24,6 +24,7 @@ pub(crate) struct Event {
     pub(crate) document: Content,
     /// Whether it continues an exhaust stream; only ours say so.
     continues: bool,
+    /// The number that only ours have.
     exchange: Option<i64>,
 }
 
@@ -142,8 +143,11 @@ type Key = (bool, String, i64, Option<i64>);
 
 /// What makes two events a pair; `told`: whether the driver tells the server's connections.
 fn key(event: &Event, told: bool, comparison: &mut Comparison<'_>) -> Key {
-    let is_zero = event.continues && comparison.excuse(Departure::Continuations);
-    let request_id = if is_zero || comparison.excuse(Departure::RequestIds) { 0 } else { event.request_id };
+    let request_id = match event.exchange {
+        Some(_) if event.continues && comparison.excuse(Departure::Continuations) => 0,
+        Some(_) if comparison.excuse(Departure::RequestIds) => event.request_id - 1,
+        _ => event.request_id,
+    };
     let anonymous = !told && comparison.excuse(Departure::NoServerConnectionId);
     let connection = event.server_connection_id.filter(|_| !anonymous);
     (event.is_end(), event.command_name.clone(), request_id, connection)
