@@ -77,7 +77,12 @@ impl Framer {
 
     /// Whether a message has begun and not ended.
     pub(super) fn is_within_message(&self) -> bool {
-        matches!(self.state, State::Collecting(_) | State::Shortening(_))
+        match &self.state {
+            // Its buffer is kept from one message to the next.
+            State::Collecting(bytes) => !bytes.is_empty(),
+            State::Shortening(_) => true,
+            State::Between | State::Done(_) => false,
+        }
     }
 
     /// Takes bytes from `chunk`, which arrived at `at`: how many, and the message that they complete. `Ok(None)` is "not
