@@ -124,7 +124,8 @@ impl Shortener {
     /// The shorter message and what is not in it.
     pub(super) fn finish(mut self) -> Result<(Vec<u8>, Shortened), WireError> {
         match self.state {
-            State::SectionKind => {}
+            // A checksum that was announced is the message's end.
+            State::SectionKind if !self.checksum.present => {}
             State::Checksum => self.verify()?,
             State::Failed(error) => return Err(error),
             _ => return Err(WireError::Length { field: "messageLength", length: self.header.message_length }),
@@ -236,10 +237,6 @@ impl Shortener {
         let length = number(field);
         let wrong = WireError::Length { field: "sequence size", length };
         let left = usize::try_from(length).ok().and_then(|len| len.checked_sub(4)).ok_or(wrong)?;
-        // `remaining` still counts this field.
-        if left > self.remaining.saturating_sub(4) {
-            return Err(wrong);
-        }
         let section = self.out.len();
         self.out.extend_from_slice(field);
         self.state = State::SequenceIdentifier { left, section };
