@@ -115,6 +115,9 @@ impl<'a> OpCompressed<'a> {
         let most = size as u64 + 1;
         let failed = || WireError::Inflate(self.compressor.as_str());
         match self.compressor {
+            Compressor::Noop if self.compressed.len() != size => {
+                return Err(WireError::InflatedLength { announced: self.uncompressed_size });
+            }
             Compressor::Noop => out.extend_from_slice(self.compressed),
             Compressor::Snappy => {
                 if snap::raw::decompress_len(self.compressed).ok() != Some(size) {
