@@ -45,6 +45,8 @@ pub(super) struct Commands {
     unsent: Vec<Pending>,
     /// Requests seen.
     requests: u64,
+    /// The first `hello` was answered.
+    is_greeted: bool,
     server_connection_id: Option<i64>,
     service_id: Option<ObjectId>,
     is_tunnel: bool,
@@ -68,6 +70,7 @@ impl Commands {
             pairing: Pairing::default(),
             unsent: Vec::new(),
             requests: 0,
+            is_greeted: false,
             server_connection_id: None,
             service_id: None,
             is_tunnel: false,
@@ -298,9 +301,10 @@ impl Commands {
     /// Learns from the reply to the connection's first `hello`.
     fn learn(&mut self, request: &Request, reply: &Reply<'_>, at: Timestamp) {
         let Some(hello) = &request.hello else { return };
-        if self.server_connection_id.is_some() || !reply.facts.ok {
+        if self.is_greeted || !reply.facts.ok {
             return;
         }
+        self.is_greeted = true;
         let HelloReply { connection_id, service_id, compressors } = reply::hello_reply(&reply.document);
         self.server_connection_id = connection_id;
         self.service_id = service_id.filter(|_| hello.load_balanced);
@@ -424,8 +428,11 @@ impl Commands {
     }
 
     fn fail_all(&mut self, message: &str, closed_by: Option<Side>, at: Timestamp, emit: &mut Emit<'_>) {
-        let mut unsent = std::mem::take(&mut self.unsent).into_iter();
-        while let Some(pending) = self.pairing.pop().or_else(|| unsent.next()) {
+        let mut failed = std::mem::take(&mut self.unsent);
+        failed.extend(std::iter::from_fn(|| self.pairing.pop()));
+        // As they were asked; a part of a stream stands where its request did.
+        failed.sort_by_key(|pending| pending.continues.unwrap_or(pending.exchange));
+        for pending in failed {
             let Some(request) = &pending.request else { continue };
             let info = self.info(&pending, request);
             let measures = Measures { request_bytes: pending.request_bytes, ..Measures::default() };
