@@ -51,6 +51,8 @@ pub(super) struct Hello {
     pub(super) awaitable: bool,
     /// Only an application's connection authenticates: `saslSupportedMechs` or `speculativeAuthenticate` is there.
     pub(super) authenticates: bool,
+    /// It belongs to a session (`lsid`): the application asked for it, for drivers have none when they look after a server.
+    pub(super) in_session: bool,
     pub(super) load_balanced: bool,
 }
 
@@ -201,7 +203,8 @@ fn fields(body: &[u8]) -> Option<Fields<'_>> {
     let mut hello = names::is_hello(&name).then(Box::<Hello>::default);
     let mut fields = Fields::default();
     if names::is_on_collection(&name) {
-        fields.collection = first.as_str_bytes().map(String::from_utf8_lossy);
+        // An up-converted OP_KILL_CURSORS names none.
+        fields.collection = first.as_str_bytes().filter(|name| !name.is_empty()).map(String::from_utf8_lossy);
     }
     let (mut version, mut await_time) = (false, false);
     for element in elements {
@@ -214,6 +217,7 @@ fn fields(body: &[u8]) -> Option<Fields<'_>> {
             (b"client", Some(hello)) => hello.client = element.as_document().map(Box::from),
             (b"topologyVersion", Some(_)) => version = element.kind != Kind::Null,
             (b"maxAwaitTimeMS", Some(_)) => await_time = true,
+            (b"lsid", Some(hello)) => hello.in_session = true,
             (b"saslSupportedMechs", Some(hello)) => hello.authenticates = true,
             (b"speculativeAuthenticate", Some(hello)) => {
                 hello.authenticates = true;
