@@ -1,0 +1,141 @@
+//! Runs a playbook: its inputs through pipelines, the outputs after them.
+
+mod input;
+mod render;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mongotap::event::{Address, Connection, ConnectionId, Entry, Side, Timestamp};
+use mongotap::pipeline::Pipeline;
+use mongotap::redact::Redacted;
+use mongotap::session::{Limits, Shared};
+
+use input::{Action, Input};
+
+/// When a playbook begins: 2026-11-22T07:44:31Z, the monotonic clock at 0.
+const BEGIN: Timestamp = Timestamp { monotonic_nanos: 0, unix_micros: 1_795_333_471_000_000 };
+
+/// A playbook's text with its outputs as they are, each message fed in pieces of `length` bytes.
+pub fn transcript(name: &str, text: &str, length: usize) -> String {
+    let mut stage = Stage { now: BEGIN, limits: Limits::default(), shared: None, connections: BTreeMap::new(), length };
+    let mut out = String::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.starts_with("<<") {
+            continue;
+        }
+        out.push_str(line);
+        out.push('\n');
+        if let Some(words) = line.strip_prefix(">>") {
+            let input = Input::parse(words).unwrap_or_else(|error| panic!("{name}:{}: {error}", number + 1));
+            stage.play(input).iter().for_each(|output| out += &format!("<< {output}\n"));
+        }
+    }
+    out
+}
+
+/// The lines in which two transcripts differ.
+pub fn difference(expected: &str, actual: &str) -> String {
+    let (expected, actual): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
+    let same = expected.iter().zip(&actual).take_while(|(expected, actual)| expected == actual).count();
+    let until = |lines: &[&str]| lines.iter().skip(same).take(6).map(|line| format!("{line}\n")).collect::<String>();
+    format!("from line {} on, expected\n{}but got\n{}", same + 1, until(&expected), until(&actual))
+}
+
+struct Stage {
+    now: Timestamp,
+    limits: Limits,
+    /// Made with the first connection, after the limits.
+    shared: Option<Shared>,
+    connections: BTreeMap<u64, Stand>,
+    length: usize,
+}
+
+/// A connection, and what is left of a message that was begun with `cut`.
+struct Stand {
+    pipeline: Pipeline,
+    rest: Vec<u8>,
+}
+
+impl Stage {
+    fn play(&mut self, input: Input) -> Vec<String> {
+        let now = self.now;
+        let length = self.length;
+        let mut outputs = Vec::new();
+        let mut sink = |entry: &Redacted<Entry<'_>>| outputs.push(render::line(entry, now));
+        match input.action {
+            Action::At(later) => self.now = after(self.now, later),
+            Action::Limits(change) => {
+                assert!(self.shared.is_none(), "limits come before the first connection");
+                change(&mut self.limits);
+            }
+            Action::Bytes { side, bytes, cut } => {
+                let stand = self.stand(input.connection);
+                let (now_sent, rest) = bytes.split_at(cut.unwrap_or(bytes.len()).min(bytes.len()));
+                stand.rest = rest.to_vec();
+                stand.feed(side, now_sent, length, now, &mut sink);
+            }
+            Action::Rest(side) => {
+                let stand = self.stand(input.connection);
+                let rest = std::mem::take(&mut stand.rest);
+                stand.feed(side, &rest, length, now, &mut sink);
+            }
+            Action::Connect => {
+                self.stand(input.connection);
+            }
+            Action::Sent => {
+                let pipeline = &mut self.stand(input.connection).pipeline;
+                let awaits = pipeline.awaits_sent();
+                pipeline.handle_sent(now, &mut sink);
+                assert!(awaits != outputs.is_empty(), "awaits_sent is {awaits} before {outputs:?}");
+            }
+            Action::Tick => self.stand(input.connection).pipeline.handle_tick(now, &mut sink),
+            Action::Close { by, error } => {
+                self.stand(input.connection).pipeline.handle_close(by, error.as_deref(), now, &mut sink);
+            }
+            Action::Getters => {
+                let pipeline = &self.stand(input.connection).pipeline;
+                let (undecided, busy, sent) = (pipeline.is_undecided(), pipeline.is_busy(), pipeline.awaits_sent());
+                outputs.push(format!("undecided={undecided} busy={busy} awaits_sent={sent}"));
+            }
+        }
+        outputs
+    }
+
+    fn stand(&mut self, id: u64) -> &mut Stand {
+        let (now, limits) = (self.now, self.limits);
+        let shared = self.shared.get_or_insert_with(|| Shared { limits, ..Shared::default() }).clone();
+        self.connections.entry(id).or_insert_with(|| {
+            let connection = Connection {
+                id: ConnectionId(id),
+                client: format!("127.0.0.1:{}", 50_000 + id),
+                upstream: "127.0.0.1:27017".into(),
+                server: Address::parse("127.0.0.1:27027"),
+            };
+            Stand { pipeline: Pipeline::new(Arc::new(connection), now, shared), rest: Vec::new() }
+        })
+    }
+}
+
+impl Stand {
+    fn feed(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        length: usize,
+        now: Timestamp,
+        sink: &mut dyn FnMut(&Redacted<Entry<'_>>),
+    ) {
+        for piece in bytes.chunks(length) {
+            self.pipeline.handle_bytes(side, piece, now, sink);
+        }
+    }
+}
+
+fn after(at: Timestamp, later: Duration) -> Timestamp {
+    Timestamp {
+        monotonic_nanos: at.monotonic_nanos + u64::try_from(later.as_nanos()).unwrap(),
+        unix_micros: at.unix_micros + i64::try_from(later.as_micros()).unwrap(),
+    }
+}

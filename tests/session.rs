@@ -1,0 +1,75 @@
+//! Sessions as transcripts: each file of `fixtures/playbook` holds what the two sides send (`>>`) and what is said of it
+//! (`<<`), one rule of the protocol a file.
+//!
+//! The transcript must come out the same whether each message arrives whole or in pieces. `UPDATE_EXPECT=1` writes the
+//! outputs anew; what may stand in an input is said in `playbook/input.rs`, an output's form in `playbook/render.rs`.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
+
+mod playbook;
+
+use std::path::{Path, PathBuf};
+
+fn files() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/playbook");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn playbooks_read_as_they_are_written() {
+    let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    let mut wrong = String::new();
+    for path in files() {
+        let expected = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy();
+        let actual = playbook::transcript(&name, &expected, usize::MAX);
+        if update {
+            std::fs::write(&path, &actual).unwrap();
+        } else if actual != expected {
+            wrong += &format!("\n{name}\n{}", playbook::difference(&expected, &actual));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}\nUPDATE_EXPECT=1 writes what is said now");
+}
+
+#[test]
+fn playbooks_are_the_same_for_every_chunking() {
+    for path in files() {
+        let expected = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy();
+        for length in [1, 2, 3, 7, 16, 17, 20, 21, 33] {
+            let actual = playbook::transcript(&name, &expected, length);
+            let difference = playbook::difference(&expected, &actual);
+            assert!(actual == expected, "{name}, in pieces of {length} bytes\n{difference}");
+        }
+    }
+}
+
+#[test]
+fn playbooks_say_something() {
+    let files = files();
+    assert!(files.len() >= 80, "{} playbooks", files.len());
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy();
+        assert!(text.starts_with("# "), "{name} does not say what it shows");
+        assert!(text.lines().any(|line| line.starts_with("<< ")), "{name} has no output");
+        assert!(text.lines().all(|line| line.is_empty() || line.starts_with(['#', '>', '<'])), "{name}");
+    }
+}
+
+/// A wrong output is found, wherever in a transcript it is.
+#[test]
+fn a_wrong_output_is_found() {
+    for path in files() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy();
+        let outputs: Vec<&str> = text.lines().filter(|line| line.starts_with("<< ")).collect();
+        for output in outputs {
+            let planted = text.replacen(output, &format!("{output} "), 1);
+            assert_ne!(playbook::transcript(&name, &planted, usize::MAX), planted, "{name}: {output}");
+        }
+    }
+}
