@@ -54,6 +54,8 @@ pub(super) struct Hello {
     /// It belongs to a session (`lsid`): the application asked for it, for drivers have none when they look after a server.
     pub(super) in_session: bool,
     pub(super) load_balanced: bool,
+    /// Only an application names a session, or a database other than `admin`: drivers do neither for themselves.
+    pub(super) of_application: bool,
 }
 
 /// A request and the command document of its started event.
@@ -223,12 +225,14 @@ fn fields(body: &[u8]) -> Option<Fields<'_>> {
                 hello.authenticates = true;
                 fields.speculative = true;
             }
+            (b"lsid", Some(hello)) => hello.of_application = true,
             (b"loadBalanced", Some(hello)) => hello.load_balanced = element.as_bool_truthy(),
             _ => {}
         }
     }
     if let Some(hello) = &mut hello {
         hello.awaitable = version && await_time;
+        hello.of_application |= fields.database.as_ref().is_some_and(|name| name != "admin");
     }
     Some(Fields { name, hello, ..fields })
 }
