@@ -51,8 +51,6 @@ pub(super) struct Hello {
     pub(super) awaitable: bool,
     /// Only an application's connection authenticates: `saslSupportedMechs` or `speculativeAuthenticate` is there.
     pub(super) authenticates: bool,
-    /// It belongs to a session (`lsid`): the application asked for it, for drivers have none when they look after a server.
-    pub(super) in_session: bool,
     pub(super) load_balanced: bool,
     /// Only an application names a session, or a database other than `admin`: drivers do neither for themselves.
     pub(super) of_application: bool,
@@ -219,7 +217,6 @@ fn fields(body: &[u8]) -> Option<Fields<'_>> {
             (b"client", Some(hello)) => hello.client = element.as_document().map(Box::from),
             (b"topologyVersion", Some(_)) => version = element.kind != Kind::Null,
             (b"maxAwaitTimeMS", Some(_)) => await_time = true,
-            (b"lsid", Some(hello)) => hello.in_session = true,
             (b"saslSupportedMechs", Some(hello)) => hello.authenticates = true,
             (b"speculativeAuthenticate", Some(hello)) => {
                 hello.authenticates = true;

@@ -104,10 +104,9 @@ impl Counts {
 pub(super) fn shown_by(request: &Request, n: u64) -> Option<Role> {
     match &request.hello {
         None => Some(Role::App),
-        Some(hello) if hello.authenticates || hello.load_balanced || hello.in_session => Some(Role::App),
+        Some(hello) if hello.authenticates || hello.load_balanced || hello.of_application => Some(Role::App),
         Some(hello) if hello.awaitable => Some(Role::Monitor),
         Some(_) if n == 0 => None,
-        Some(hello) if hello.of_application => Some(Role::App),
         Some(_) => Some(Role::Monitor),
     }
 }
