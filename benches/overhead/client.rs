@@ -21,13 +21,13 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     net::TcpStream,
     task::JoinSet,
     time::timeout,
 };
 
-use crate::wire::{self, Frames, Head};
+use crate::wire::{self, Frames, Head, Outbox};
 
 /// Patience with a reply, beyond the time a run was to take.
 const STALL: Duration = Duration::from_secs(60);
@@ -176,8 +176,7 @@ struct Connection {
     depth: usize,
     next_id: i32,
     waiting: VecDeque<(i32, Instant)>,
-    out: Vec<u8>,
-    sent: usize,
+    out: Outbox,
     frames: Frames,
     scratch: Box<[u8]>,
 }
@@ -193,8 +192,7 @@ impl Connection {
             depth,
             next_id: 1,
             waiting: VecDeque::with_capacity(depth),
-            out: Vec::new(),
-            sent: 0,
+            out: Outbox::default(),
             frames: Frames::new(),
             scratch: vec![0; 64 << 10].into_boxed_slice(),
         })
@@ -204,11 +202,10 @@ impl Connection {
     async fn hello(&mut self, zstd: bool) -> io::Result<()> {
         let id = self.next_id;
         self.next_id += 1;
-        self.out = wire::hello(zstd);
-        wire::set_ids(&mut self.out, id, 0);
+        self.out.push(&wire::hello(zstd), id, 0);
         let mut answered = false;
         poll_fn(|cx| {
-            self.poll_flush(cx)?;
+            ready!(self.out.poll_flush(cx, &mut self.socket))?;
             while !answered {
                 let got = ready!(self.poll_read(cx))?;
                 let note = |head: &Head| {
@@ -226,7 +223,8 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>, run: &Run) -> Poll<io::Result<()>> {
         loop {
             self.ask(run);
-            self.poll_flush(cx)?;
+            // What is not out yet goes later; replies are read meanwhile.
+            let _ = self.out.poll_flush(cx, &mut self.socket)?;
             if self.waiting.is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -238,9 +236,7 @@ impl Connection {
     fn ask(&mut self, run: &Run) {
         let now = Instant::now();
         while self.waiting.len() < self.depth && run.may_send(now) {
-            let at = self.out.len();
-            self.out.extend_from_slice(&self.request);
-            wire::set_ids(&mut self.out[at..], self.next_id, 0);
+            self.out.push(&self.request, self.next_id, 0);
             self.waiting.push_back((self.next_id, now));
             self.next_id = self.next_id.wrapping_add(1);
         }
@@ -270,18 +266,5 @@ impl Connection {
             0 => Poll::Ready(Err(io::Error::other("load: the connection was closed"))),
             got => Poll::Ready(Ok(got)),
         }
-    }
-
-    /// Writes what the socket takes; the rest goes when it can, and what is pending is woken for.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while self.sent < self.out.len() {
-            match Pin::new(&mut self.socket).poll_write(cx, &self.out[self.sent..])? {
-                Poll::Ready(written) => self.sent += written,
-                Poll::Pending => return Ok(()),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        Ok(())
     }
 }

@@ -7,14 +7,15 @@
 //! that of all of the proxy's threads, from warm-up to rest after the load. A run of mongotap is refused unless its
 //! log tells of every operation. HAProxy counts with the better of one and two threads.
 //!
-//! Noise: client, proxy and server share the machine. Let nothing else run, or run it under `nice -n -20`; fix the CPU's
-//! frequency; look at the column `±`, how far CPU/op went from its median, before believing a difference. With one
-//! connection the cores doze between messages, so that latency jumps from run to run: only its ratios say something.
+//! Noise: client, proxy and server share the machine. Let nothing else run, fix the CPU's frequency, and look at the
+//! column `±`, how far CPU/op went from its median, before believing a difference. To compare two builds on a busy
+//! machine, run it under `taskset -c 1`: on one core the figures hold still.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it reports to a terminal, and to its parent")]
 #![expect(clippy::disallowed_methods, reason = "measuring time is what it is for")]
 
 mod child;
 mod client;
+mod limits;
 mod log;
 mod measure;
 mod procfs;
@@ -28,9 +29,9 @@ mod wire;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
+    limits::OneCore,
     measure::{Effort, applies, measure, start_server},
     proxies::{Kind, Place, Proxy, version},
     report::Report,
@@ -46,7 +47,7 @@ struct Args {
     /// Fewer and shorter rounds, and 10^6 events at most.
     #[arg(long)]
     quick: bool,
-    /// Rows to measure (all): c64, c1, c64x8, insert64k, reply1m, zstd, big48m, idle1000, events.
+    /// Rows to measure (all): c64, c1, c1cores, c64x8, insert64k, reply1m, zstd, big48m, idle1000, events.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// What to put in between, with a number of threads if wanted (`pump:1`); `haproxy` is `haproxy:1,haproxy:2`.
@@ -106,7 +107,7 @@ fn play(role: &str, arguments: Vec<String>) -> Result<()> {
 
 /// Runs everything and prints it. False if a run was refused.
 fn bench(args: &Args) -> Result<bool> {
-    allow_many_files()?;
+    limits::allow_many_files()?;
     let directory = tempfile::Builder::new().prefix("overhead").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let place = Place { mongotap: args.mongotap.clone(), directory: directory.path().to_owned() };
     let rows = chosen_rows(&args.rows)?;
@@ -138,6 +139,7 @@ fn run_row(
     effort: &Effort,
     report: &mut Report,
 ) -> Result<()> {
+    let _one_core = row.one_core.then(OneCore::new).transpose()?;
     let (_server, address) = start_server(row)?;
     // Memory hardly varies, and the longest run is long.
     let rounds = match row.plan {
@@ -147,9 +149,11 @@ fn run_row(
     };
     for round in 0..rounds {
         for proxy in proxies.iter().filter(|proxy| applies(row, **proxy)) {
-            eprintln!("{}: round {} of {rounds}: {proxy}", row.name, round + 1);
             match measure(row, *proxy, address, place, effort) {
-                Ok(sample) => report.add(row.name, *proxy, round, sample),
+                Ok(sample) => {
+                    eprintln!("{}: round {} of {rounds}: {proxy}: {sample}", row.name, round + 1);
+                    report.add(row.name, *proxy, round, sample);
+                }
                 Err(error) if proxy.kind == Kind::Mongotap => report.refuse(row.name, *proxy, round, error.as_ref()),
                 Err(error) => return Err(format!("{}: {proxy}: {error}", row.name).into()),
             }
@@ -191,11 +195,4 @@ fn chosen_proxies(asked: &[Proxy], place: &Place) -> Result<(Vec<Proxy>, Vec<Str
         }
     }
     Ok((proxies, versions))
-}
-
-/// A thousand connections are two thousand sockets in the proxy; children inherit the limit.
-fn allow_many_files() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
-    Ok(())
 }

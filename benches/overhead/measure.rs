@@ -1,6 +1,6 @@
 //! One measurement: one kind of work through one proxy, both started for it and ended after it.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{fmt, net::SocketAddr, thread, time::Duration};
 
 use crate::{
     Result,
@@ -33,6 +33,20 @@ pub(crate) struct Sample {
     pub(crate) idle_kilobytes: Option<f64>,
     /// Events so far, and the CPU time in µs of one event since the step before.
     pub(crate) steps: Vec<(u64, f64)>,
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(outcome) = self.outcome {
+            parts.push(format!("{:.0} ops/s", outcome.operations as f64 / outcome.seconds));
+            parts.push(format!("p50 {:.1} µs", outcome.p50_micros));
+        }
+        parts.extend(self.cpu_micros.map(|micros| format!("CPU {micros:.2} µs/op")));
+        parts.extend(self.idle_kilobytes.map(|kilobytes| format!("{kilobytes:.1} kB/connection")));
+        parts.extend(self.steps.iter().map(|(events, micros)| format!("{micros:.2} µs/event to {events}")));
+        f.write_str(&parts.join(", "))
+    }
 }
 
 /// Starts the server of that row.

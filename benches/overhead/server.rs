@@ -8,17 +8,17 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     net::{TcpListener, TcpStream},
 };
 
 use crate::{
     child,
-    wire::{self, Frames, Head},
+    wire::{self, Frames, Head, Outbox},
 };
 
 /// Replies waiting on one connection beyond which its requests are left in the socket.
@@ -75,28 +75,25 @@ struct Connection {
     replies: Arc<Replies>,
     frames: Frames,
     next_id: i32,
-    out: Vec<u8>,
-    sent: usize,
+    out: Outbox,
     scratch: Box<[u8]>,
 }
 
 impl Connection {
     fn new(id: i32, socket: TcpStream, replies: Arc<Replies>) -> Self {
         let scratch = vec![0; 64 << 10].into_boxed_slice();
-        Self { id, socket, replies, frames: Frames::new(), next_id: 1, out: Vec::new(), sent: 0, scratch }
+        Self { id, socket, replies, frames: Frames::new(), next_id: 1, out: Outbox::default(), scratch }
     }
 
     /// Ends when the client does.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let flushed = self.poll_flush(cx)?;
+            let flushed = self.out.poll_flush(cx, &mut self.socket)?;
             if flushed.is_pending() && self.out.len() > OUT_LEN_MAX {
                 return Poll::Pending;
             }
             let mut buffer = ReadBuf::new(&mut self.scratch);
-            if Pin::new(&mut self.socket).poll_read(cx, &mut buffer)?.is_pending() {
-                return Poll::Pending;
-            }
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
             let got = buffer.filled().len();
             if got == 0 {
                 return Poll::Ready(Ok(()));
@@ -105,30 +102,18 @@ impl Connection {
             self.frames.feed(&self.scratch[..got], answer).map_err(invalid)?;
         }
     }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        while self.sent < self.out.len() {
-            match Pin::new(&mut self.socket).poll_write(cx, &self.out[self.sent..])? {
-                Poll::Ready(written) => self.sent += written,
-                Poll::Pending => return Ok(Poll::Pending),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        Ok(Poll::Ready(()))
-    }
 }
 
-fn answer(replies: &Replies, id: i32, next_id: &mut i32, head: &Head, out: &mut Vec<u8>) -> Result<(), String> {
-    let at = out.len();
+fn answer(replies: &Replies, id: i32, next_id: &mut i32, head: &Head, out: &mut Outbox) -> Result<(), String> {
+    let request_id = head.request_id();
     if head.is_command("hello") {
-        out.extend_from_slice(&wire::hello_reply(id, replies.zstd));
+        out.push(&wire::hello_reply(id, replies.zstd), *next_id, request_id);
     } else if head.op_code() == (if replies.zstd { wire::OP_COMPRESSED } else { wire::OP_MSG }) {
-        out.extend_from_slice(if head.is_command("insert") { &replies.insert } else { &replies.find });
+        let reply = if head.is_command("insert") { &replies.insert } else { &replies.find };
+        out.push(reply, *next_id, request_id);
     } else {
         return Err(format!("opcode {} is not what this server was told to expect", head.op_code()));
     }
-    wire::set_ids(&mut out[at..], *next_id, head.request_id());
     *next_id = next_id.wrapping_add(1);
     Ok(())
 }

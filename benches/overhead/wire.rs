@@ -3,7 +3,15 @@
 //! It shares no code with the proxy that is measured, so an error of one cannot hide in the other. It knows OP_MSG
 //! and zstd in OP_COMPRESSED; nothing else is sent here.
 
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
 use bson::{RawArrayBuf, RawDocumentBuf, rawdoc, spec::BinarySubtype};
+use tokio::{io::AsyncWrite, net::TcpStream};
 
 pub(crate) const HEADER_LEN: usize = 16;
 pub(crate) const MESSAGE_LEN_MAX: usize = 48_000_000;
@@ -110,10 +118,42 @@ impl Frames {
     }
 }
 
-/// Gives a prepared message its ids.
-pub(crate) fn set_ids(message: &mut [u8], request_id: i32, response_to: i32) {
-    message[4..8].copy_from_slice(&request_id.to_le_bytes());
-    message[8..12].copy_from_slice(&response_to.to_le_bytes());
+/// Messages on their way out, each written by itself: a server answers one request at a time, and requests in flight
+/// together come from callers that do not know of each other.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Where the messages end that are not out yet.
+    ends: VecDeque<usize>,
+}
+
+impl Outbox {
+    /// Adds a prepared message with these ids.
+    pub(crate) fn push(&mut self, message: &[u8], request_id: i32, response_to: i32) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(message);
+        self.bytes[at + 4..at + 8].copy_from_slice(&request_id.to_le_bytes());
+        self.bytes[at + 8..at + 12].copy_from_slice(&response_to.to_le_bytes());
+        self.ends.push_back(self.bytes.len());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Writes what the socket takes. Pending if that was not all; the task is woken when there is room.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut TcpStream) -> Poll<io::Result<()>> {
+        while let Some(end) = self.ends.front() {
+            self.sent += ready!(Pin::new(&mut *socket).poll_write(cx, &self.bytes[self.sent..*end]))?;
+            if self.sent == *end {
+                self.ends.pop_front();
+            }
+        }
+        self.bytes.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// The hello of an application's connection.
