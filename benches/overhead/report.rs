@@ -62,8 +62,7 @@ impl Report {
             return;
         }
         println!("\n{}: {}", row.name, row.what);
-        let mut lines = vec![self.headings(row)];
-        lines.extend(self.proxies(row).into_iter().map(|proxy| self.cells(row, proxy)));
+        let lines = self.table(row);
         let widths: Vec<_> =
             (0..lines[0].len()).map(|n| lines.iter().map(|line| line[n].chars().count()).max().unwrap_or(0)).collect();
         for line in lines {
@@ -90,11 +89,11 @@ impl Report {
         println!("\nMeasured {} on {}; {}.", date(), machine(), self.versions.join(", "));
         for row in rows.iter().filter(|row| !self.proxies(row).is_empty()) {
             println!("\n**{}**: {}\n", row.name, row.what);
-            let headings = self.headings(row);
-            println!("| {} |", headings.join(" | "));
-            println!("|---{}|", "|---:".repeat(headings.len() - 1));
-            for proxy in self.proxies(row) {
-                println!("| {} |", self.cells(row, proxy).join(" | "));
+            for (n, line) in self.table(row).iter().enumerate() {
+                println!("| {} |", line.join(" | "));
+                if n == 0 {
+                    println!("|---{}|", "|---:".repeat(line.len() - 1));
+                }
             }
         }
         println!("\n| row | goal | proxy | measured | |\n|---|---|---|---:|---|");
@@ -116,6 +115,16 @@ impl Report {
             }
         }
         found
+    }
+
+    /// Headings and a line for each proxy, without the columns that no proxy has anything in.
+    fn table(&self, row: &Row) -> Vec<Vec<String>> {
+        let lines: Vec<_> = self.proxies(row).into_iter().map(|proxy| self.cells(row, proxy)).collect();
+        let is_used = |column: &usize| lines.iter().any(|line| !line[*column].is_empty());
+        let headings = self.headings(row);
+        let used: Vec<_> = (0..headings.len()).filter(is_used).collect();
+        let pick = |line: &Vec<String>| used.iter().map(|&column| line[column].clone()).collect();
+        std::iter::once(&headings).chain(&lines).map(pick).collect()
     }
 
     fn headings(&self, row: &Row) -> Vec<String> {
@@ -196,12 +205,15 @@ impl Report {
         median(ratios.collect())
     }
 
-    /// A ratio of medians: within one round, the difference of two noisy numbers is too small to divide by.
+    /// For one connection: with more, latency is what waits for the cores. A ratio of medians: within one round, the difference of two noisy numbers is too small to divide by.
     fn added_p50_ratio(&self, row: &Row, proxy: Proxy) -> Option<f64> {
         let p50 = |proxy| self.median_of(row, proxy, |sample| sample.outcome.map(|outcome| outcome.p50_micros));
+        if row.connections > 1 || proxy.kind == Kind::Direct {
+            return None;
+        }
         let direct = p50(self.proxies(row).into_iter().find(|proxy| proxy.kind == Kind::Direct)?)?;
         let best = self.haproxies(row).filter_map(p50).reduce(f64::min)?;
-        (proxy.kind != Kind::Direct && best > direct).then(|| Some((p50(proxy)? - direct) / (best - direct)))?
+        (best > direct).then(|| Some((p50(proxy)? - direct) / (best - direct)))?
     }
 
     fn haproxies(&self, row: &Row) -> impl Iterator<Item = Proxy> {
