@@ -13,7 +13,7 @@ use super::walk::{CodeWithScope, Element, Elements, int32, int64, split_at_zero}
 /// value, are around them.
 pub const DEPTH_MAX: usize = 120;
 
-/// Which of the two forms of Extended JSON.
+/// Which form of Extended JSON.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Mode {
     /// Numbers are JSON numbers and dates ISO 8601 text. In departure from the specification an int64 beyond ±2⁵³
@@ -22,6 +22,9 @@ pub enum Mode {
     Relaxed,
     /// Every type can be told.
     Canonical,
+    /// As canonical, but an int32 is a JSON number, and a finite double is one with a point or an exponent: what
+    /// fixtures are written in, and [`lossless`](super::lossless) reads.
+    Lossless,
 }
 
 /// Appends a document as a JSON object.
@@ -193,7 +196,7 @@ impl Writer<'_> {
     fn int32(&mut self, value: &[u8]) {
         let number = int32(value).unwrap_or_default();
         match self.mode {
-            Mode::Relaxed => self.integer(number),
+            Mode::Relaxed | Mode::Lossless => self.integer(number),
             Mode::Canonical => {
                 self.put("{\"$numberInt\":\"");
                 self.integer(number);
@@ -222,7 +225,7 @@ impl Writer<'_> {
         let mut buffer = zmij::Buffer::new();
         match self.mode {
             // Always with a point or an exponent.
-            Mode::Relaxed if number.is_finite() => self.put(buffer.format_finite(number)),
+            Mode::Relaxed | Mode::Lossless if number.is_finite() => self.put(buffer.format_finite(number)),
             _ => {
                 self.put("{\"$numberDouble\":\"");
                 self.put(match number {

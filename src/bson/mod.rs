@@ -10,6 +10,7 @@ pub mod compare;
 pub mod cut;
 pub mod json;
 mod kind;
+pub mod lossless;
 mod text;
 pub mod walk;
 

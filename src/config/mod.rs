@@ -218,10 +218,11 @@ impl Log {
     }
 }
 
-/// `relaxed` or `canonical`.
+/// The name of a mode; only `relaxed` and `canonical` can be asked for.
 fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Relaxed => "relaxed",
         Mode::Canonical => "canonical",
+        Mode::Lossless => "lossless",
     }
 }
