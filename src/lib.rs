@@ -12,7 +12,8 @@
 //! - [`session`]: one connection: framing, pairing, phases.
 //! - [`redact`]: the only door to a sink or a file. [`pipeline`]: session and redactor, the one path from bytes to what
 //!   may be seen.
-//! - [`sink`]: events as log lines and statistics. [`capture`]: recordings, read back. [`config`]: `proxy.toml` and flags.
+//! - [`sink`]: events as log lines and statistics. [`capture`]: recordings, read back. [`replay`]: answering as a server. [`config`]:
+//!   `proxy.toml` and flags.
 //! - [`net`]: sockets, threads, the clock, files. [`cli`]: the commands.
 //!
 //! Arrows point down only, and below [`net`] nothing opens a socket, starts a task, or asks what time it is: callers pass
@@ -28,6 +29,7 @@ pub mod event;
 pub mod net;
 pub mod pipeline;
 pub mod redact;
+pub mod replay;
 pub mod session;
 pub mod sink;
 pub mod wire;

@@ -8,12 +8,15 @@
 //! A connection stays on the thread it was given to, so nothing is shared between connections but counters. What is
 //! decoded, paired and written of the bytes is not decided here.
 
+pub mod client;
 pub mod clock;
+mod codec;
 mod listener;
 mod proxy;
 mod pump;
 pub mod recorder;
 pub mod say;
+pub mod serve;
 mod stream;
 pub(crate) mod terminal;
 mod worker;

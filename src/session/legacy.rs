@@ -64,6 +64,12 @@ pub(super) fn query<'a>(query: &OpQuery<'a>) -> Option<UpConverted<'a>> {
     Some(UpConverted::crud(query.full_collection_name, command))
 }
 
+/// The database and the command of an `OP_QUERY` on `db.$cmd`; `None` for any other.
+pub(crate) fn query_command<'a>(message: &OpQuery<'a>) -> Option<(Cow<'a, str>, Cow<'a, [u8]>)> {
+    let up = query(message).filter(|up| up.is_command)?;
+    Some((up.database, up.command))
+}
+
 fn first_name(document: &[u8]) -> Option<&[u8]> {
     Elements::new(document).ok()?.next()?.ok().map(|element| element.name)
 }

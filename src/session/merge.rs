@@ -7,7 +7,7 @@ use crate::wire::{OpMsg, Sequence};
 
 /// The message as one document: the body's fields, then each sequence as an array under its identifier, in the order of
 /// the sections. Without sequences it is the body itself. A dotted identifier names a field of a document in the body.
-pub(super) fn merged<'a>(message: &OpMsg<'a>) -> Cow<'a, [u8]> {
+pub(crate) fn merged<'a>(message: &OpMsg<'a>) -> Cow<'a, [u8]> {
     let mut document = Cow::Borrowed(message.body);
     for sequence in &message.sequences {
         let mut out = Vec::with_capacity(document.len() + sequence.documents.len() * 5 / 4 + 64);

@@ -30,6 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use commands::Commands;
 use framing::Framer;
+pub(crate) use legacy::query_command;
+pub(crate) use merge::merged;
 pub use role::{IDLE_AFTER, Monitors};
 
 use crate::event::{Connection, Entry, Exchange, Side, Timestamp};

@@ -1,0 +1,117 @@
+//! What a responder has its connection send, and when it wants to be called again.
+
+use std::collections::VecDeque;
+
+use bson::raw::RawDocument;
+use bytes::{Bytes, BytesMut};
+
+use super::Request;
+use crate::event::Timestamp;
+
+/// The answers of one connection, in order, on their way out.
+#[derive(Debug, Default)]
+pub struct Replies {
+    frames: VecDeque<Bytes>,
+    /// The `requestID` of the last message.
+    last_id: i32,
+    tick_at: Option<Timestamp>,
+    closed: bool,
+}
+
+impl Replies {
+    /// Answers a request with a document, unless it wants no answer. A document that no message can hold closes the
+    /// connection.
+    pub fn reply(&mut self, request: &Request, document: &RawDocument) {
+        if request.answered {
+            self.send(request, document, false);
+        }
+    }
+
+    /// Answers an exhaust request with a document after which more follow: the next answer, by this method or the
+    /// other, names this one instead of the request.
+    pub fn reply_with_more_to_come(&mut self, request: &mut Request, document: &RawDocument) {
+        self.send(request, document, true);
+        request.id = self.last_id;
+    }
+
+    /// Sends bytes as they are: half a message, a wrong one, one made elsewhere.
+    pub fn bytes(&mut self, bytes: Bytes) {
+        if !self.closed {
+            self.frames.push_back(bytes);
+        }
+    }
+
+    /// Ends the connection once everything before has been sent; what comes after is not.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Asks for a [`tick`](super::Responder::tick) at that time. Until then no further request is read. Only the last
+    /// wish counts.
+    pub fn tick_at(&mut self, at: Timestamp) {
+        self.tick_at = Some(at);
+    }
+
+    fn send(&mut self, request: &Request, document: &RawDocument, more_to_come: bool) {
+        self.last_id = self.last_id.wrapping_add(1);
+        let mut frame = BytesMut::new();
+        match request.encode_reply(document.as_bytes(), self.last_id, more_to_come, &mut frame) {
+            Ok(()) => self.bytes(frame.freeze()),
+            Err(_) => self.close(),
+        }
+    }
+
+    /// The next bytes to be sent.
+    pub fn next_frame(&mut self) -> Option<Bytes> {
+        self.frames.pop_front()
+    }
+
+    /// When a tick is wanted; asking again gives `None`.
+    pub fn take_tick(&mut self) -> Option<Timestamp> {
+        self.tick_at.take()
+    }
+
+    /// Whether the connection is to end after the last of the frames.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+    use crate::wire::{Message, OpMsg, msg_flags};
+
+    fn request(id: i32, flags: u32) -> Request {
+        let mut frame = BytesMut::new();
+        let command = rawdoc! { "getMore": 1_i64, "collection": "c", "$db": "d" };
+        OpMsg::new(flags, command.as_bytes()).encode(id, 0, &mut frame).unwrap();
+        Request::decode(&frame, 1 << 20).unwrap()
+    }
+
+    #[test]
+    fn a_stream_names_its_own_messages() {
+        let mut replies = Replies::default();
+        let mut request = request(10, msg_flags::EXHAUST_ALLOWED);
+        replies.reply_with_more_to_come(&mut request, &rawdoc! { "ok": 1.0 });
+        replies.reply_with_more_to_come(&mut request, &rawdoc! { "ok": 1.0 });
+        replies.reply(&request, &rawdoc! { "ok": 1.0 });
+        let seen = std::iter::from_fn(|| replies.next_frame()).map(|frame| {
+            let (header, message) = Message::decode(&frame).unwrap();
+            (header.response_to, matches!(message, Message::Msg(message) if message.has(msg_flags::MORE_TO_COME)))
+        });
+        assert_eq!(seen.collect::<Vec<_>>(), [(10, true), (1, true), (2, false)]);
+    }
+
+    #[test]
+    fn nothing_follows_an_end_and_no_answer_an_unacknowledged_write() {
+        let mut replies = Replies::default();
+        replies.reply(&request(1, msg_flags::MORE_TO_COME), &rawdoc! { "ok": 1.0 });
+        assert_eq!(replies.next_frame(), None);
+        replies.close();
+        replies.reply(&request(2, 0), &rawdoc! { "ok": 1.0 });
+        assert!(replies.next_frame().is_none() && replies.is_closed());
+    }
+}
