@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod check;
+pub mod demo;
 mod log_file;
 pub mod proxy;
 pub mod show;
@@ -38,6 +39,8 @@ enum Command {
     Stats(stats::Args),
     /// Say what a configuration would do, or what is wrong with it
     Check(check::Args),
+    /// See it work, with nothing else installed: a recorded server, a proxy, a small application
+    Demo(demo::Args),
 }
 
 /// How the program ends when it does not end well: its exit code.
@@ -102,6 +105,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
         Command::Show(args) => show::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(&args),
     }
 }
 
