@@ -222,3 +222,110 @@ impl Filter {
         (failed || !self.failed) && self.slower_than.is_none_or(|limit| duration > limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ::bson::rawdoc;
+
+    use super::*;
+    use crate::event::{Action, ConnectionCreated, ProtocolError, Side};
+    use crate::sink::sample::{AT, connection, failed, said_no, started, succeeded};
+
+    fn entry(phase: Phase, event: impl Into<Event<'static>>) -> Entry<'static> {
+        Entry { at: AT, connection: connection(1), phase, event: event.into() }
+    }
+
+    /// Whether a command on that namespace is wanted; both halves of it must agree.
+    fn wants(filter: &Filter, phase: Phase, namespace: &str) -> bool {
+        let start = started(namespace, rawdoc! { "find": 1 });
+        let ends = [
+            Event::from(succeeded(&start, 5, rawdoc! { "ok": 1 })),
+            failed(&start, 5, said_no(rawdoc! { "ok": 0 })).into(),
+        ];
+        let wanted = filter.wants(&entry(phase, start));
+        for end in ends {
+            assert_eq!(filter.wants(&entry(phase, end)), wanted);
+        }
+        wanted
+    }
+
+    fn protocol_error() -> Entry<'static> {
+        let error = ProtocolError { side: Side::Client, offset: 0, message: "m".into(), action: Action::Forwarded };
+        entry(Phase::Monitor, error)
+    }
+
+    #[test]
+    fn namespaces() {
+        // The columns: shop (no collection), shop.orders, shop.orders.old, other.orders.
+        for (list, wanted) in [
+            (&[][..], [true, true, true, true]),
+            (&["shop"], [true, true, true, false]),
+            (&["shop.*"], [false, true, true, false]),
+            (&["shop.orders"], [false, true, false, false]),
+            (&["shop.orders.old"], [false, false, true, false]),
+            (&["*.orders"], [false, true, false, true]),
+            (&["shop.orders", "other"], [false, true, false, true]),
+            (&["!shop"], [false, false, false, true]),
+            (&["!shop.*"], [true, false, false, true]),
+            (&["shop", "!shop.orders"], [true, false, true, false]),
+            (&["!shop.orders", "shop"], [true, false, true, false]),
+        ] {
+            let namespaces = list.iter().map(|text| text.parse().unwrap()).collect();
+            let filter = Filter { namespaces, ..Filter::default() };
+            let found = ["shop", "shop.orders", "shop.orders.old", "other.orders"]
+                .map(|namespace| wants(&filter, Phase::App, namespace));
+            assert_eq!(found, wanted, "{list:?}");
+            // They say nothing of what has no namespace.
+            assert!(filter.wants(&entry(Phase::App, ConnectionCreated {})) && filter.wants(&protocol_error()));
+        }
+    }
+
+    #[test]
+    fn namespaces_are_written_as_they_are_read() {
+        for text in ["shop", "shop.*", "shop.orders", "*.orders", "!shop.a.b", "!*.x"] {
+            assert_eq!(text.parse::<Namespace>().unwrap().to_string(), text);
+        }
+        for text in ["", "!", ".orders", "!.x", "shop."] {
+            assert_eq!(text.parse::<Namespace>(), Err(FilterError::Namespace(text.to_owned())));
+        }
+        assert_eq!(Namespace::include(None, Some("orders")).unwrap().to_string(), "*.orders");
+        assert_eq!(Namespace::include(Some(""), None), Err(FilterError::Empty));
+    }
+
+    #[test]
+    fn kinds_and_phases() {
+        let filter =
+            Filter { events: vec![EventKind::Command], phases: vec![Phase::App, Phase::Auth], ..Filter::default() };
+        let wanted = Phase::ALL.map(|phase| wants(&filter, phase, "shop"));
+        assert_eq!(wanted, [true, true, false, false, false]);
+        assert!(!filter.wants(&entry(Phase::App, ConnectionCreated {})));
+        assert!(filter.wants(&protocol_error()), "whatever was asked for");
+        let connections = Filter { events: vec![EventKind::Connection], ..filter };
+        assert!(!wants(&connections, Phase::App, "shop"));
+        // Phases are of commands: a connection is made before its phase is known.
+        assert!(connections.wants(&entry(Phase::Handshake, ConnectionCreated {})));
+    }
+
+    #[test]
+    fn what_only_ends_tell() {
+        let start = started("shop", rawdoc! { "find": 1 });
+        let of = |filter: &Filter| {
+            let quick = succeeded(&start, 10_000, rawdoc! { "ok": 1 });
+            let slow = succeeded(&start, 10_001, rawdoc! { "ok": 1 });
+            let failed = failed(&start, 5, said_no(rawdoc! { "ok": 0 }));
+            let events: [Event<'_>; 5] =
+                [start.clone().into(), quick.into(), slow.into(), failed.into(), ConnectionCreated {}.into()];
+            events.map(|event| filter.wants(&entry(Phase::App, event)))
+        };
+        assert_eq!(of(&Filter::default()), [true; 5]);
+        let failed_only = Filter { failed: true, ..Filter::default() };
+        assert_eq!(of(&failed_only), [true, false, false, true, false]);
+        let slow_only = Filter { slower_than: Some(Duration::from_millis(10)), ..Filter::default() };
+        assert_eq!(of(&slow_only), [true, false, true, false, false]);
+        assert!(failed_only.judges_ends() && slow_only.judges_ends() && !Filter::default().judges_ends());
+        let named = Filter { commands: vec!["FIND".to_owned()], ..Filter::default() };
+        assert_eq!(of(&named), [true, true, true, true, false]);
+        let other = Filter { commands: vec!["insert".to_owned()], ..Filter::default() };
+        assert_eq!(of(&other), [false; 5]);
+    }
+}
