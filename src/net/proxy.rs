@@ -277,7 +277,7 @@ impl Proxy {
     /// Ends the proxy: accepts no more, closes idle connections, waits up to the configured `drain` for commands in
     /// flight, and writes out the logs.
     pub async fn shutdown(mut self) -> Ended {
-        self.stop.draining.cancel();
+        self.stop.drain();
         let done = Arc::new(Notify::new());
         let (threads, recorder) = (std::mem::take(&mut self.threads), self.recorder.take());
         let joined = {
@@ -289,7 +289,7 @@ impl Proxy {
             })
         };
         if tokio::time::timeout(self.drain, done.notified()).await.is_err() {
-            self.stop.aborting.cancel();
+            self.stop.abort();
             done.notified().await;
         }
         joined.join().unwrap_or_default()
@@ -310,8 +310,8 @@ fn join(threads: Vec<JoinHandle<()>>, recorder: Option<Recorder>) -> Ended {
 impl Drop for Proxy {
     /// Ends the proxy without waiting for commands in flight.
     fn drop(&mut self) {
-        self.stop.draining.cancel();
-        self.stop.aborting.cancel();
+        self.stop.drain();
+        self.stop.abort();
         join(std::mem::take(&mut self.threads), self.recorder.take());
     }
 }

@@ -40,10 +40,14 @@ pub(super) struct Pump {
 }
 
 /// The proxy's end, as a connection hears of it.
+///
+/// To ask a token takes a lock that all connections share, too much for every wake. So each is asked once, which has the
+/// connection woken when the time comes, and from then on a flag of its own is looked at.
 struct Stopping {
+    stop: Stop,
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     aborting: Pin<Box<WaitForCancellationFutureOwned>>,
-    is_draining: bool,
+    is_registered: bool,
 }
 
 /// One direction: what it owes its writer, and whether its reader has ended.
@@ -84,7 +88,8 @@ impl Pump {
             stop: Stopping {
                 draining: Box::pin(stop.draining.clone().cancelled_owned()),
                 aborting: Box::pin(stop.aborting.clone().cancelled_owned()),
-                is_draining: false,
+                is_registered: false,
+                stop: stop.clone(),
             },
         }
     }
@@ -188,12 +193,16 @@ impl Pump {
     /// Whether the proxy's end is this connection's: at once when it is idle, else when it has nothing in flight.
     fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let stop = &mut self.stop;
-        if !stop.is_draining {
-            ready!(stop.draining.as_mut().poll(cx));
-            stop.is_draining = true;
+        if !stop.is_registered {
+            stop.is_registered = true;
+            // Only for their wakers: what they say is asked of the flags, which are set before anybody is woken.
+            let _: (Poll<()>, Poll<()>) = (stop.draining.as_mut().poll(cx), stop.aborting.as_mut().poll(cx));
         }
-        let owes = !self.requests.kept.is_empty() || !self.replies.kept.is_empty() || self.pipeline.is_busy();
-        if owes { stop.aborting.as_mut().poll(cx) } else { Poll::Ready(()) }
+        if stop.stop.is_aborting() {
+            return Poll::Ready(());
+        }
+        let owes = || !self.requests.kept.is_empty() || !self.replies.kept.is_empty() || self.pipeline.is_busy();
+        if stop.stop.is_draining() && !owes() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn poll_undecided(&mut self, cx: &mut Context<'_>) {

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::redact::Redacted;
 use crate::session::Shared;
 
 /// Bytes read at a time. More than a socket's usual window would only cost cache.
-const SCRATCH_LEN: usize = 128 << 10;
+const SCRATCH_LEN: usize = 256 << 10;
 
 /// Rendered events wait this long at most before they are handed to their logs.
 const HAND_OVER_AFTER: Duration = Duration::from_millis(20);
@@ -40,6 +40,28 @@ pub(super) struct Stop {
     pub(super) draining: CancellationToken,
     /// Connections end.
     pub(super) aborting: CancellationToken,
+    flags: Arc<[AtomicBool; 2]>,
+}
+
+impl Stop {
+    pub(super) fn drain(&self) {
+        self.flags[0].store(true, Ordering::Release);
+        self.draining.cancel();
+    }
+
+    pub(super) fn abort(&self) {
+        self.flags[1].store(true, Ordering::Release);
+        self.aborting.cancel();
+    }
+
+    /// Whether it has come to the first step. As cheap as can be: asked at every wake of every connection.
+    pub(super) fn is_draining(&self) -> bool {
+        self.flags[0].load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_aborting(&self) -> bool {
+        self.flags[1].load(Ordering::Acquire)
+    }
 }
 
 /// What every worker needs to serve connections.
@@ -49,7 +71,7 @@ pub(super) struct Context {
     pub(super) shared: Shared,
     pub(super) stop: Stop,
     /// Whether the upstream could be reached when last tried: its going and its return are said once each.
-    pub(super) reachable: Arc<std::sync::atomic::AtomicBool>,
+    pub(super) reachable: Arc<AtomicBool>,
 }
 
 /// A client on its way to a worker.

@@ -103,15 +103,16 @@ impl Shortener {
     /// Takes the bytes that are the message's from the front of `chunk`, and says how many those were.
     pub(super) fn push(&mut self, chunk: &[u8]) -> usize {
         let mine = chunk.get(..self.remaining.min(chunk.len())).unwrap_or_default();
-        let covered = mine.len().min(self.remaining.saturating_sub(4));
-        if self.checksum.present || matches!(self.state, State::Header | State::Flags) {
-            let covered = mine.get(..covered).unwrap_or_default();
-            self.checksum.computed = crc32c::crc32c_append(self.checksum.computed, covered);
-        }
         let mut rest = mine;
         while !rest.is_empty() {
+            // Known only once the flags are read: see `on_flags` for what is before.
+            let is_covered = self.checksum.present && !matches!(self.state, State::Checksum);
             match self.step(rest) {
                 Ok(taken) => {
+                    if is_covered {
+                        let covered = rest.get(..taken).unwrap_or_default();
+                        self.checksum.computed = crc32c::crc32c_append(self.checksum.computed, covered);
+                    }
                     rest = rest.get(taken..).unwrap_or_default();
                     self.remaining -= taken;
                 }
@@ -206,6 +207,9 @@ impl Shortener {
     fn on_flags(&mut self, field: &[u8]) -> Result<(), WireError> {
         let flags = number(field) as u32;
         self.checksum.present = flags & msg_flags::CHECKSUM_PRESENT != 0;
+        if self.checksum.present {
+            self.checksum.computed = crc32c::crc32c_append(crc32c::crc32c(&self.out), field);
+        }
         self.out.extend_from_slice(&(flags & !msg_flags::CHECKSUM_PRESENT).to_le_bytes());
         self.state = State::SectionKind;
         Ok(())
