@@ -71,12 +71,17 @@ pub(super) fn outcome(event: &CommandSucceeded<'_>) -> String {
     }
     match write_errors(&event.measures, reply) {
         0 => {}
-        errors => parts.push(plural(errors, "write error")),
+        errors => {
+            let code = first_write_error(reply).map_or_else(String::new, |code| format!(" (code {code})"));
+            parts.push(format!("{}{code}", plural(errors, "write error")));
+        }
     }
     if find(reply, b"writeConcernError").is_some() {
         parts.push("write concern error".to_owned());
     }
-    if parts.is_empty() { "ok".to_owned() } else { parts.join(" ") }
+    // Nobody knows what came of a write that was not to be answered.
+    let otherwise = if event.measures.reply_bytes == 0 { "unacknowledged" } else { "ok" };
+    if parts.is_empty() { otherwise.to_owned() } else { parts.join(" ") }
 }
 
 /// Whether something in a command that succeeded did not.
@@ -88,6 +93,12 @@ pub(super) fn has_errors(event: &CommandSucceeded<'_>) -> bool {
 fn write_errors(measures: &Measures, reply: &[u8]) -> u64 {
     let array = || find(reply, b"writeErrors").and_then(|element| element.as_array());
     measures.write_errors.or_else(|| array().and_then(|array| count(array).ok())).unwrap_or(0)
+}
+
+/// The code of the first of a reply's write errors.
+fn first_write_error(reply: &[u8]) -> Option<i64> {
+    let first = Elements::new(find(reply, b"writeErrors")?.as_array()?).ok()?.next()?.ok()?;
+    find(first.as_document()?, b"code")?.as_i64()
 }
 
 /// Why a command failed: `NamespaceNotFound (26): ns not found`, or what happened to the connection.

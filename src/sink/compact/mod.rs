@@ -109,7 +109,9 @@ impl Compact {
         let started = self.started.remove(info.exchange.0);
         let (arguments, waits) = started.map_or_else(Default::default, |it| (it.arguments, it.waits));
         let slow = duration >= SLOW && !waits;
-        let duration = (if slow { Style::Yellow } else { Style::Dim }, shown(duration));
+        // At a terminal's edge durations stand under each other.
+        let column = if self.width.is_some() { 6 } else { 0 };
+        let duration = (if slow { Style::Yellow } else { Style::Dim }, format!("{:>column$}", shown(duration)));
         let mark = (Style::Yellow, if slow { "slow ".to_owned() } else { String::new() });
         let namespace = match &info.collection {
             Some(collection) => format!("{}.{}", info.database_name, collection),

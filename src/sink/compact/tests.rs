@@ -82,7 +82,11 @@ fn writes() {
         "shop.orders insert 2 docs  n=2  362µs"
     );
     let errors = rawdoc! { "n": 1, "writeErrors": [{ "index": 0, "code": 11000 }], "ok": 1 };
-    assert_eq!(line("shop.orders", insert, errors), "shop.orders insert 2 docs  n=1 1 write error  362µs");
+    assert_eq!(line("shop.orders", insert, errors), "shop.orders insert 2 docs  n=1 1 write error (code 11000)  362µs");
+    let unanswered = changed("shop.orders", rawdoc! { "insert": "orders" }, rawdoc! { "ok": 1 }, |end| {
+        end.measures.reply_bytes = 0;
+    });
+    assert_eq!(unanswered, "shop.orders insert  unacknowledged  362µs");
     let update = rawdoc! { "update": "orders", "updates": [
     { "q": { "_id": ObjectId::from_bytes([7; 12]) }, "u": { "$set": { "a": 1 } } }, { "q": {}, "u": {} }] };
     assert_eq!(
@@ -210,7 +214,7 @@ fn a_line_fits_the_terminal_and_says_what_matters() {
         let options = Options { width: Some(width), ..Options::default() };
         let text = rendered(options, [find.clone().into(), succeeded(&find, 362, rawdoc! { "ok": 1 }).into()]);
         assert_eq!(columns(text.trim_end_matches('\n')), width);
-        assert!(text.contains("  ok  362µs\n") && text.contains("find "), "{text}");
+        assert!(text.contains("  ok   362µs\n") && text.contains("find "), "{text}");
         let text = rendered(options, [find.clone().into(), failed(&find, 362, said_no(error.clone())).into()]);
         assert_eq!(columns(text.trim_end_matches('\n')), width);
         assert!(text.contains("failed:") && text.contains("362µs\n"), "{text}");
