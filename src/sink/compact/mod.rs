@@ -8,7 +8,7 @@
 //!
 //! Times of day are UTC. Colour repeats what words say: `failed`, `slow`. On a terminal the arguments are shortened so
 //! that a line fits, and outcomes stand at its right edge. Nothing that came from the wire is shown as it is:
-//! see [`printable`](super::printable).
+//! it goes through `printable.rs`.
 
 mod command;
 mod shell;
