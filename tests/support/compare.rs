@@ -68,7 +68,7 @@ impl<'a> Comparison<'a> {
             // Only a command's own keys, not those of the documents in it.
             let reordered = same_keys && top == "command" && self.excuse(Departure::CommandKeyOrder);
             let moved = !reordered && top.starts_with("command.documents.") && is_id_first(theirs, ours);
-            if !reordered && !(moved && self.excuse(Departure::IdFirst)) {
+            if !(reordered || moved && self.excuse(Departure::IdFirst)) {
                 let keys = |it: &Document| it.keys().cloned().collect::<Vec<_>>().join(" ");
                 return Err(format!("{top}: keys are {{{}}}, not {{{}}}", keys(ours), keys(theirs)));
             }

@@ -176,6 +176,10 @@ fn fields(theirs: &Event, ours: &Event, is_answered: bool, comparison: &mut Comp
     match (&theirs.document, &ours.document) {
         (Content::Document(theirs_document), Content::Document(ours_document)) => {
             comparison.documents(theirs.part(), theirs_document, ours_document)?;
+            let database = ours_document.get_str("$db").ok().filter(|_| !ours.is_end());
+            if database.is_some() && database != theirs.database_name.as_deref() {
+                return Err(format!("command.$db: {database:?}, not {:?}", theirs.database_name));
+            }
         }
         (Content::Text(text), Content::Document(ours)) => {
             let message = ours.get_str("errmsg").or_else(|_| ours.get_str("message")).unwrap_or_default();
@@ -195,7 +199,7 @@ fn durations(their: &Event, our: &Event, is_answered: bool, comparison: &mut Com
         return if both { Ok(()) } else { Err("durationMicros is on one side only".to_owned()) };
     };
     let longer = is_answered && ours > theirs + 1;
-    let excused = longer && ours <= theirs + 1000 && comparison.excuse(Departure::Milliseconds)
-        || longer && our.continues && comparison.excuse(Departure::Continuations);
+    let is_coarse = longer && ours <= theirs + 1000 && comparison.excuse(Departure::Milliseconds);
+    let excused = is_coarse || (longer && our.continues && comparison.excuse(Departure::Continuations));
     if longer && !excused { Err(format!("durationMicros: {ours} is longer than {theirs}")) } else { Ok(()) }
 }
