@@ -131,10 +131,20 @@ impl<'a> OpCompressed<'a> {
                 let mut decoder = flate2::read::ZlibDecoder::new(self.compressed).take(most);
                 decoder.read_to_end(out).map_err(|_| failed())?;
             }
+            Compressor::Zstd if zstd_says_otherwise(self.compressed, size) => {
+                return Err(WireError::InflatedLength { announced: self.uncompressed_size });
+            }
             Compressor::Zstd => inflate_zstd(self.compressed, size, out).map_err(|()| failed())?,
         }
         Ok(())
     }
+}
+
+/// Whether this is one frame that says it holds another size: known before there is room for what is announced.
+fn zstd_says_otherwise(compressed: &[u8], size: usize) -> bool {
+    let is_one = zstd::zstd_safe::find_frame_compressed_size(compressed) == Ok(compressed.len());
+    let stated = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
+    is_one && stated.is_some_and(|stated| stated != size as u64)
 }
 
 thread_local! {
