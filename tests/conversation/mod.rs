@@ -12,7 +12,7 @@ use mongotap::session::{Limits, Session, Shared};
 
 /// What happens on a connection. `n` of a frame is its place in the conversation; it is in its document.
 #[derive(Clone, Copy, Debug)]
-pub enum Frame {
+pub(crate) enum Frame {
     Command {
         id: i32,
         exhaust: bool,
@@ -49,17 +49,17 @@ pub enum Frame {
 
 /// A conversation, until its end.
 #[derive(Clone, Debug)]
-pub struct Conversation {
-    pub frames: Vec<Frame>,
+pub(crate) struct Conversation {
+    pub(crate) frames: Vec<Frame>,
     /// Into pieces of these lengths, in turn, each side's bytes are cut.
-    pub pieces: Vec<usize>,
-    pub closed_by: Option<Side>,
-    pub max_document_bytes: usize,
+    pub(crate) pieces: Vec<usize>,
+    pub(crate) closed_by: Option<Side>,
+    pub(crate) max_document_bytes: usize,
 }
 
 /// What can be seen of an event from outside.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Seen {
+pub(crate) enum Seen {
     Started { exchange: u64, id: i32, continues: Option<u64>, n: Option<i32> },
     Succeeded { exchange: u64, id: i32, continues: Option<u64>, n: Option<i32> },
     Failed { exchange: u64, id: i32, continues: Option<u64>, n: Option<i32> },
@@ -138,7 +138,7 @@ fn resolved(plans: Vec<Plan>) -> Vec<Frame> {
 }
 
 /// Any conversation.
-pub fn conversations() -> impl Strategy<Value = Conversation> {
+pub(crate) fn conversations() -> impl Strategy<Value = Conversation> {
     let closed_by = prop_oneof![Just(None), Just(Some(Side::Client)), Just(Some(Side::Server))];
     let pieces = prop::collection::vec(prop_oneof![1..60_usize, Just(usize::MAX)], 1..5);
     let limits = prop_oneof![Just(0_usize), Just(5), Just(10_000)];
@@ -185,7 +185,7 @@ fn n_of(document: &Document<'_>) -> Option<i32> {
 
 impl Frame {
     /// Whose bytes they are.
-    pub fn side(&self) -> Option<Side> {
+    pub(crate) fn side(&self) -> Option<Side> {
         match self {
             Self::Command { .. }
             | Self::Unacknowledged { .. }
@@ -197,7 +197,7 @@ impl Frame {
     }
 
     /// The bytes of the frame that is the `n`th.
-    pub fn bytes(&self, n: i32) -> Vec<u8> {
+    pub(crate) fn bytes(&self, n: i32) -> Vec<u8> {
         match *self {
             Self::Command { id, exhaust, noop } => op_msg(id, 0, u32::from(exhaust) << 16, &document(None, n), noop),
             Self::Unacknowledged { id, noop } => op_msg(id, 0, 2, &document(None, n), noop),
@@ -251,14 +251,14 @@ fn session(conversation: &Conversation, emit: &mut dyn FnMut(Entry<'_>)) {
 }
 
 /// The command events and the errors that a session gives.
-pub fn seen_by_a_session(conversation: &Conversation) -> Vec<Seen> {
+pub(crate) fn seen_by_a_session(conversation: &Conversation) -> Vec<Seen> {
     let mut all = Vec::new();
     session(conversation, &mut |entry| all.extend(seen(&entry.event)));
     all
 }
 
 /// Everything that a session gives, as text.
-pub fn entries(conversation: &Conversation) -> Vec<String> {
+pub(crate) fn entries(conversation: &Conversation) -> Vec<String> {
     let mut all = Vec::new();
     session(conversation, &mut |entry| all.push(format!("{entry:?}")));
     all

@@ -27,12 +27,12 @@ use mongotap::wire::{
 type Result<T> = std::result::Result<T, String>;
 
 /// One input line.
-pub struct Input {
-    pub connection: u64,
-    pub action: Action,
+pub(crate) struct Input {
+    pub(crate) connection: u64,
+    pub(crate) action: Action,
 }
 
-pub enum Action {
+pub(crate) enum Action {
     At(Duration),
     Limits(Box<dyn FnOnce(&mut Limits)>),
     Bytes { side: Side, bytes: Vec<u8>, cut: Option<usize> },
@@ -69,7 +69,7 @@ fn tokens(mut line: &str) -> Result<Vec<Token>> {
 
 impl Input {
     /// Reads what stands after `>>`.
-    pub fn parse(line: &str) -> Result<Self> {
+    pub(crate) fn parse(line: &str) -> Result<Self> {
         let mut words = Words { tokens: tokens(line)? };
         let number = |word: &str| word.strip_prefix('c').and_then(|digits| digits.parse().ok());
         let connection = match words.tokens.first() {

@@ -18,7 +18,7 @@ use input::{Action, Input};
 const BEGIN: Timestamp = Timestamp { monotonic_nanos: 0, unix_micros: 1_795_333_471_000_000 };
 
 /// A playbook's text with its outputs as they are, each message fed in pieces of `length` bytes.
-pub fn transcript(name: &str, text: &str, length: usize) -> String {
+pub(crate) fn transcript(name: &str, text: &str, length: usize) -> String {
     let mut stage = Stage { now: BEGIN, limits: Limits::default(), shared: None, connections: BTreeMap::new(), length };
     let mut out = String::new();
     for (number, line) in text.lines().enumerate() {
@@ -36,7 +36,7 @@ pub fn transcript(name: &str, text: &str, length: usize) -> String {
 }
 
 /// The lines in which two transcripts differ.
-pub fn difference(expected: &str, actual: &str) -> String {
+pub(crate) fn difference(expected: &str, actual: &str) -> String {
     let (expected, actual): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
     let same = expected.iter().zip(&actual).take_while(|(expected, actual)| expected == actual).count();
     let until = |lines: &[&str]| lines.iter().skip(same).take(6).map(|line| format!("{line}\n")).collect::<String>();

@@ -16,7 +16,7 @@ use mongotap::event::{
 };
 
 /// The line of an event that is said at `now`.
-pub fn line(entry: &Entry<'_>, now: Timestamp) -> String {
+pub(crate) fn line(entry: &Entry<'_>, now: Timestamp) -> String {
     let name = entry.event.name().strip_suffix("Event").unwrap();
     let mut out = format!("{} {name} {}", entry.connection.id, entry.phase.as_str());
     let late = now.since(entry.at);
