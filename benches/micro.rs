@@ -1,0 +1,207 @@
+//! What the parts of the data path cost: the codec, the walker and what visits it, a session, a log line.
+//!
+//! `cargo bench --bench micro` prints the time of each and its throughput in bytes of the wire; a name after `--` chooses
+//! some, `--save-baseline NAME` and `--baseline NAME` compare. The inputs are rows of `fixtures/wire.txt` and documents
+//! made here, always the same. Run it on a machine that does nothing else; under 5 % is noise. What the parts cost
+//! together, with sockets, is `benches/overhead`'s to say.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot be set up fails")]
+
+#[path = "../tests/wire_table/mod.rs"]
+mod wire_table;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use bson::{RawDocumentBuf, rawdoc};
+use bytes::BytesMut;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+use mongotap::bson::{cut, json, walk};
+use mongotap::event::{Address, Compressor, Connection, ConnectionId, Side, Timestamp};
+use mongotap::pipeline::Pipeline;
+use mongotap::session::{Limits, Session, Shared};
+use mongotap::sink::{Format, Options};
+use mongotap::wire::{Message, OpMsg, Sequence, compress, msg_flags};
+
+// --- inputs
+
+fn op_msg(id: i32, to: i32, body: &RawDocumentBuf) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    OpMsg::new(0, body.as_bytes()).encode(id, to, &mut out).unwrap();
+    out.to_vec()
+}
+
+fn compressed(frame: &[u8], compressor: Compressor) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    compress(frame, compressor, &mut out).unwrap();
+    out.to_vec()
+}
+
+/// A document of about 100 bytes.
+fn order(n: i32) -> RawDocumentBuf {
+    rawdoc! {
+        "_id": bson::oid::ObjectId::from_bytes([7; 12]), "n": n, "name": "a customer's name", "price": 12.5,
+        "placed": bson::DateTime::from_millis(1_795_333_471_867), "paid": true,
+    }
+}
+
+fn find() -> RawDocumentBuf {
+    let lsid = bson::Binary::from_uuid(bson::Uuid::from_bytes([9; 16]));
+    rawdoc! { "find": "orders", "filter": { "customer": 4711 }, "limit": 5, "lsid": { "id": lsid }, "$db": "shop" }
+}
+
+/// The reply to a find, of so many documents.
+fn batch(documents: i32) -> RawDocumentBuf {
+    let first: bson::RawArrayBuf = (0..documents).map(order).collect();
+    rawdoc! { "cursor": { "firstBatch": first, "id": 0_i64, "ns": "shop.orders" }, "ok": 1.0 }
+}
+
+/// An insert whose documents are a sequence, as drivers send it.
+fn insert(documents: i32) -> Vec<u8> {
+    let body = rawdoc! { "insert": "orders", "ordered": true, "$db": "shop" };
+    let all: Vec<u8> = (0..documents).flat_map(|n| order(n).into_bytes()).collect();
+    let sequence = Sequence { identifier: b"documents", documents: &all };
+    let mut out = BytesMut::new();
+    OpMsg { sequences: vec![sequence], ..OpMsg::new(0, body.as_bytes()) }.encode(1, 0, &mut out).unwrap();
+    out.to_vec()
+}
+
+fn connection() -> Arc<Connection> {
+    Arc::new(Connection {
+        id: ConnectionId(1),
+        client: "127.0.0.1:50000".into(),
+        upstream: "127.0.0.1:27017".into(),
+        server: Address::parse("127.0.0.1:27027"),
+    })
+}
+
+fn at(micros: u64) -> Timestamp {
+    Timestamp { monotonic_nanos: micros * 1000, unix_micros: 1_795_333_471_867_123 }
+}
+
+// --- benches
+
+fn codec(c: &mut Criterion) {
+    let mut group = c.benchmark_group("codec");
+    let names = ["A: ping", "B: ping with a checksum", "D: insert, the sequence first", "H: isMaster as OP_QUERY"];
+    for row in wire_table::rows().into_iter().filter(|row| names.contains(&row.name.as_str())) {
+        assert!(row.expected[0].starts_with("= "), "{} is a message", row.name);
+        let name = row.name.split(':').next_back().unwrap().trim();
+        group.throughput(Throughput::Bytes(row.bytes.len() as u64));
+        group.bench_function(format!("decode {name}"), |b| b.iter(|| Message::decode(black_box(&row.bytes)).unwrap()));
+    }
+    let reply = op_msg(2, 1, &batch(100));
+    let (_, Message::Msg(message)) = Message::decode(&reply).unwrap() else { unreachable!("an OP_MSG was written") };
+    group.throughput(Throughput::Bytes(reply.len() as u64));
+    group.bench_function("encode 10 kB", |b| {
+        let mut out = BytesMut::new();
+        b.iter(|| {
+            out.clear();
+            message.encode(2, 1, black_box(&mut out)).unwrap();
+        });
+    });
+    let checked = OpMsg { flags: msg_flags::CHECKSUM_PRESENT, ..message.clone() };
+    group.bench_function("encode 10 kB with a checksum", |b| {
+        let mut out = BytesMut::new();
+        b.iter(|| {
+            out.clear();
+            checked.encode(2, 1, black_box(&mut out)).unwrap();
+        });
+    });
+    for compressor in [Compressor::Noop, Compressor::Snappy, Compressor::Zlib, Compressor::Zstd] {
+        let frame = compressed(&reply, compressor);
+        let (header, Message::Compressed(message)) = Message::decode(&frame).unwrap() else {
+            unreachable!("an OP_COMPRESSED was written")
+        };
+        group.bench_function(format!("inflate 10 kB of {}", compressor.as_str()), |b| {
+            let mut out = Vec::new();
+            b.iter(|| message.inflate(&header, 1 << 20, black_box(&mut out)).unwrap());
+        });
+    }
+    group.finish();
+}
+
+fn walker(c: &mut Criterion) {
+    let mut group = c.benchmark_group("walker");
+    for (name, document) in [("find", find()), ("10 kB reply", batch(100)), ("1 MB reply", batch(10_000))] {
+        let bytes = document.as_bytes();
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(format!("top level of {name}"), |b| b.iter(|| walk::count(black_box(bytes)).unwrap()));
+        group.bench_function(format!("validate {name}"), |b| b.iter(|| walk::validate(black_box(bytes)).unwrap()));
+        group.bench_function(format!("json of {name}"), |b| {
+            let mut out = Vec::new();
+            b.iter(|| {
+                out.clear();
+                json::write_document(black_box(bytes), json::Mode::Relaxed, &mut out);
+            });
+        });
+        if bytes.len() > 20_000 {
+            group.bench_function(format!("cut {name} to 10 kB"), |b| b.iter(|| cut::cut(black_box(bytes), 10_000)));
+        }
+    }
+    group.finish();
+}
+
+/// A request and its reply through a session that lives on, in chunks of 64 KiB as they are read from a socket.
+fn session(c: &mut Criterion) {
+    const CHUNK: usize = 64 << 10;
+    let mut group = c.benchmark_group("session");
+    let (find, ok) = (op_msg(1, 0, &find()), op_msg(2, 1, &rawdoc! { "n": 100, "ok": 1.0 }));
+    let small = op_msg(2, 1, &batch(2));
+    let zstd = |frame: &[u8]| compressed(frame, Compressor::Zstd);
+    let whole = Limits { max_document_bytes: 0, ..Limits::default() };
+    let rows = [
+        ("find pair", Limits::default(), find.clone(), small.clone()),
+        ("find pair in zstd", Limits::default(), zstd(&find), zstd(&small)),
+        ("insert of 50 documents", Limits::default(), insert(50), ok.clone()),
+        ("insert of 1000 documents, cut", Limits::default(), insert(1000), ok),
+        ("1 MB reply, cut", Limits::default(), find.clone(), op_msg(2, 1, &batch(10_000))),
+        ("1 MB reply in zstd, cut", Limits::default(), find.clone(), zstd(&op_msg(2, 1, &batch(10_000)))),
+        ("1 MB reply, whole", whole, find, op_msg(2, 1, &batch(10_000))),
+    ];
+    for (name, limits, request, reply) in rows {
+        group.throughput(Throughput::Bytes((request.len() + reply.len()) as u64));
+        let mut session = Session::new(connection(), at(0), Shared { limits, ..Shared::default() });
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut events = 0;
+                let mut emit = |_: mongotap::event::Entry<'_>| events += 1;
+                session.handle_bytes(Side::Client, black_box(&request), at(1), &mut emit);
+                for chunk in black_box(&reply).chunks(CHUNK) {
+                    session.handle_bytes(Side::Server, chunk, at(201), &mut emit);
+                }
+                assert!(events >= 2);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The same find, on to the lines of each format of log.
+fn lines(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lines");
+    let (request, reply) = (op_msg(1, 0, &find()), op_msg(2, 1, &batch(2)));
+    group.throughput(Throughput::Bytes((request.len() + reply.len()) as u64));
+    for format in Format::ALL {
+        let mut pipeline = Pipeline::new(connection(), at(0), Shared::default());
+        let mut renderer = format.renderer(&Options::default());
+        let mut out = Vec::new();
+        group.bench_function(format!("find pair to {}", format.as_str()), |b| {
+            b.iter(|| {
+                out.clear();
+                pipeline.handle_bytes(Side::Client, black_box(&request), at(1), &mut |entry| {
+                    renderer.render(entry, &mut out);
+                });
+                pipeline.handle_bytes(Side::Server, black_box(&reply), at(201), &mut |entry| {
+                    renderer.render(entry, &mut out);
+                });
+                assert!(!out.is_empty());
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, codec, walker, session, lines);
+criterion_main!(benches);
