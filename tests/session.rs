@@ -73,3 +73,16 @@ fn a_wrong_output_is_found() {
         }
     }
 }
+
+/// A client that asks without end and is not answered is bounded: at some point nothing more is read, and it is said.
+#[test]
+fn requests_without_end_are_not_kept() {
+    let ask = r#">> client op_msg id=1 {"ping": 1, "$db": "admin"}"#;
+    let text = format!("{}\n>> close client\n", [ask; 5000].join("\n"));
+    let transcript = playbook::transcript("generated", &text, usize::MAX);
+    let count = |word: &str| transcript.lines().filter(|line| line.starts_with("<< ") && line.contains(word)).count();
+    assert_eq!((count(" commandStarted "), count(" commandFailed ")), (4096, 4096));
+    assert_eq!((count(" protocolError "), count(" connectionClosed ")), (1, 1));
+    let said = transcript.lines().find(|line| line.contains("protocolError")).unwrap();
+    assert!(said.contains("tunnelled \"more than 4096 requests wait for a reply\""), "{said}");
+}
