@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 /// needed and points down.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["net", "config", "sink", "capture", "redact", "event"]),
-    ("net", &["config", "sink", "pipeline", "redact", "session", "event"]),
+    ("cli", &["net", "config", "replay", "capture", "sink", "redact", "event", "bson"]),
+    ("net", &["config", "replay", "sink", "pipeline", "redact", "session", "event", "bson", "wire"]),
     ("config", &["sink", "event", "bson"]),
+    ("replay", &["capture", "session", "event", "bson", "wire"]),
     ("capture", &["sink", "redact", "event", "bson"]),
     ("sink", &["redact", "event", "bson"]),
     ("pipeline", &["redact", "session", "event"]),
