@@ -517,3 +517,28 @@ fn a_bomb_ends_at_the_limit() {
 /// Takes long messages, but inflates none to more than 256 bytes.
 const SMALL_INSIDE: Limits =
     Limits { max_message_bytes: MESSAGE_LEN_MAX, inflate_max_bytes: 256, max_document_bytes: 40 };
+
+/// What is shortened while it passes is understood as what is not: only the documents are shorter.
+#[test]
+fn shortening_changes_nothing_but_documents() {
+    // What breaks within a document is shown as far as it goes when the document is cut.
+    let as_far_as_it_goes = "a body that does not end";
+    let mut wrong = String::new();
+    for Row { name, bytes, .. } in rows().into_iter().filter(|row| row.name != as_far_as_it_goes) {
+        for side in [Side::Client, Side::Server] {
+            let kinds = |max_document_bytes| {
+                let limits = Limits { max_document_bytes, ..Limits::default() };
+                let events = through_session(side, &[&bytes], limits);
+                let kind = |event: &Event<'_>| format!("{} {:?}", event.name(), event.command_info());
+                events.iter().map(kind).collect::<Vec<_>>()
+            };
+            let whole = kinds(0);
+            for limit in [1, 5, 20, 40, 60] {
+                if kinds(limit) != whole {
+                    wrong += &format!("{name}, {side}, {limit}: {:#?}\ninstead of {whole:#?}\n", kinds(limit));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
