@@ -35,3 +35,8 @@ pub mod sink;
 pub mod wire;
 
 pub use net::{Builder, Ended, Proxy, StartError};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

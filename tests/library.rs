@@ -75,7 +75,7 @@ fn listener() -> (Teller, Receiver<Heard>) {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime is to be had")
 }
 
 /// A few commands on a connection of their own, one of which fails.
@@ -88,7 +88,7 @@ fn talk(address: &str) {
 }
 
 fn threads_of_the_proxy() -> usize {
-    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let tasks = fs::read_dir("/proc/self/task").expect("Linux lists threads").flatten();
     let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
     names.filter(|name| name.starts_with("mongotap") || name.starts_with("log ")).count()
 }
