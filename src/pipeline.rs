@@ -28,6 +28,11 @@ impl Pipeline {
         self.session.handle_bytes(side, bytes, at, &mut |entry| sink(&redact::apply(entry)));
     }
 
+    /// See [`Session::handle_sent_bytes`].
+    pub fn handle_sent_bytes(&mut self, bytes: &[u8], at: Timestamp, sent_at: Timestamp, sink: &mut Sink<'_>) {
+        self.session.handle_sent_bytes(bytes, at, sent_at, &mut |entry| sink(&redact::apply(entry)));
+    }
+
     /// See [`Session::handle_sent`].
     pub fn handle_sent(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
         self.session.handle_sent(at, &mut |entry| sink(&redact::apply(entry)));

@@ -313,6 +313,22 @@ fn requests_are_paired_whatever_their_ids() {
 }
 
 #[test]
+fn an_unacknowledged_write_ends_before_the_next_request_starts() {
+    let proxy = proxy(&[]);
+    let mut client = Client::handshake(&proxy.address, "w0 order");
+    let insert = doc! { "insert": "w0order", "documents": [{ "n": 1 }], "writeConcern": { "w": 0 }, "$db": "proxy" };
+    let mut bytes = op_msg(7, MORE_TO_COME, &insert);
+    bytes.extend(op_msg(8, MORE_TO_COME, &insert));
+    bytes.extend(op_msg(9, 0, &doc! { "ping": 1, "$db": "proxy" }));
+    client.send_bytes(&bytes).expect("one write, so one read");
+    client.receive().expect("the ping is answered");
+    let log = proxy.stop().log;
+    let events: Vec<_> = log.commands().map(|it| (it.event(), it.i64("requestId").expect("an id"))).collect();
+    let expected = [7, 8, 9].map(|id| [("commandStartedEvent", id), ("commandSucceededEvent", id)]);
+    assert_eq!(events, expected.concat());
+}
+
+#[test]
 fn an_unacknowledged_write_is_answered_with_ok() {
     let proxy = proxy(&[]);
     let mut client = Client::handshake(&proxy.address, "w0");

@@ -105,14 +105,16 @@ impl Pump {
     fn turn(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         let at_peer = |error| Failed { side: side.peer(), error };
         for _ in 0..READS_A_TURN {
-            let (direction, to) = match side {
-                Side::Client => (&mut self.requests, &mut self.server),
-                Side::Server => (&mut self.replies, &mut self.client),
-            };
-            ready!(direction.poll_kept(cx, to)).map_err(at_peer)?;
-            match direction.state {
+            let (direction, to) = self.direction(side);
+            let state = direction.state;
+            if !direction.kept.is_empty() {
+                ready!(direction.poll_kept(cx, to)).map_err(at_peer)?;
+                self.note_sent();
+            }
+            match state {
                 State::Open => ready!(self.read(side, cx))?,
                 State::Ending => {
+                    let (direction, to) = self.direction(side);
                     match ready!(Pin::new(to).poll_shutdown(cx)) {
                         // It has gone already: there is nobody to tell.
                         Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
@@ -126,6 +128,14 @@ impl Pump {
         // There may be more: come back after the neighbours.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The direction that reads from `side`, and what it writes to.
+    fn direction(&mut self, side: Side) -> (&mut Direction, &mut Stream) {
+        match side {
+            Side::Client => (&mut self.requests, &mut self.server),
+            Side::Server => (&mut self.replies, &mut self.client),
+        }
     }
 
     /// Reads once, writes on what came, and then tells the pipeline.
@@ -146,19 +156,21 @@ impl Pump {
             }
             let written = direction.write(cx, to, bytes);
             // Bytes that could not be written were sent all the same: they are seen before the end they meet.
-            pipeline.handle_bytes(side, bytes, at, sink);
+            if side == Side::Client && written.is_ok() && direction.kept.is_empty() {
+                pipeline.handle_sent_bytes(bytes, at, clock::now(), sink);
+            } else {
+                pipeline.handle_bytes(side, bytes, at, sink);
+            }
             written.map_err(|error| Failed { side: side.peer(), error })?;
             Poll::Ready(Ok(false))
         }))?;
         if is_end {
             self.note_end(side);
-        } else if side == Side::Client {
-            self.note_sent();
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Unacknowledged writes are done once their bytes are out.
+    /// Unacknowledged writes are done once their bytes are out, those that had to wait for a slow server too.
     fn note_sent(&mut self) {
         if self.pipeline.awaits_sent() && self.requests.kept.is_empty() {
             let pipeline = &mut self.pipeline;
@@ -250,9 +262,6 @@ impl Direction {
     }
 
     fn poll_kept(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
-        if self.kept.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         while let Some(rest @ [_, ..]) = self.kept.get(self.taken..) {
             self.taken += ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
         }

@@ -43,6 +43,8 @@ pub(super) struct Commands {
     pairing: Pairing,
     /// Requests that nobody answers and whose bytes may not have gone out yet.
     unsent: Vec<Pending>,
+    /// When the bytes that are being read went out, if they all have.
+    sent_at: Option<Timestamp>,
     /// Requests seen.
     requests: u64,
     /// The first `hello` was answered.
@@ -69,6 +71,7 @@ impl Commands {
             shared,
             pairing: Pairing::default(),
             unsent: Vec::new(),
+            sent_at: None,
             requests: 0,
             is_greeted: false,
             server_connection_id: None,
@@ -191,7 +194,10 @@ impl Commands {
         };
         self.emit_started(&pending, command, at, emit);
         match &pending.request {
-            Some(request) if request.reply == ReplyForm::None => self.unsent.push(pending),
+            Some(request) if request.reply == ReplyForm::None => match self.sent_at {
+                Some(sent_at) => self.finish_unanswered(&pending, sent_at, emit),
+                None => self.unsent.push(pending),
+            },
             _ => self.pairing.push(pending),
         }
     }
@@ -366,13 +372,22 @@ impl Commands {
 
     pub(super) fn handle_sent(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
         for pending in std::mem::take(&mut self.unsent) {
-            let Some(request) = &pending.request else { continue };
-            let info = self.info(&pending, request);
-            let measures = Measures { request_bytes: pending.request_bytes, ..Measures::default() };
-            let duration = at.since(pending.started_at);
-            let event = CommandSucceeded { info, duration, reply: Document::new(OK), measures };
-            self.lifecycle.emit(at, pending.phase, Event::CommandSucceeded(event), emit);
+            self.finish_unanswered(&pending, at, emit);
         }
+    }
+
+    /// The bytes that come next have been sent already, at this time; `None` takes that back.
+    pub(super) fn set_sent_at(&mut self, at: Option<Timestamp>) {
+        self.sent_at = at;
+    }
+
+    fn finish_unanswered(&mut self, pending: &Pending, at: Timestamp, emit: &mut Emit<'_>) {
+        let Some(request) = &pending.request else { return };
+        let info = self.info(pending, request);
+        let measures = Measures { request_bytes: pending.request_bytes, ..Measures::default() };
+        let duration = at.since(pending.started_at);
+        let event = CommandSucceeded { info, duration, reply: Document::new(OK), measures };
+        self.lifecycle.emit(at, pending.phase, Event::CommandSucceeded(event), emit);
     }
 
     pub(super) fn handle_tick(&mut self, at: Timestamp, emit: &mut Emit<'_>) {

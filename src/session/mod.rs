@@ -1,7 +1,8 @@
 //! One connection: bytes of both sides in, events out.
 //!
 //! A [`Session`] has three kinds of methods. *Inputs*: [`handle_bytes`](Session::handle_bytes) for what was read from a
-//! side, [`handle_sent`](Session::handle_sent) when the client's bytes have all gone to the server,
+//! side ([`handle_sent_bytes`](Session::handle_sent_bytes) if they have gone on already),
+//! [`handle_sent`](Session::handle_sent) when the client's bytes have all gone to the server later,
 //! [`handle_tick`](Session::handle_tick) now and then, [`handle_close`](Session::handle_close) once, at the end.
 //! *Output*: each input takes a function that is given the events, in order, before the input returns. *Getters*: the
 //! rest. Feed the client's bytes before the replies that they caused, each side in its order, in any pieces: the events
@@ -116,6 +117,14 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Takes bytes that were read from the client at `at` and had all gone on to the server at `sent_at`: an
+    /// unacknowledged write among them has its end before the next request has its start.
+    pub fn handle_sent_bytes(&mut self, bytes: &[u8], at: Timestamp, sent_at: Timestamp, emit: &mut Emit<'_>) {
+        self.commands.set_sent_at(Some(sent_at));
+        self.handle_bytes(Side::Client, bytes, at, emit);
+        self.commands.set_sent_at(None);
     }
 
     /// Notes that all bytes of the client's so far have been handed to the server's socket, at `at`: an unacknowledged
