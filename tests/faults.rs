@@ -514,3 +514,45 @@ fn a_session_that_runs_over_many_connections_leaves_each_whole() {
     assert_eq!(log.events("connectionCreatedEvent").count(), 40);
     assert_eq!(log.events("connectionClosedEvent").count(), 40);
 }
+
+/// Its monitor would have spoken again by then, so it is an application's, waiting to be used.
+#[test]
+fn an_idle_connection_is_an_applications() {
+    let proxy = proxy();
+    let mut client = Client::connect(&proxy.address);
+    // Later than the connection, as a slow client's is.
+    thread::sleep(Duration::from_millis(300));
+    client.command(&hello("idle"));
+    wait_for("the idle connection's events", Duration::from_secs(25), || {
+        proxy.log_so_far().contains("\"connectionReadyEvent\"").then_some(())
+    });
+}
+
+/// It answers and closes before it has read all of the request: the answer must come through.
+#[test]
+fn a_server_that_closes_early_has_its_say() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = server.local_addr().expect("it is bound").to_string();
+    let serve = thread::spawn(move || {
+        for mut stream in server.incoming().take(EARLY_CLOSES).flatten() {
+            let mut part = vec![0; 1 << 20];
+            stream.read_exact(&mut part).expect("the request comes");
+            let mut reply = op_msg(1, 0, &doc! { "ok": 0.0, "code": 11602 });
+            reply[8..12].copy_from_slice(&part[4..8]);
+            stream.write_all(&reply).expect("the reply goes out");
+        }
+    });
+    let proxy = Proxy::start(&format!("mongodb://{address}"), &[]);
+    for _ in 0..EARLY_CLOSES {
+        let mut client = Client::connect(&proxy.address);
+        let request = doc! { "insert": "c", "documents": [{ "text": "x".repeat(8 << 20) }], "$db": "early" };
+        // The rest of it may find nobody.
+        _ = client.send(0, &request);
+        assert_eq!(client.receive().expect("the reply comes").body.get_i32("code").ok(), Some(11602));
+    }
+    serve.join().expect("the server ends");
+    // None of the requests was whole, so none of them was sent.
+    assert_eq!(proxy.stop().log.commands().count(), 0);
+}
+
+const EARLY_CLOSES: usize = 10;

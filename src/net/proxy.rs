@@ -188,7 +188,7 @@ impl Proxy {
         let limits = Limits {
             max_message_bytes: config.max_message_bytes,
             inflate_max_bytes: config.inflate_max_bytes,
-            max_document_bytes: recorder.max_document_bytes(),
+            max_document_bytes: at_least_a_hello(recorder.max_document_bytes()),
         };
         let context = Context {
             upstream: config.upstream.clone(),
@@ -314,6 +314,13 @@ impl Drop for Proxy {
         self.stop.abort();
         join(std::mem::take(&mut self.threads), self.recorder.take());
     }
+}
+
+/// The limit that the session reads with: what drivers say of themselves in a `hello` must stay, however little a log
+/// wants to show. Logs cut to their own limits.
+fn at_least_a_hello(limit: usize) -> usize {
+    const HELLO_LEN: usize = 4096;
+    if limit == 0 { 0 } else { limit.max(HELLO_LEN) }
 }
 
 /// Accepts clients and hands each to the worker with the fewest.

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
@@ -23,6 +24,9 @@ use crate::session::IDLE_AFTER;
 /// Reads of one direction in one turn, beyond which a connection lets its neighbours go first.
 const READS_A_TURN: usize = 8;
 
+/// A connection that is still nobody's after [`IDLE_AFTER`] is looked at again this often.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Both directions of a connection, and the pipeline that is told of them. Ends when both directions have, or one of
 /// them with an error, or the proxy.
 pub(super) struct Pump {
@@ -34,7 +38,7 @@ pub(super) struct Pump {
     /// Who ended first, once somebody has.
     ended_by: Option<Side>,
     is_closed: bool,
-    /// Wakes the connection once, should it still be unknown whose it is.
+    /// Wakes the connection, should it still be unknown whose it is.
     undecided: Option<Pin<Box<Sleep>>>,
     stop: Stopping,
 }
@@ -96,8 +100,9 @@ impl Pump {
 
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         // Both are polled at every wake: the idle one asks tokio's readiness, not the kernel.
-        let requests = self.turn(Side::Client, cx)?;
-        let replies = self.turn(Side::Server, cx)?;
+        // Replies have their turn although the requests have failed: a server that closes has mostly said why.
+        let (requests, replies) = (self.turn(Side::Client, cx), self.turn(Side::Server, cx));
+        let (requests, replies) = (requests?, replies?);
         if requests.is_ready() && replies.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
@@ -195,6 +200,10 @@ impl Pump {
     }
 
     fn fail(&mut self, Failed { side, error }: &Failed) {
+        // A client that has ended in good order, and is owed nothing, does not mind how the server ends.
+        if self.ended_by == Some(Side::Client) && *side == Side::Server && !self.pipeline.is_busy() {
+            return self.close(None);
+        }
         self.ended_by.get_or_insert(*side);
         self.close(Some(&format!("{side} connection failed: {}", kind_of(error))));
         // What one side did not get to the end, the other must not take for whole.
@@ -223,9 +232,11 @@ impl Pump {
         } else if let Some(sleep) = &mut self.undecided
             && sleep.as_mut().poll(cx).is_ready()
         {
-            self.undecided = None;
             let pipeline = &mut self.pipeline;
             worker::with(|_, sink| pipeline.handle_tick(clock::now(), sink));
+            // The handshake may have been later than the connection, or is still to come.
+            sleep.as_mut().reset(tokio::time::Instant::now() + LOOK_AGAIN_AFTER);
+            cx.waker().wake_by_ref();
         }
     }
 }

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use bson::oid::ObjectId;
 
-use super::framing::{Content, Frame, is_shortened};
+use super::framing::Frame;
 use super::lifecycle::Lifecycle;
+use super::opened::{Opened, limited, open, raw_flags, unseen, wire_len};
 use super::pairing::{PENDING_MAX, Pairing, Pending};
 use super::reply::{self, Facts, HelloReply, Reply};
 use super::request::{self, ReplyForm, Request};
 use super::role::{self, ClientKey, Role};
-use super::shorten::{Shortened, Shortener};
+use super::shorten::Shortened;
 use super::{Emit, Limits, Shared};
-use crate::bson::cut::cut;
 use crate::event::{
     Action, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Connection, Document, Event,
-    Failure, Measures, Phase, ProtocolError, Side, Timestamp, Truncated,
+    Failure, Measures, Phase, ProtocolError, Side, Timestamp,
 };
-use crate::wire::{Header, Message, OpCode, OpCompressed, Reader, WireError};
+use crate::wire::{Header, Message, OpCode, OpCompressed, WireError, msg_flags};
 
 /// `{ok: 1}`, which an unacknowledged write is said to have been answered.
 const OK: &[u8] = &[13, 0, 0, 0, 0x10, b'o', b'k', 0, 1, 0, 0, 0, 0];
@@ -57,13 +57,6 @@ pub(super) struct Commands {
     inflated: Vec<u8>,
 }
 
-/// A message that can be decoded, taken out of its compression, and shortened if it is long.
-struct Opened<'a> {
-    bytes: Cow<'a, [u8]>,
-    shortened: Option<Shortened>,
-    compressor: Option<Compressor>,
-}
-
 impl Commands {
     pub(super) fn new(connection: Arc<Connection>, at: Timestamp, shared: Shared) -> Self {
         Self {
@@ -100,8 +93,8 @@ impl Commands {
 
     pub(super) fn is_busy(&self) -> bool {
         let waits = |pending: &Pending| {
-            let tails = pending.request.as_ref().is_some_and(|request| request.tails);
-            matches!(pending.phase, Phase::App | Phase::Auth) && pending.continues.is_none() && !tails
+            let is_app = matches!(pending.phase, Phase::App | Phase::Auth);
+            is_app && pending.request.as_ref().is_some_and(|request| !request.tails)
         };
         !self.unsent.is_empty() || self.pairing.iter().any(waits)
     }
@@ -136,10 +129,17 @@ impl Commands {
         let decoded = opened.and_then(|opened| {
             // The borrow of the decoded message ends with its events.
             let (_, message) = Message::decode(&opened.bytes)?;
+            if let (Message::Msg(message), true) = (&message, opened.shortened.is_some_and(|it| it.nameless)) {
+                let request = Request::unseen(header.request_id, opened.compressor, message.flags);
+                self.start(request, Document::empty(), frame, at, emit);
+                return Ok(());
+            }
             match request::read(&message, header.request_id, opened.compressor) {
                 Some(started) => {
                     let document = limited(started.command, opened.shortened, &self.shared.limits);
-                    self.start(started.request, document, frame, at, emit);
+                    let mut request = started.request;
+                    request.command = request.repeats.then(|| document.clone().into_owned());
+                    self.start(request, document, frame, at, emit);
                     Ok(())
                 }
                 None => Err(WireError::Short { field: "command name", needed: 1, had: 0 }),
@@ -149,12 +149,15 @@ impl Commands {
         if let (WireError::InflatedTooLong { .. }, Ok(content)) = (error, &frame.content)
             && let Ok(compressed) = OpCompressed::decode(content.bytes)
         {
-            let request = Request::unseen(header.request_id, compressed.compressor);
+            let flags = raw_flags(frame);
+            let request = Request::unseen(header.request_id, Some(compressed.compressor), flags);
             return self.start(request, unseen(&compressed), frame, at, emit);
         }
         self.undecodable(Side::Client, frame, error, at, emit);
-        // It is answered all the same if its opcode ever is, and the reply is nothing to wonder at.
-        if !matches!(header.op_code, OpCode::Insert | OpCode::Update | OpCode::Delete | OpCode::KillCursors) {
+        // It is answered all the same if such a message ever is, and the reply is nothing to wonder at.
+        let is_legacy_write =
+            matches!(header.op_code, OpCode::Insert | OpCode::Update | OpCode::Delete | OpCode::KillCursors);
+        if !is_legacy_write && raw_flags(frame) & msg_flags::MORE_TO_COME == 0 {
             self.requests += 1;
             self.pairing.push(Pending {
                 key: header.request_id,
@@ -213,6 +216,7 @@ impl Commands {
                 self.lifecycle.streams();
             }
             self.lifecycle.decide(role, emit);
+            self.settle_phases();
         }
         match self.lifecycle.role() {
             Role::Undecided => Phase::Handshake,
@@ -227,6 +231,14 @@ impl Commands {
                 }
                 phase
             }
+        }
+    }
+
+    /// A request whose phase was not known when it came has its end in the phase that its start was given.
+    fn settle_phases(&mut self) {
+        if self.lifecycle.role() == Role::Monitor {
+            let phase = self.lifecycle.monitor_phase();
+            self.pairing.settle(Phase::Handshake, phase);
         }
     }
 
@@ -259,7 +271,13 @@ impl Commands {
         match outcome {
             Ok(true) => self.continue_stream(position, pending, frame.header.request_id, at, emit),
             Ok(false) => {}
-            Err(error) => self.finish_unread(&pending, frame, error, at, emit),
+            Err(error) => {
+                self.finish_unread(&pending, frame, error, at, emit);
+                // What follows names this reply, unread as it is.
+                if raw_flags(frame) & msg_flags::MORE_TO_COME != 0 {
+                    self.continue_stream(position, pending, frame.header.request_id, at, emit);
+                }
+            }
         }
     }
 
@@ -287,7 +305,7 @@ impl Commands {
         };
         let mut info = self.info(pending, request);
         info.compressor = compressor;
-        info.sensitive |= speculative && request.hello.is_some();
+        info.sensitive |= speculative;
         let duration = at.since(pending.started_at);
         let event = if ok {
             Event::CommandSucceeded(CommandSucceeded { info, duration, reply: document, measures })
@@ -363,9 +381,8 @@ impl Commands {
             request_bytes: 0,
             request: Some(request),
         };
-        let command =
-            pending.request.as_ref().and_then(|request| request.exhaust.as_deref()).unwrap_or(crate::event::EMPTY);
-        let command = limited(Cow::Borrowed(command), None, &self.shared.limits);
+        let command = pending.request.as_ref().and_then(|request| request.command.clone());
+        let command = command.unwrap_or_else(Document::empty);
         self.emit_started(&pending, command, at, emit);
         self.pairing.put_back(position, pending);
     }
@@ -387,6 +404,8 @@ impl Commands {
         let measures = Measures { request_bytes: pending.request_bytes, ..Measures::default() };
         let duration = at.since(pending.started_at);
         let event = CommandSucceeded { info, duration, reply: Document::new(OK), measures };
+        // Sent with what was read with it, it is done before that is looked at: its moment is the read's.
+        let at = if self.sent_at.is_some() { pending.started_at } else { at };
         self.lifecycle.emit(at, pending.phase, Event::CommandSucceeded(event), emit);
     }
 
@@ -415,7 +434,7 @@ impl Commands {
         let failure = format!("the connection could not be read on: {message}");
         self.fail_all(&failure, None, at, emit);
         let event = ProtocolError { side, offset, message, action: Action::Tunnelled };
-        self.lifecycle.emit_at_once(at, Event::ProtocolError(event), emit);
+        self.lifecycle.emit(at, Phase::App, Event::ProtocolError(event), emit);
     }
 
     pub(super) fn handle_close(
@@ -427,6 +446,8 @@ impl Commands {
         emit: &mut Emit<'_>,
     ) {
         self.lifecycle.decide_at_end(emit);
+        self.settle_phases();
+        let torn = torn && !self.is_tunnel;
         let waited = !self.pairing.is_empty() || !self.unsent.is_empty();
         let within = if torn { ", within a message" } else { "" };
         let message = match (by, error) {
@@ -488,54 +509,6 @@ impl Commands {
         let message =
             format!("{message} (requestID {request_id}, responseTo {response_to}, opCode {})", op_code.as_i32());
         let event = ProtocolError { side, offset: frame.offset, message: message.into(), action: Action::Forwarded };
-        self.lifecycle.emit_at_once(at, Event::ProtocolError(event), emit);
+        self.lifecycle.emit(at, Phase::App, Event::ProtocolError(event), emit);
     }
-}
-
-fn wire_len(header: &Header) -> u64 {
-    u64::try_from(header.message_length).unwrap_or_default()
-}
-
-/// The event's document for a compressed message that is not inflated.
-fn unseen(compressed: &OpCompressed<'_>) -> Document<'static> {
-    let bytes = u64::try_from(compressed.uncompressed_size).unwrap_or_default();
-    Document::cut(crate::event::EMPTY, Some(Truncated { bytes, elements: 0 }))
-}
-
-/// Takes a message out of its compression and shortens it if its documents may be too long.
-fn open<'a>(
-    header: &Header,
-    content: Content<'a>,
-    limits: &Limits,
-    inflated: &'a mut Vec<u8>,
-) -> Result<Opened<'a>, WireError> {
-    let Content { bytes, shortened } = content;
-    if header.op_code != OpCode::Compressed {
-        return Ok(Opened { bytes: Cow::Borrowed(bytes), shortened, compressor: None });
-    }
-    let compressed = OpCompressed::decode(bytes)?;
-    compressed.inflate(header, limits.inflate_max_bytes, inflated)?;
-    let compressor = Some(compressed.compressor);
-    let inner = Header::decode(&mut Reader::new(inflated))?;
-    if !is_shortened(&inner, inflated.len(), limits) {
-        return Ok(Opened { bytes: Cow::Borrowed(inflated), shortened: None, compressor });
-    }
-    let mut shortener = Shortener::new(inner, inflated.len(), limits.max_document_bytes);
-    shortener.push(inflated);
-    let (bytes, shortened) = shortener.finish()?;
-    Ok(Opened { bytes: Cow::Owned(bytes), shortened: Some(shortened), compressor })
-}
-
-/// A document no longer than the limit; one that was shortened already is left as it is.
-fn limited<'a>(document: Cow<'a, [u8]>, shortened: Option<Shortened>, limits: &Limits) -> Document<'a> {
-    let left_out = shortened.map(|shortened| shortened.truncated).filter(|truncated| truncated.bytes > 0);
-    let limit = limits.max_document_bytes;
-    if left_out.is_none()
-        && limit != 0
-        && document.len() > limit
-        && let Some(cut) = cut(&document, limit)
-    {
-        return Document::cut(cut.bytes, cut.truncated);
-    }
-    Document::cut(document, left_out)
 }

@@ -24,6 +24,8 @@ pub(super) struct Frame<'a> {
     pub(super) offset: u64,
     /// When its first byte came.
     pub(super) first_byte_at: Timestamp,
+    /// The flags of an `OP_MSG` that was shortened; its bytes have them too, but it may have none.
+    pub(super) flags: Option<u32>,
     /// A message that can be decoded, or why there is none although its length is known.
     pub(super) content: Result<Content<'a>, WireError>,
 }
@@ -175,8 +177,9 @@ impl Framer {
             unreachable!("called in this state only")
         };
         let header = shortener.header();
+        let flags = Some(shortener.flags());
         let outcome = shortener.finish();
-        let frame = self.frame(header, Err(WireError::TooLong));
+        let frame = Frame { flags, ..self.frame(header, Err(WireError::TooLong)) };
         match outcome {
             Ok((bytes, shortened)) => {
                 self.state = State::Done(bytes);
@@ -191,7 +194,7 @@ impl Framer {
     fn frame<'a>(&mut self, header: Header, content: Result<Content<'a>, WireError>) -> Frame<'a> {
         let offset = self.offset;
         self.offset += u64::try_from(header.message_length).unwrap_or_default();
-        Frame { header, offset, first_byte_at: self.first_byte_at, content }
+        Frame { header, offset, first_byte_at: self.first_byte_at, flags: None, content }
     }
 
     /// The header that `bytes` begin with and the message's length; `None` if they are too few.

@@ -85,11 +85,6 @@ impl Lifecycle {
         }
     }
 
-    /// An event that waits for no role: something is wrong with the bytes.
-    pub(super) fn emit_at_once(&self, at: Timestamp, event: Event<'_>, emit: &mut Emit<'_>) {
-        emit(Entry { at, connection: Arc::clone(&self.connection), phase: Phase::App, event });
-    }
-
     /// The client has said its first `hello`.
     pub(super) fn greet(&mut self, key: ClientKey, client: Option<Box<[u8]>>, authenticates: bool) {
         self.key = Some(key);

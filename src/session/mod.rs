@@ -20,6 +20,7 @@ mod legacy;
 mod lifecycle;
 mod merge;
 mod names;
+mod opened;
 mod pairing;
 mod reply;
 mod request;
@@ -148,9 +149,10 @@ impl Session {
         self.commands.is_undecided()
     }
 
-    /// Whether an application waits for the server: not a monitor, nor who tails a cursor.
+    /// Whether an application waits for the server, or is in the middle of a request: not a monitor, nor who tails a
+    /// cursor.
     pub fn is_busy(&self) -> bool {
-        self.commands.is_busy()
+        self.commands.is_busy() || (!self.commands.is_tunnel() && self.client.is_within_message())
     }
 
     /// Notes the end of the connection. `by` is who ended it first, `None` for the proxy itself; `error` says what went

@@ -67,6 +67,13 @@ impl Pairing {
         Some(Match { pending, in_order: position == 0, position })
     }
 
+    /// Gives a phase to the requests that are in another for want of a better one.
+    pub(super) fn settle(&mut self, from: Phase, to: Phase) {
+        for pending in self.waiting.iter_mut().filter(|pending| pending.phase == from) {
+            pending.phase = to;
+        }
+    }
+
     /// Puts back, in its old place, a request of which more is to come.
     pub(super) fn put_back(&mut self, position: usize, pending: Pending) {
         self.waiting.insert(position.min(self.waiting.len()), pending);

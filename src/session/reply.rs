@@ -45,8 +45,7 @@ pub(super) fn read<'a>(message: &Message<'a>, request: &Request, shortened: Opti
         Message::Msg(message) => (merged(message), message.has(msg_flags::MORE_TO_COME)),
         Message::Reply(reply) => {
             // A legacy exhaust query goes on, unasked, as long as there is a cursor.
-            let more =
-                request.exhaust.is_some() && reply.cursor_id != 0 && reply.flags & reply_flags::QUERY_FAILURE == 0;
+            let more = request.repeats && reply.cursor_id != 0 && reply.flags & reply_flags::QUERY_FAILURE == 0;
             let namespace = || format!("{}.{}", request.database(), request.collection().unwrap_or_default());
             let document = match request.reply {
                 ReplyForm::FirstBatch => Cow::Owned(legacy::reply(reply, bson::raw::cstr!("firstBatch"), &namespace())),

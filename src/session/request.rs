@@ -6,7 +6,7 @@ use super::legacy;
 use super::merge::merged;
 use super::names;
 use crate::bson::{Elements, Kind};
-use crate::event::{CommandInfo, Compressor};
+use crate::event::{CommandInfo, Compressor, Document};
 use crate::wire::{Message, OpMsg, msg_flags, query_flags};
 
 /// What is remembered of a request until its reply.
@@ -21,8 +21,10 @@ pub(super) struct Request {
     pub(super) compressor: Option<Compressor>,
     pub(super) sensitive: bool,
     pub(super) reply: ReplyForm,
-    /// The command of a request that may be answered several times, for the started events of the later parts.
-    pub(super) exhaust: Option<Box<[u8]>>,
+    /// It may be answered several times.
+    pub(super) repeats: bool,
+    /// The command of one that does, for the started events of the later parts.
+    pub(super) command: Option<Document<'static>>,
     /// What a `hello` asks, if this is one.
     pub(super) hello: Option<Box<Hello>>,
     /// It may wait for data that never come: a `getMore` with a time limit, which only tailing cursors have.
@@ -74,10 +76,12 @@ struct Fields<'a> {
 }
 
 impl Request {
-    /// For a message that cannot be looked into but will be answered: a compressed one over the limit.
-    pub(super) fn unseen(request_id: i32, compressor: Compressor) -> Self {
+    /// For a message whose command's name cannot be seen: a compressed one over the limit, or one of which the name was
+    /// too long to be kept. It may be anything, so nothing of it is shown.
+    pub(super) fn unseen(request_id: i32, compressor: Option<Compressor>, flags: u32) -> Self {
         let fields = Fields { name: "unknown".into(), database: Some("unknown".into()), ..Fields::default() };
-        Self { sensitive: true, ..Self::new(fields, request_id, Some(compressor), ReplyForm::Command, None) }
+        let repeats = flags & msg_flags::EXHAUST_ALLOWED != 0;
+        Self { sensitive: true, ..Self::new(fields, request_id, compressor, form_of(flags), repeats) }
     }
 
     fn new(
@@ -85,7 +89,7 @@ impl Request {
         request_id: i32,
         compressor: Option<Compressor>,
         reply: ReplyForm,
-        exhaust: Option<&[u8]>,
+        repeats: bool,
     ) -> Self {
         let database = fields.database.unwrap_or_default();
         let collection = fields.collection.as_deref().unwrap_or_default();
@@ -102,7 +106,8 @@ impl Request {
             compressor,
             sensitive: fields.speculative || names::is_sensitive(&fields.name),
             reply,
-            exhaust: exhaust.map(Box::from),
+            repeats,
+            command: None,
             hello: fields.hello,
             tails: fields.tails,
         }
@@ -164,11 +169,22 @@ pub(super) fn read<'a>(message: &Message<'a>, request_id: i32, compressor: Optio
 }
 
 fn read_msg<'a>(message: &OpMsg<'a>, request_id: i32, compressor: Option<Compressor>) -> Option<Started<'a>> {
-    let fields = fields(message.body)?;
+    let mut fields = fields(message.body)?;
+    fields.speculative |= message.sequences.iter().any(|sequence| is_speculative(sequence.identifier));
     let command = merged(message);
-    let form = if message.has(msg_flags::MORE_TO_COME) { ReplyForm::None } else { ReplyForm::Command };
-    let exhaust = message.has(msg_flags::EXHAUST_ALLOWED).then_some(command.as_ref());
-    Some(Started { request: Request::new(fields, request_id, compressor, form, exhaust), command })
+    let repeats = message.has(msg_flags::EXHAUST_ALLOWED);
+    let request = Request::new(fields, request_id, compressor, form_of(message.flags), repeats);
+    Some(Started { request, command })
+}
+
+/// Whether an `OP_MSG` of these flags is answered.
+fn form_of(flags: u32) -> ReplyForm {
+    if flags & msg_flags::MORE_TO_COME != 0 { ReplyForm::None } else { ReplyForm::Command }
+}
+
+/// Whether a field, or a sequence in its place, holds the first step of an authentication.
+fn is_speculative(name: &[u8]) -> bool {
+    name.strip_prefix(b"speculativeAuthenticate").is_some_and(|rest| matches!(rest, [] | [b'.', ..]))
 }
 
 fn unanswered(up: legacy::UpConverted<'_>, request_id: i32, compressor: Option<Compressor>) -> Option<Started<'_>> {
@@ -191,7 +207,6 @@ fn up_converted<'a>(
         tails: fields.tails,
         hello: fields.hello,
     };
-    let exhaust = exhaust.then_some(up.command.as_ref());
     Started { request: Request::new(fields, request_id, compressor, form, exhaust), command: up.command }
 }
 
@@ -218,9 +233,12 @@ fn fields(body: &[u8]) -> Option<Fields<'_>> {
             (b"topologyVersion", Some(_)) => version = element.kind != Kind::Null,
             (b"maxAwaitTimeMS", Some(_)) => await_time = true,
             (b"saslSupportedMechs", Some(hello)) => hello.authenticates = true,
-            (b"speculativeAuthenticate", Some(hello)) => {
-                hello.authenticates = true;
+            // Credentials are credentials, whatever the command that they are found in is called.
+            (name, hello) if is_speculative(name) => {
                 fields.speculative = true;
+                if let Some(hello) = hello {
+                    hello.authenticates = true;
+                }
             }
             (b"lsid", Some(hello)) => hello.of_application = true,
             (b"loadBalanced", Some(hello)) => hello.load_balanced = element.as_bool_truthy(),

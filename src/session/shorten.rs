@@ -17,6 +17,8 @@ pub(super) struct Shortened {
     pub(super) batch: Option<u64>,
     /// Entries of `writeErrors`.
     pub(super) write_errors: Option<u64>,
+    /// The body's first element is not there: which command this is cannot be told.
+    pub(super) nameless: bool,
 }
 
 /// The machine: bytes in, in any pieces; a shorter message out.
@@ -31,6 +33,7 @@ pub(super) struct Shortener {
     /// A field that is not whole yet.
     partial: Vec<u8>,
     out: Vec<u8>,
+    flags: u32,
     checksum: Checksum,
     shortened: Shortened,
 }
@@ -86,6 +89,7 @@ impl Shortener {
             state: State::Header,
             partial: Vec::new(),
             out: Vec::new(),
+            flags: 0,
             checksum: Checksum { present: false, computed: 0 },
             shortened: Shortened::default(),
         }
@@ -93,6 +97,11 @@ impl Shortener {
 
     pub(super) fn header(&self) -> Header {
         self.header
+    }
+
+    /// The flags, once they have passed; 0 before.
+    pub(super) fn flags(&self) -> u32 {
+        self.flags
     }
 
     /// Whether the whole message has passed.
@@ -206,6 +215,7 @@ impl Shortener {
 
     fn on_flags(&mut self, field: &[u8]) -> Result<(), WireError> {
         let flags = number(field) as u32;
+        self.flags = flags;
         self.checksum.present = flags & msg_flags::CHECKSUM_PRESENT != 0;
         if self.checksum.present {
             self.checksum.computed = crc32c::crc32c_append(crc32c::crc32c(&self.out), field);
@@ -232,6 +242,7 @@ impl Shortener {
         self.out.extend_from_slice(&cut.bytes);
         self.budget = cut.budget_left;
         self.leave_out(cut.truncated);
+        self.shortened.nameless = cut.first_left_out;
         self.shortened.batch = self.shortened.batch.or(cut.counts.batch);
         self.shortened.write_errors = self.shortened.write_errors.or(cut.counts.write_errors);
         Ok(())

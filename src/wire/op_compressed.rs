@@ -110,6 +110,19 @@ impl<'a> OpCompressed<'a> {
         if out.len() == whole { Ok(()) } else { Err(WireError::InflatedLength { announced }) }
     }
 
+    /// The first four bytes of what is inside, the flags of an `OP_MSG`, without inflating the rest; `None` if they cannot
+    /// be had.
+    pub fn first_four_bytes(&self) -> Option<[u8; 4]> {
+        let mut first = [0; 4];
+        match self.compressor {
+            Compressor::Noop => return self.compressed.first_chunk().copied(),
+            Compressor::Snappy => return snappy_literal(self.compressed)?.first_chunk().copied(),
+            Compressor::Zlib => flate2::read::ZlibDecoder::new(self.compressed).read_exact(&mut first).ok()?,
+            Compressor::Zstd => zstd::stream::read::Decoder::new(self.compressed).ok()?.read_exact(&mut first).ok()?,
+        }
+        Some(first)
+    }
+
     fn inflate_body(&self, size: usize, out: &mut Vec<u8>) -> Result<(), WireError> {
         // One byte more than announced is enough to see that there is more.
         let most = size as u64 + 1;
@@ -145,6 +158,15 @@ fn zstd_says_otherwise(compressed: &[u8], size: usize) -> bool {
     let is_one = zstd::zstd_safe::find_frame_compressed_size(compressed) == Ok(compressed.len());
     let stated = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
     is_one && stated.is_some_and(|stated| stated != size as u64)
+}
+
+/// The literal that raw snappy data begin with, for nothing can be copied before there is something: after the length, a
+/// varint, a tag whose upper six bits are the literal's length less one, or from 60 on how many bytes hold that.
+fn snappy_literal(compressed: &[u8]) -> Option<&[u8]> {
+    let length_end = compressed.iter().position(|byte| byte & 0x80 == 0)? + 1;
+    let (tag, rest) = compressed.get(length_end..)?.split_first()?;
+    let length_bytes = usize::from(tag >> 2).saturating_sub(59);
+    if tag & 3 == 0 { rest.get(length_bytes..) } else { None }
 }
 
 thread_local! {

@@ -36,6 +36,7 @@ pub struct Cutter {
     broken: bool,
     counts: Counts,
     inner: bool,
+    first_left_out: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +103,7 @@ impl Cutter {
             broken: false,
             counts: Counts::default(),
             inner: false,
+            first_left_out: false,
         }
     }
 
@@ -160,6 +162,7 @@ impl Cutter {
             budget_left: self.budget,
             truncated: cut.then_some(Truncated { bytes, elements: self.elements_left_out }),
             counts,
+            first_left_out: self.first_left_out,
         })
     }
 
@@ -346,6 +349,8 @@ impl Cutter {
     /// Counts an element of the innermost container as left out.
     fn leave_out(&mut self) {
         self.elements_left_out += 1;
+        // Nothing has been kept but the document's length.
+        self.first_left_out |= self.out.len() == 4;
         if let Some(open) = self.open.last_mut() {
             open.cut = true;
         }

@@ -66,6 +66,8 @@ pub struct Cut {
     pub truncated: Option<Truncated>,
     /// What was counted; nothing in [`Cutter::inner`].
     pub counts: Counts,
+    /// The very first element was left out. In a command that is its name.
+    pub first_left_out: bool,
 }
 
 /// Cuts a document that is there as a whole. `None` if nothing has to be left out, and for bytes whose own length is

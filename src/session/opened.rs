@@ -1,0 +1,81 @@
+//! What is done to a message before and after it is read: taken out of its compression, shortened, limited.
+
+use std::borrow::Cow;
+
+use super::Limits;
+use super::framing::{Content, Frame, is_shortened};
+use super::shorten::{Shortened, Shortener};
+use crate::bson::cut::cut;
+use crate::event::{Compressor, Document, Truncated};
+use crate::wire::{HEADER_LEN, Header, OpCode, OpCompressed, Reader, WireError};
+
+/// A message that can be decoded, taken out of its compression, and shortened if it is long.
+pub(super) struct Opened<'a> {
+    pub(super) bytes: Cow<'a, [u8]>,
+    pub(super) shortened: Option<Shortened>,
+    pub(super) compressor: Option<Compressor>,
+}
+
+/// The flags of an `OP_MSG` that need not be readable beyond them, compressed or not; 0 for any other message.
+pub(super) fn raw_flags(frame: &Frame<'_>) -> u32 {
+    if let Some(flags) = frame.flags {
+        return flags;
+    }
+    let Ok(Content { bytes, .. }) = frame.content else { return 0 };
+    let field = match OpCompressed::decode(bytes) {
+        _ if frame.header.op_code == OpCode::Msg => {
+            bytes.get(HEADER_LEN..).and_then(|rest| rest.first_chunk().copied())
+        }
+        Ok(message) if message.original_op_code == OpCode::Msg => message.first_four_bytes(),
+        _ => None,
+    };
+    field.map_or(0, u32::from_le_bytes)
+}
+
+pub(super) fn wire_len(header: &Header) -> u64 {
+    u64::try_from(header.message_length).unwrap_or_default()
+}
+
+/// The event's document for a compressed message that is not inflated.
+pub(super) fn unseen(compressed: &OpCompressed<'_>) -> Document<'static> {
+    let bytes = u64::try_from(compressed.uncompressed_size).unwrap_or_default();
+    Document::cut(crate::event::EMPTY, Some(Truncated { bytes, elements: 0 }))
+}
+
+/// Takes a message out of its compression and shortens it if its documents may be too long.
+pub(super) fn open<'a>(
+    header: &Header,
+    content: Content<'a>,
+    limits: &Limits,
+    inflated: &'a mut Vec<u8>,
+) -> Result<Opened<'a>, WireError> {
+    let Content { bytes, shortened } = content;
+    if header.op_code != OpCode::Compressed {
+        return Ok(Opened { bytes: Cow::Borrowed(bytes), shortened, compressor: None });
+    }
+    let compressed = OpCompressed::decode(bytes)?;
+    compressed.inflate(header, limits.inflate_max_bytes, inflated)?;
+    let compressor = Some(compressed.compressor);
+    let inner = Header::decode(&mut Reader::new(inflated))?;
+    if !is_shortened(&inner, inflated.len(), limits) {
+        return Ok(Opened { bytes: Cow::Borrowed(inflated), shortened: None, compressor });
+    }
+    let mut shortener = Shortener::new(inner, inflated.len(), limits.max_document_bytes);
+    shortener.push(inflated);
+    let (bytes, shortened) = shortener.finish()?;
+    Ok(Opened { bytes: Cow::Owned(bytes), shortened: Some(shortened), compressor })
+}
+
+/// A document no longer than the limit; one that was shortened already is left as it is.
+pub(super) fn limited<'a>(document: Cow<'a, [u8]>, shortened: Option<Shortened>, limits: &Limits) -> Document<'a> {
+    let left_out = shortened.map(|shortened| shortened.truncated).filter(|truncated| truncated.bytes > 0);
+    let limit = limits.max_document_bytes;
+    if left_out.is_none()
+        && limit != 0
+        && document.len() > limit
+        && let Some(cut) = cut(&document, limit)
+    {
+        return Document::cut(cut.bytes, cut.truncated);
+    }
+    Document::cut(document, left_out)
+}
