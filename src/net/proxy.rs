@@ -73,6 +73,8 @@ pub struct Proxy {
     stop: Stop,
     threads: Vec<JoinHandle<()>>,
     recorder: Option<Recorder>,
+    /// Frees the workers that wait for a log's reader.
+    release: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// What a proxy has done.
@@ -196,8 +198,14 @@ impl Proxy {
             stop: Stop::default(),
             reachable: Arc::new(AtomicBool::new(true)),
         };
-        let mut proxy =
-            Self { endpoint, drain: config.drain, stop: context.stop.clone(), threads: Vec::new(), recorder: None };
+        let mut proxy = Self {
+            endpoint,
+            drain: config.drain,
+            stop: context.stop.clone(),
+            threads: Vec::new(),
+            recorder: None,
+            release: Arc::new(recorder.releaser()),
+        };
         proxy.spawn(&config, bound, server, &context, &recorder).map_err(StartError::Thread)?;
         proxy.recorder = Some(recorder);
         Ok(proxy)
@@ -290,6 +298,7 @@ impl Proxy {
         };
         if tokio::time::timeout(self.drain, done.notified()).await.is_err() {
             self.stop.abort();
+            (self.release)();
             done.notified().await;
         }
         joined.join().unwrap_or_default()
@@ -312,6 +321,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.stop.drain();
         self.stop.abort();
+        (self.release)();
         join(std::mem::take(&mut self.threads), self.recorder.take());
     }
 }

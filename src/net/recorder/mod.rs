@@ -197,6 +197,17 @@ impl Recorder {
         }
     }
 
+    /// What lets no data thread wait for room any more (`on_overflow = "block"`), so that it can be ended: exchanges that
+    /// find none are left out and counted from then on. It may outlive the recorder.
+    pub fn releaser(&self) -> impl Fn() + Send + Sync + 'static {
+        let logs: Vec<_> = self.logs.iter().map(|log| Arc::clone(&log.queue)).collect();
+        let listeners: Vec<_> = self.listeners.iter().map(|listener| Arc::clone(&listener.queue)).collect();
+        move || {
+            logs.iter().for_each(|queue| queue.release());
+            listeners.iter().for_each(|queue| queue.release());
+        }
+    }
+
     /// Writes what there is, ends the logs and joins the threads. What feeds still hold is lost.
     pub fn stop(mut self) -> Vec<Total> {
         self.end()
@@ -239,7 +250,9 @@ impl<T: Default, R> Sink<T, R> {
                 (waiting, patience) = (self.queue.waiting(), PATIENCE);
             }
             if patience.is_zero() {
-                say(&format!("{} does not end; {waiting} bytes for it are lost", self.name));
+                let left_out = self.queue.take_missing().exchanges;
+                let and = if left_out > 0 { format!(", and {left_out} exchanges before it") } else { String::new() };
+                say(&format!("{} does not end; {waiting} bytes for it are lost{and}", self.name));
                 return None;
             }
         }

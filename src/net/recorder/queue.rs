@@ -4,7 +4,7 @@
 //! by the ends of the exchanges in flight. In the ordinary case looking costs one relaxed load.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ pub(super) struct Missing {
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     limit: usize,
-    block: bool,
+    /// Whether who finds no room waits.
+    block: AtomicBool,
     /// Bytes handed over and not yet done with.
     waiting: AtomicUsize,
     health: AtomicU8,
@@ -71,7 +72,7 @@ impl<T: Default> Queue<T> {
         let inner = Inner { chunks: VecDeque::new(), spare: Vec::new(), stop: false, reopen: false };
         Self {
             limit,
-            block,
+            block: AtomicBool::new(block),
             waiting: AtomicUsize::new(0),
             health: AtomicU8::new(Health::Working as u8),
             missing_exchanges: AtomicU64::new(0),
@@ -94,14 +95,14 @@ impl<T: Default> Queue<T> {
 
     /// Whether who finds no room may wait for it, having handed over what it holds.
     pub(super) fn blocks(&self) -> bool {
-        self.block && self.health() == Health::Working
+        self.block.load(Ordering::Relaxed) && self.health() == Health::Working
     }
 
     /// Waits until there is room, or no hope of it. Says which.
     pub(super) fn wait_for_room(&self) -> bool {
         let mut inner = self.lock();
         while !self.has_room(0) {
-            if self.health() != Health::Working || inner.stop {
+            if !self.blocks() || inner.stop {
                 return false;
             }
             inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
@@ -199,6 +200,14 @@ impl<T: Default> Queue<T> {
     pub(super) fn reopen(&self) {
         self.lock().reopen = true;
         self.work.notify_one();
+    }
+
+    /// Lets nobody wait for room any more: who waits or will find none goes on without.
+    pub(super) fn release(&self) {
+        let inner = self.lock();
+        self.block.store(false, Ordering::Relaxed);
+        drop(inner);
+        self.room.notify_all();
     }
 
     /// Asks the thread at the end to end when it has written what there is.

@@ -1,0 +1,114 @@
+//! How the proxy ends when what it writes to does not help: a reader that has stopped, a disk that is full.
+//!
+//! The server is a thread that answers every command with `ok`.
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bson::{Document, doc};
+use rustix::process::{Pid, Signal, kill_process};
+
+use support::client::{Client, op_msg, receive};
+use support::{now, wait_for};
+
+/// Serves until the test process ends; gives the connection string.
+fn server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || answer(stream));
+        }
+    });
+    format!("mongodb://{address}")
+}
+
+fn answer(mut stream: TcpStream) {
+    while let Ok(request) = receive(&mut stream) {
+        let mut reply = op_msg(1, 0, &doc! { "ok": 1.0 });
+        reply[8..12].copy_from_slice(&request.request_id.to_le_bytes());
+        if stream.write_all(&reply).is_err() {
+            return;
+        }
+    }
+}
+
+fn insert() -> Document {
+    doc! { "insert": "orders", "documents": [{ "text": "x".repeat(2000) }], "$db": "shop" }
+}
+
+/// A running program, and what it says on stderr; dropping it kills it.
+struct Program {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+    address: String,
+}
+
+impl Program {
+    /// Starts `mongotap proxy` through a command that takes its arguments at the end.
+    fn start(mut command: Command, arguments: &[&str]) -> Self {
+        command.args(["proxy", "--listen", "127.0.0.1:0", "--upstream", &server(), "--drain", "200ms"]);
+        let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let mut stderr = BufReader::new(child.stderr.take().expect("stderr is a pipe"));
+        let mut line = String::new();
+        while !line.starts_with("listening on ") {
+            line.clear();
+            assert!(stderr.read_line(&mut line).expect("stderr is text") > 0, "it is not ready");
+        }
+        let address = line.split(' ').nth(2).expect("the ready line has the address").to_owned();
+        Self { child, stderr, address }
+    }
+
+    /// Has it end; gives what it said since it was ready.
+    fn end(mut self) -> String {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+        let status =
+            wait_for("the proxy to end", Duration::from_secs(15), || self.child.try_wait().expect("it is our child"));
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).expect("stderr is text");
+        assert_eq!(status.code(), Some(0), "{said}");
+        said
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[test]
+fn sigterm_frees_connections_that_wait_for_a_reader_who_has_stopped() {
+    let mut command = support::proxy::command();
+    command.stdout(Stdio::piped());
+    let log = ["--log", "-", "--log-format", "jsonl", "--log-on-overflow", "block", "--log-queue-bytes", "65536"];
+    let program = Program::start(command, &log);
+    let answered = Arc::new(AtomicUsize::new(0));
+    for _ in 0..4 {
+        let (address, answered) = (program.address.clone(), Arc::clone(&answered));
+        thread::spawn(move || {
+            let mut client = Client::connect(&address);
+            while client.try_command(&insert()).is_some() {
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+    wait_for("the clients to stand still", Duration::from_secs(10), || {
+        let before = answered.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(300));
+        (before > 0 && answered.load(Ordering::SeqCst) == before).then_some(())
+    });
+    let told = now();
+    let said = program.end();
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+    assert!(said.contains("- does not end; "), "what is lost is said: {said}");
+    assert!(said.contains(" exchanges before it"), "with those that found no room: {said}");
+}
