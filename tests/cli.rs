@@ -28,6 +28,7 @@ fn text(output: Output) -> (String, String, i32) {
 fn help_and_version_go_to_stdout() {
     let (out, err, code) = run(&["--help"]);
     assert!(out.contains("Usage: mongotap <COMMAND>") && out.contains("Exit codes:"), "{out}");
+    assert!(out.contains("mongodb://127.0.0.1:27027/?directConnection=true"), "{out}");
     assert_eq!((err.as_str(), code), ("", 0));
     let (out, _, code) = run(&["--version"]);
     assert_eq!((out.as_str(), code), (concat!("mongotap ", env!("CARGO_PKG_VERSION"), "\n"), 0));
@@ -79,7 +80,10 @@ fn check_finds_the_file_of_the_directory_or_says_that_there_is_none() {
     std::fs::write(directory.path().join("proxy.toml"), "log = []\n").unwrap();
     let (out, err, code) = text(mongotap(directory.path(), &["check"]));
     assert_eq!((err.as_str(), code), ("", 0));
-    assert!(out.ends_with("no log\n"), "{out}");
+    let last = "proxy reads this file only when it is named: mongotap proxy --config proxy.toml\n";
+    assert!(out.ends_with(&format!("no log\n{last}")), "{out}");
+    let (help, ..) = run(&["check", "--help"]);
+    assert!(help.contains("proxy itself reads one only when --config names it"), "{help}");
 }
 
 #[test]
@@ -133,6 +137,7 @@ fn a_log_whose_reader_has_gone_ends_quietly_and_the_proxy_goes_on() {
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
     assert!(said.starts_with("use mongodb://127.0.0.1:") && !said.contains("log"), "{said}");
+    assert!(said.ends_with("?directConnection=true\nno commands\n"), "{said}");
 }
 
 #[test]

@@ -311,9 +311,13 @@ fn stats_count_what_the_log_holds() {
     assert_eq!((err.as_str(), code), ("mongotap: log.jsonl: 3 exchanges are missing from this log\n", 0));
     let rows: Vec<Vec<_>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows.len(), 6);
-    assert_eq!(rows[0][..6], ["database", "collection", "command", "count", "errors", "p50"]);
-    assert_eq!(rows[1][..5], ["shop", "orders", "find", "1", "0"]);
-    assert_eq!(rows[1][9], "15.0ms");
+    assert_eq!(rows[0][..8], ["database", "collection", "command", "count", "errors", "write", "errors", "p50"]);
+    assert_eq!(rows[1][..6], ["shop", "orders", "find", "1", "0", "0"]);
+    assert_eq!(rows[1][10], "15.0ms");
+    let (help, ..) = directory.run("stats", &["--help"]);
+    assert!(help.contains("sorted by the total time") && help.contains("sums of bytes on the wire"), "{help}");
+    let nothing = Directory::with(&Log::new().text()).run("stats", &[]);
+    assert_eq!(nothing, ("no commands\n".to_owned(), String::new(), 0));
     let (out, _, code) = directory.run("stats", &["--format", "json"]);
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(code, 0);

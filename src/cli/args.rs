@@ -9,7 +9,7 @@ use super::Error;
 /// Where the configuration comes from: a file, and flags that go before it.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ConfigArgs {
-    /// Read this file; flags go before it
+    /// Read this file; flags go before it. Without --config no file is read, not even ./proxy.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

@@ -10,7 +10,7 @@ use super::{Code, Error, print};
 /// The arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The file to check [default: proxy.toml in the current directory]
+    /// The file to check; proxy itself reads one only when --config names it [default: ./proxy.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -54,6 +54,7 @@ fn describe(name: &str, config: &Config) -> String {
     if config.logs.is_empty() {
         text.push_str("no log\n");
     }
+    _ = writeln!(text, "proxy reads this file only when it is named: mongotap proxy --config {name}");
     text
 }
 

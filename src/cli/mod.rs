@@ -138,6 +138,7 @@ fn usage(rendered: &str) -> Error {
 const AFTER_HELP: &str = "\
 Start it beside a server and point the application's URI at it:
   mongotap proxy --upstream mongodb://127.0.0.1:27017
-  MONGODB_URI=mongodb://127.0.0.1:27027 your-application
+  MONGODB_URI='mongodb://127.0.0.1:27027/?directConnection=true' your-application
+(with directConnection=true, or the driver follows the server's own names past the proxy)
 
 Exit codes: 0 done, 1 a check failed, 2 usage or configuration, 3 input unreadable, 4 network or disk.";

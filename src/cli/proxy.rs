@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::args::ConfigArgs;
 use super::{Code, Error};
 use crate::net::say::say;
-use crate::net::{Ended, Proxy, StartError};
+use crate::net::{Proxy, StartError};
 
 /// The arguments of `proxy`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             ended = proxy.shutdown() => ended,
             code = signals.end() => std::process::exit(code),
         };
-        report(&ended);
+        say(ended.statistics.table().trim_end());
         match failed {
             Some(message) => Err(Error::new(Code::Io, message).hint("on_error = \"pass\" goes on without the log")),
             None => Ok(()),
@@ -51,13 +51,6 @@ async fn serve(proxy: &Proxy, signals: &mut Signals) -> Option<String> {
             _ = signals.table.recv() => say(proxy.statistics().table().trim_end()),
             message = proxy.failed() => return Some(message),
         }
-    }
-}
-
-fn report(ended: &Ended) {
-    let table = ended.statistics.table();
-    if !table.is_empty() {
-        say(table.trim_end());
     }
 }
 

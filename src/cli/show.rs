@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     command: Option<String>,
 
-    /// Only commands that failed
+    /// Only commands that failed. One with write errors, say a duplicate key, did not: the server's answer is ok: 1
     #[arg(long)]
     failed: bool,
 

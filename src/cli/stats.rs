@@ -11,6 +11,7 @@ use super::{Error, print};
 
 /// Count and time the commands of an event log
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// A log in the jsonl format
     file: PathBuf,
@@ -52,3 +53,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Output::Json => print(&format!("{:#}\n", statistics.json())),
     }
 }
+
+const AFTER_HELP: &str = "\
+Rows are sorted by the total time of their commands.
+Errors are commands that failed; write errors are those reported by commands that succeeded.
+Request and reply are sums of bytes on the wire.";

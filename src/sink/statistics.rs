@@ -2,7 +2,8 @@
 //!
 //! Counted are the ends of applications' commands and of authentication; what drivers ask for themselves (handshakes,
 //! monitors, round trip probes) would drown them. Memory is bounded: what does not fit into [`LABELS_MAX`] labels is
-//! summed under `(other)`. Durations are whole microseconds; percentiles are exact to 1 %.
+//! summed under `(other)`. A write that the server answered with `ok: 1` succeeded, whatever its `writeErrors`: those
+//! are counted apart from errors. Durations are whole microseconds; percentiles are exact to 1 %.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -39,6 +40,7 @@ struct Label {
 struct Counts {
     count: u64,
     errors: u64,
+    write_errors: u64,
     total_micros: u64,
     max_micros: u64,
     request_bytes: u64,
@@ -89,14 +91,18 @@ impl Statistics {
         self.rows.is_empty() && self.other.count == 0
     }
 
-    /// A table for people, the label that took the most time first.
+    /// A table for people, the label that took the most time first, or `no commands`.
     pub fn table(&self) -> String {
-        const HEAD: [&str; 12] = [
+        if self.is_empty() {
+            return "no commands\n".to_owned();
+        }
+        const HEAD: [&str; 13] = [
             "database",
             "collection",
             "command",
             "count",
             "errors",
+            "write errors",
             "p50",
             "p90",
             "p99",
@@ -172,13 +178,23 @@ impl Counts {
     #[expect(clippy::expect_used, reason = "2 is a number of digits that a histogram takes")]
     fn new() -> Self {
         let micros = Histogram::new(SIGNIFICANT_DIGITS).expect("2 digits");
-        Self { count: 0, errors: 0, total_micros: 0, max_micros: 0, request_bytes: 0, reply_bytes: 0, micros }
+        Self {
+            count: 0,
+            errors: 0,
+            write_errors: 0,
+            total_micros: 0,
+            max_micros: 0,
+            request_bytes: 0,
+            reply_bytes: 0,
+            micros,
+        }
     }
 
     fn add(&mut self, duration: Duration, measures: &Measures, failed: bool) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.count += 1;
         self.errors += u64::from(failed);
+        self.write_errors += measures.write_errors.unwrap_or(0);
         self.total_micros = self.total_micros.saturating_add(micros);
         self.max_micros = self.max_micros.max(micros);
         self.request_bytes += measures.request_bytes;
@@ -190,6 +206,7 @@ impl Counts {
     fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.errors += other.errors;
+        self.write_errors += other.write_errors;
         self.total_micros = self.total_micros.saturating_add(other.total_micros);
         self.max_micros = self.max_micros.max(other.max_micros);
         self.request_bytes += other.request_bytes;
@@ -204,11 +221,12 @@ impl Counts {
         self.micros.value_at_quantile(quantile).min(self.max_micros)
     }
 
-    fn cells(&self) -> [String; 9] {
+    fn cells(&self) -> [String; 10] {
         let at = |quantile| shown(Duration::from_micros(self.micros_at(quantile)));
         [
             self.count.to_string(),
             self.errors.to_string(),
+            self.write_errors.to_string(),
             at(0.5),
             at(0.9),
             at(0.99),
@@ -231,6 +249,7 @@ impl Counts {
         for (key, number) in [
             ("count", self.count),
             ("errors", self.errors),
+            ("writeErrors", self.write_errors),
             ("p50Micros", self.micros_at(0.5)),
             ("p90Micros", self.micros_at(0.9)),
             ("p99Micros", self.micros_at(0.99)),
@@ -299,11 +318,17 @@ mod tests {
     fn counts_by_label() {
         let mut statistics = Statistics::default();
         assert!(statistics.is_empty());
+        assert_eq!(statistics.table(), "no commands\n");
         for micros in 1..=1000 {
             observe(&mut statistics, "shop.orders", "find", micros);
         }
         let insert = started("shop.orders", rawdoc! { "insert": "orders" });
         statistics.observe(&entry(failed(&insert, 70, said_no(rawdoc! { "ok": 0 }))));
+        let mut partly = succeeded(&insert, 70, rawdoc! { "ok": 1 });
+        partly.measures.write_errors = Some(3);
+        let mut others = Statistics::default();
+        others.observe(&entry(partly));
+        statistics.merge(&others);
         observe(&mut statistics, "admin", "ping", 30);
         let json = statistics.json();
         let find = &json["commands"][0];
@@ -321,7 +346,10 @@ mod tests {
             assert!((value / exact - 1.0).abs() <= 0.01, "{key} is {value}");
         }
         assert_eq!(json["commands"][1]["command"], "insert");
+        assert_eq!(json["commands"][1]["count"], 2);
         assert_eq!(json["commands"][1]["errors"], 1);
+        assert_eq!(json["commands"][1]["writeErrors"], 3);
+        assert_eq!(find["writeErrors"], 0);
         assert_eq!(json["commands"][2]["database"], "admin");
         assert!(json["commands"][2].get("collection").is_none());
         assert!(json.get("other").is_none());
@@ -392,9 +420,9 @@ mod tests {
         observe(&mut statistics, "evil\u{1b}[2J.x", "find", 12);
         assert_eq!(
             statistics.table(),
-            "database     collection  command  count  errors     p50     p90     p99   p99.9     max  request  reply\n\
-             shop         orders      find         1       0  1.84ms  1.84ms  1.84ms  1.84ms  1.84ms    143 B   45 B\n\
-             evil\\x1b[2J  x           find         1       0    12µs    12µs    12µs    12µs    12µs    143 B   45 B\n"
+            "database     collection  command  count  errors  write errors     p50     p90     p99   p99.9     max  request  reply\n\
+             shop         orders      find         1       0             0  1.84ms  1.84ms  1.84ms  1.84ms  1.84ms    143 B   45 B\n\
+             evil\\x1b[2J  x           find         1       0             0    12µs    12µs    12µs    12µs    12µs    143 B   45 B\n"
         );
     }
 }
