@@ -38,6 +38,8 @@ pub(super) struct Pump {
     /// Who ended first, once somebody has.
     ended_by: Option<Side>,
     is_closed: bool,
+    /// The server takes no more requests: its socket failed.
+    refused: Option<Failed>,
     /// Wakes the connection, should it still be unknown whose it is.
     undecided: Option<Pin<Box<Sleep>>>,
     stop: Stopping,
@@ -88,6 +90,7 @@ impl Pump {
             pipeline,
             ended_by: None,
             is_closed: false,
+            refused: None,
             undecided: Some(Box::pin(tokio::time::sleep(IDLE_AFTER))),
             stop: Stopping {
                 draining: Box::pin(stop.draining.clone().cancelled_owned()),
@@ -100,9 +103,25 @@ impl Pump {
 
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         // Both are polled at every wake: the idle one asks tokio's readiness, not the kernel.
-        // Replies have their turn although the requests have failed: a server that closes has mostly said why.
-        let (requests, replies) = (self.turn(Side::Client, cx), self.turn(Side::Server, cx));
-        let (requests, replies) = (requests?, replies?);
+        let requests = match &self.refused {
+            None => self.turn(Side::Client, cx),
+            Some(_) => Poll::Ready(Ok(())),
+        };
+        let requests = match requests {
+            // What it said before it closed may still be on the way to us: its replies are read to their end.
+            Poll::Ready(Err(failed)) if failed.side == Side::Server => {
+                self.refused = Some(failed);
+                Poll::Ready(())
+            }
+            other => other?,
+        };
+        let replies = self.turn(Side::Server, cx);
+        if replies.is_ready()
+            && let Some(failed) = self.refused.take()
+        {
+            return Poll::Ready(Err(failed));
+        }
+        let replies = replies?;
         if requests.is_ready() && replies.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
