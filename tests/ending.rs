@@ -112,3 +112,36 @@ fn sigterm_frees_connections_that_wait_for_a_reader_who_has_stopped() {
     assert!(said.contains("- does not end; "), "what is lost is said: {said}");
     assert!(said.contains(" exchanges before it"), "with those that found no room: {said}");
 }
+
+/// Has a log reach the largest size that a file may have, and the proxy end there. Gives how many of so many commands end
+/// in the log, and how many are said to be missing.
+fn ended_and_missing(log: &str, format: &str, commands: usize) -> (usize, usize) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Command::new("sh");
+    // 8 blocks of 512 bytes. That there are no more is told by an error if the signal for it is ignored.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\" >>log", env!("CARGO_BIN_EXE_mongotap")]);
+    command.current_dir(directory.path());
+    let program = Program::start(command, &["--log", log, "--log-format", format]);
+    let mut client = Client::connect(&program.address);
+    for _ in 0..commands {
+        client.command(&doc! { "ping": 1, "$db": "shop" });
+    }
+    drop(client);
+    let said = program.end();
+    let written = std::fs::read_to_string(directory.path().join("log")).expect("the log is text");
+    let whole = written.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let ended =
+        whole.filter(|line| line.contains(" succeeded in ") || line.contains("\"commandSucceededEvent\"")).count();
+    let missing = said.lines().find_map(|line| line.strip_prefix(&format!("log {log}: "))?.split_once(" exchanges ("));
+    let (missing, _) = missing.unwrap_or_else(|| panic!("it is not said what is missing: {said}"));
+    (ended, missing.parse().expect("a number of exchanges"))
+}
+
+#[test]
+fn what_a_full_disk_cost_is_told_to_the_last_exchange() {
+    for (log, format) in [("log", "jsonl"), ("log", "text"), ("-", "jsonl"), ("-", "text")] {
+        let (ended, missing) = ended_and_missing(log, format, 150);
+        assert!(ended > 0 && missing > 50, "{log} {format}: {ended} + {missing}");
+        assert_eq!(ended + missing, 150, "{log} {format}: {ended} are there");
+    }
+}

@@ -342,10 +342,13 @@ fn a_full_disk_can_end_the_proxy() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let message = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), failed).await.unwrap() });
     assert_eq!(message, "log /dev/full: no space left on device");
-    // The other log is not harmed.
-    exchange(&mut bench.feed(), 1, 10);
-    bench.stop();
-    assert_eq!(whole_and_missing(&lines(&other)), (1, 0));
+    // The other log is not harmed, and what goes on until the proxy has ended is missing from the one.
+    let mut feed = bench.feed();
+    (1..=100).for_each(|number| exchange(&mut feed, number, 10));
+    drop(feed);
+    let totals = bench.stop();
+    assert_eq!(whole_and_missing(&lines(&other)), (100, 0));
+    assert_eq!((totals[0].counts.exchanges, totals[0].counts.dropped_exchanges), (0, 100));
 }
 
 #[test]

@@ -21,11 +21,39 @@ pub struct Feed {
     pub(super) statistics: Arc<Mutex<Statistics>>,
 }
 
-/// Lines, and how many exchanges end in them.
+/// Lines, and where exchanges end in them.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     pub(super) bytes: Vec<u8>,
-    pub(super) exchanges: u64,
+    /// For each exchange that ends in them, in order: the bytes until it has.
+    pub(super) ends: Vec<usize>,
+}
+
+impl Lines {
+    /// Each line with its `\n`, and how many exchanges end with it.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&[u8], usize)> {
+        let (mut at, mut ends) = (0, self.ends.iter().peekable());
+        each_line(&self.bytes).map(move |line| {
+            at += line.len();
+            (line, std::iter::from_fn(|| ends.next_if(|end| **end <= at)).count())
+        })
+    }
+
+    /// Adds a line, and so many exchanges that end with it.
+    pub(super) fn push(&mut self, line: &[u8], ends: usize) {
+        self.bytes.extend_from_slice(line);
+        self.ends.extend(std::iter::repeat_n(self.bytes.len(), ends));
+    }
+
+    /// How many exchanges end within so many bytes.
+    pub(super) fn ends_within(&self, bytes: usize) -> usize {
+        self.ends.partition_point(|end| *end <= bytes)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
 }
 
 /// Entries for a listener, shared with the other listeners.
@@ -98,7 +126,9 @@ impl LogFeed {
         self.renderer.render(entry, &mut lines.bytes);
         let bytes = lines.bytes.len() - before;
         if keep {
-            lines.exchanges += u64::from(is_end(&entry.event));
+            if is_end(&entry.event) {
+                lines.ends.push(lines.bytes.len());
+            }
             self.gate.added(bytes, entry.at);
         } else {
             lines.bytes.truncate(before);
@@ -229,6 +259,17 @@ impl LeftOut {
     fn settle<T: Default>(&mut self, queue: &Queue<T>) {
         self.0.drain().for_each(|(_, bytes)| queue.leave_out(1, bytes));
     }
+}
+
+/// The lines of a text, each with its `\n`.
+fn each_line(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, behind) = rest.split_at(end);
+        rest = behind;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 fn is_end(event: &Event<'_>) -> bool {

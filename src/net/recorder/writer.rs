@@ -32,7 +32,7 @@ pub(super) struct Writer {
     /// Tells the recorder why it is to end.
     failure: Arc<watch::Sender<Option<String>>>,
     /// Lines that are to be written, and how much of them was.
-    out: Vec<u8>,
+    out: Lines,
     written: usize,
     /// Bytes that the file begins with before it holds anything worth putting aside.
     opening: u64,
@@ -47,8 +47,10 @@ pub(super) struct Writer {
     failures: u32,
     /// It is to stop, and tries once more.
     is_last_try: bool,
-    /// Nothing is written any more.
+    /// Nothing is written any more; what comes is counted.
     is_over: bool,
+    /// Its reader has seen enough: what comes is missed by nobody.
+    is_left: bool,
 }
 
 impl Writer {
@@ -63,7 +65,7 @@ impl Writer {
             clock: Arc::clone(&context.clock),
             say: Arc::clone(&context.say),
             failure: Arc::clone(&context.failure),
-            out: Vec::new(),
+            out: Lines::default(),
             written: 0,
             opening: 0,
             opens: false,
@@ -74,6 +76,7 @@ impl Writer {
             failures: 0,
             is_last_try: false,
             is_over: false,
+            is_left: false,
         }
     }
 
@@ -97,7 +100,7 @@ impl Writer {
                 self.write(lines);
             }
             self.tell_missing();
-            if work.stop || self.is_over {
+            if work.stop || self.is_left {
                 break;
             }
         }
@@ -108,47 +111,55 @@ impl Writer {
     fn write(&mut self, mut lines: Lines) {
         let bytes = lines.bytes.len();
         let now = self.now();
-        if self.format == Format::Jsonl || self.output.may_rotate() {
-            each_line(&lines.bytes).for_each(|line| self.put(line, now));
+        if self.is_over {
+            self.miss(lines.ends.len(), bytes);
+        } else if self.format == Format::Jsonl || self.output.may_rotate() {
+            lines.each().for_each(|(line, ends)| self.put(line, ends, now));
         } else {
             self.seq += memchr::memchr_iter(b'\n', &lines.bytes).count() as u64;
-            self.out.extend_from_slice(&lines.bytes);
+            let before = self.out.bytes.len();
+            self.out.bytes.extend_from_slice(&lines.bytes);
+            self.out.ends.extend(lines.ends.iter().map(|end| before + end));
         }
         self.flush();
-        if self.is_over {
-            self.missing.exchanges += lines.exchanges;
-        } else {
-            self.totals.exchanges += lines.exchanges;
-        }
-        lines.bytes.clear();
-        lines.exchanges = 0;
+        lines.clear();
         self.queue.done(lines, bytes);
     }
 
-    /// Puts one line among those to be written, in a new file if it does not fit the old one.
-    fn put(&mut self, line: &[u8], now: Timestamp) {
-        let held = self.out.len() as u64;
+    /// Counts what will not be written.
+    fn miss(&mut self, exchanges: usize, bytes: usize) {
+        self.missing.exchanges += exchanges as u64;
+        self.missing.bytes += bytes as u64;
+    }
+
+    /// Puts one line, with which so many exchanges end, among those to be written; in a new file if it does not fit the
+    /// old one.
+    fn put(&mut self, line: &[u8], ends: usize, now: Timestamp) {
+        let held = self.out.bytes.len() as u64;
         let has_content = self.output.size() + held > self.opening;
         if has_content && self.output.is_full(held, line.len() + SEQ_LEN, now) {
             self.flush();
             self.rotate(now);
         }
-        self.append(line);
+        self.append(line, ends);
     }
 
     /// Gives a line its number and puts it among those to be written.
-    fn append(&mut self, line: &[u8]) {
+    fn append(&mut self, line: &[u8], ends: usize) {
         if self.format == Format::Jsonl {
-            self.out.extend_from_slice(b"{\"seq\":");
-            self.out.extend_from_slice(itoa::Buffer::new().format(self.seq).as_bytes());
-            self.out.push(b',');
+            self.out.bytes.extend_from_slice(b"{\"seq\":");
+            self.out.bytes.extend_from_slice(itoa::Buffer::new().format(self.seq).as_bytes());
+            self.out.bytes.push(b',');
         }
         self.seq += 1;
-        self.out.extend_from_slice(line);
+        self.out.push(line, ends);
     }
 
     /// Puts the file aside and begins a new one.
     fn rotate(&mut self, now: Timestamp) {
+        if self.is_over {
+            return;
+        }
         if let Err(error) = self.output.rotate() {
             (self.say)(&format!("log {}: cannot be put aside: {}; it grows on", self.name, io_reason(&error)));
             return self.output.postpone(now);
@@ -163,7 +174,7 @@ impl Writer {
         }
         let waiting = self.take_back();
         if opened.unfinished {
-            self.out.push(b'\n');
+            self.out.bytes.push(b'\n');
         }
         let event = RecorderStarted {
             at: self.now(),
@@ -177,27 +188,33 @@ impl Writer {
         let is_new = self.output.size() == 0;
         self.opening = 0;
         if !line.is_empty() {
-            self.append(&line);
+            self.append(&line, 0);
             self.opens = true;
         }
         if is_new {
-            self.opening = self.out.len() as u64;
+            self.opening = self.out.bytes.len() as u64;
         }
-        each_line(&waiting).for_each(|line| self.append(line));
+        waiting.each().for_each(|(line, ends)| self.append(line, ends));
     }
 
     /// Takes back the lines that were not written, from the first that was not written whole: they become the lines of
     /// another file, and get their numbers anew, behind that of its first line.
-    fn take_back(&mut self) -> Vec<u8> {
-        let whole = memchr::memrchr(b'\n', &self.out[..self.written]).map_or(0, |at| at + 1);
-        let mut lines = Vec::new();
+    fn take_back(&mut self) -> Lines {
+        let whole = memchr::memrchr(b'\n', &self.out.bytes[..self.written]).map_or(0, |at| at + 1);
+        let told = self.out.ends_within(whole);
+        self.totals.exchanges += told as u64;
+        let rest = Lines {
+            bytes: self.out.bytes.split_off(whole),
+            ends: self.out.ends[told..].iter().map(|end| end - whole).collect(),
+        };
+        let mut lines = Lines::default();
         // The first line of a file that was never written is of no use to another.
         let mut is_opening = self.opens && whole == 0;
-        for line in each_line(&self.out[whole..]).filter(|line| *line != b"\n") {
+        for (line, ends) in rest.each().filter(|(line, _)| *line != b"\n") {
             self.seq -= 1;
             if !std::mem::take(&mut is_opening) {
                 let prefix = if self.format == Format::Jsonl { memchr::memchr(b',', line) } else { None };
-                lines.extend_from_slice(&line[prefix.map_or(0, |at| at + 1)..]);
+                lines.push(&line[prefix.map_or(0, |at| at + 1)..], ends);
             }
         }
         self.reset();
@@ -206,18 +223,18 @@ impl Writer {
 
     fn reset(&mut self) {
         self.out.clear();
-        self.out.shrink_to(OUT_KEPT);
+        self.out.bytes.shrink_to(OUT_KEPT);
         self.written = 0;
         self.opens = false;
     }
 
     /// Writes everything that is to be written, or finds that it cannot be.
     fn flush(&mut self) {
-        while !self.is_over && (self.output.is_detached() || self.written < self.out.len()) {
+        while !self.is_over && (self.output.is_detached() || self.written < self.out.bytes.len()) {
             let result = if self.output.is_detached() {
                 self.output.open((self.clock)()).map(|opened| self.begin(opened))
             } else {
-                self.output.write(&self.out[self.written..]).map(|count| self.written += count)
+                self.output.write(&self.out.bytes[self.written..]).map(|count| self.written += count)
             };
             match result {
                 Ok(()) => self.succeeded(),
@@ -225,9 +242,9 @@ impl Writer {
                 Err(error) => self.failed(&error),
             }
         }
-        if self.is_over {
-            self.missing.bytes += (self.out.len() - self.written) as u64;
-        }
+        let told = self.out.ends_within(self.written);
+        self.totals.exchanges += told as u64;
+        self.miss(self.out.ends.len() - told, self.out.bytes.len() - self.written);
         self.reset();
     }
 
@@ -243,6 +260,7 @@ impl Writer {
         if error.kind() == io::ErrorKind::BrokenPipe && self.output.is_stdout() {
             // Who read it has seen enough.
             self.is_over = true;
+            self.is_left = true;
             return;
         }
         let reason = io_reason(error);
@@ -285,7 +303,7 @@ impl Writer {
         };
         let mut line = Vec::new();
         self.format.events_dropped(&event, &mut line);
-        self.put(&line, event.at);
+        self.put(&line, 0, event.at);
         self.flush();
     }
 
@@ -297,7 +315,7 @@ impl Writer {
             let mut line = Vec::new();
             self.format.recorder_stopped(&event, &mut line);
             if !line.is_empty() {
-                self.put(&line, event.at);
+                self.put(&line, 0, event.at);
                 self.flush();
             }
         }
@@ -307,7 +325,7 @@ impl Writer {
         self.totals.events = self.seq;
         self.totals.at = self.now();
         let RecorderStopped { dropped_exchanges: exchanges, dropped_bytes: bytes, .. } = self.totals;
-        if bytes > 0 && !self.output.is_stdout() {
+        if bytes > 0 && !self.is_left {
             (self.say)(&format!("log {}: {exchanges} exchanges ({bytes} bytes) are missing", self.name));
         }
         self.totals
@@ -316,17 +334,6 @@ impl Writer {
     fn now(&self) -> Timestamp {
         (self.clock)()
     }
-}
-
-/// The lines of a text, each with its `\n`.
-fn each_line(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let (line, behind) = rest.split_at(end);
-        rest = behind;
-        (!line.is_empty()).then_some(line)
-    })
 }
 
 /// Memory kept from chunk to chunk; a long document may have taken more for a moment.
