@@ -223,20 +223,35 @@ fn filters_keep_exchanges_whole_and_the_log_a_log() {
         (&["--events", "connection"], vec![0, 1, 10, 13]),
         (&["--events", "heartbeat,server"], vec![0, 10, 13]),
     ] {
-        let out = directory.show(&[&["--format", "jsonl"], args].concat());
+        let (out, err, code) = directory.run("show", &[&["--format", "jsonl"], args].concat());
+        let said = if kept.len() > 3 { "" } else { "mongotap: log.jsonl: no events match\n" };
+        assert!(err == said && code == 0, "{args:?}: {err}");
         let kept_lines: Vec<_> = kept.iter().map(|seq| log.lines[*seq].as_str()).collect();
         let mut sorted: Vec<_> = out.split_inclusive('\n').collect();
         // A start that waited for its end comes right before it.
         sorted.sort_by_key(|line| log.lines.iter().position(|it| it == line));
         assert_eq!(sorted, kept_lines, "{args:?}");
         // The compact form of the same has the arguments, which come from starts.
-        let compact = directory.show(args);
+        let (compact, again, _) = directory.run("show", args);
+        assert_eq!(again, err, "{args:?}");
         assert_eq!(
             compact.matches("{a: 1}").count() >= 1,
             kept.iter().any(|seq| [2, 3, 8, 11].contains(seq)),
             "{args:?}"
         );
     }
+}
+
+#[test]
+fn nothing_that_matches_is_said() {
+    let directory = Directory::with(&Log::sample().text());
+    let (out, err, code) = directory.run("show", &["--collection", "shop.orders", "--command", "find"]);
+    let incomplete = "07:44:31.867Z log incomplete: 3 exchanges (900 bytes) dropped, queue full\n";
+    assert_eq!((out.as_str(), code), (incomplete, 0));
+    assert_eq!(err, "mongotap: log.jsonl: no events match\nhint: --db shop --collection orders\n");
+    // A collection's name may have a dot.
+    let (_, err, _) = directory.run("show", &["--db", "shop", "--collection", "old.orders"]);
+    assert_eq!(err, "mongotap: log.jsonl: no events match\n");
 }
 
 #[test]
@@ -255,7 +270,7 @@ fn what_cannot_be_shown_is_said() {
     assert!(err.contains(": invalid type: string \"x\", expected i32\nhint: "), "{err}");
 
     for (content, said) in [
-        ("", "mongotap: log.jsonl: empty\n"),
+        ("", "mongotap: log.jsonl: empty\nhint: a proxy writes the first line"),
         ("hello\n", "mongotap: log.jsonl: not an event log: its first line does not begin with {\"seq\":\nhint: "),
         ("\u{0}\u{1}", "mongotap: log.jsonl: not an event log: "),
     ] {
@@ -267,8 +282,10 @@ fn what_cannot_be_shown_is_said() {
     }
     let missing = Directory::with("");
     fs::remove_file(&missing.path).unwrap();
-    let (_, err, code) = missing.run("show", &[]);
-    assert_eq!((err.as_str(), code), ("mongotap: log.jsonl: No such file or directory (os error 2)\n", 3));
+    let said = "mongotap: log.jsonl: no such file or directory\nhint: mongotap proxy --log FILE.jsonl writes a log\n";
+    for command in ["show", "stats"] {
+        assert_eq!(missing.run(command, &[]), (String::new(), said.to_owned(), 3));
+    }
 }
 
 #[test]
@@ -277,7 +294,8 @@ fn usage_errors() {
     for (args, part) in [
         (&["--format", "xml"][..], "expected compact, text or jsonl"),
         (&["--events", "command,comand"], "expected some of command, heartbeat, server, topology, connection"),
-        (&["--slower-than", "ten"], "invalid value 'ten'"),
+        (&["--slower-than", "ten"], "\"ten\" is not a duration\nhint: write it like 10ms, 250us or 1s\n"),
+        (&["--slower-than", "10"], "\"10\" has no unit\nhint: write it like 10ms, 250us or 1s\n"),
         (&["--db", ""], "empty name"),
     ] {
         let (_, err, code) = directory.run("show", args);

@@ -5,7 +5,8 @@ use std::io::{self, BufReader, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::capture::log::{Item, LogReader};
+use crate::capture::log::{Item, LogError, LogReader};
+use crate::config::io_reason;
 use crate::net::say::say;
 
 use super::{Code, Error};
@@ -23,7 +24,10 @@ pub(super) struct LogFile {
 
 impl LogFile {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let refused = |error: io::Error| Error::new(Code::Input, format!("{}: {error}", path.display()));
+        let refused = |error: io::Error| {
+            let refused = Error::new(Code::Input, format!("{}: {}", path.display(), io_reason(&error)));
+            refused.hint(if error.kind() == io::ErrorKind::NotFound { WRITE_ONE_HINT } else { READABLE_HINT })
+        };
         let file = File::open(path).map_err(refused)?;
         let reading = file.try_clone().map_err(refused)?;
         let reader = LogReader::new(BufReader::with_capacity(BUFFER_LEN, reading));
@@ -34,8 +38,12 @@ impl LogFile {
     pub(super) fn next_line(&mut self) -> Result<Option<(Item, &[u8])>, Error> {
         let path = &self.path;
         let line = self.reader.next_line().map_err(|error| {
-            let error = Error::new(Code::Input, format!("{}: {error}", path.display()));
-            error.hint("mongotap reads logs in the jsonl format: mongotap proxy --log FILE.jsonl")
+            let (what, hint) = match &error {
+                LogError::Io(error) => (io_reason(error), READABLE_HINT),
+                LogError::NotALog => (error.to_string(), FORMAT_HINT),
+                LogError::Line { .. } => (error.to_string(), LINE_HINT),
+            };
+            Error::new(Code::Input, format!("{}: {what}", path.display())).hint(hint)
         })?;
         self.empty &= line.is_none();
         Ok(line)
@@ -45,7 +53,9 @@ impl LogFile {
     pub(super) fn finish(&self) -> Result<(), Error> {
         match self.reader.torn() {
             Some(line) => say(format_args!("mongotap: {}: line {line} is torn, it was left out", self.path.display())),
-            None if self.empty => return Err(Error::new(Code::Input, format!("{}: empty", self.path.display()))),
+            None if self.empty => {
+                return Err(Error::new(Code::Input, format!("{}: empty", self.path.display())).hint(EMPTY_HINT));
+            }
             None => {}
         }
         Ok(())
@@ -85,3 +95,9 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     name.push(format!(".{number}"));
     name.into()
 }
+
+const WRITE_ONE_HINT: &str = "mongotap proxy --log FILE.jsonl writes a log";
+const READABLE_HINT: &str = "name a file that you may read; logs are made for their owner only";
+const FORMAT_HINT: &str = "mongotap reads logs in the jsonl format: mongotap proxy --log FILE.jsonl";
+const LINE_HINT: &str = "the line is not one that mongotap writes; without it the rest can be read";
+const EMPTY_HINT: &str = "a proxy writes the first line when it starts; mongotap show --follow waits for it";

@@ -132,7 +132,8 @@ fn usage(rendered: &str) -> Error {
         Some(tip) => Some(tip),
         None => text.starts_with("Usage: ").then_some(text),
     });
-    Error { code: Code::Usage, message, hint: hint.map(|hint| hint.replace("Usage: ", "usage: ")) }
+    let hint = hint.unwrap_or("--help lists what can be given").replace("Usage: ", "usage: ");
+    Error { code: Code::Usage, message, hint: Some(hint) }
 }
 
 const AFTER_HELP: &str = "\

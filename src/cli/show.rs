@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::capture::log::Item;
 use crate::config::parse_duration;
 use crate::event::{Entry, Event};
+use crate::net::say::say;
 use crate::net::terminal;
 use crate::redact::Redacted;
 use crate::sink::{EventKind, EventsDropped, Filter, Format, Namespace, Options, Render};
@@ -69,6 +70,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// The two parts of a `--collection` that may have been meant as a namespace.
+    fn dotted_collection(&self) -> Option<(&str, &str)> {
+        self.collection.as_deref().filter(|_| self.db.is_none())?.split_once('.')
+    }
+
     fn filter(&self) -> Result<Filter, Error> {
         let mut namespaces = Vec::new();
         if self.db.is_some() || self.collection.is_some() {
@@ -106,7 +112,7 @@ fn threshold(text: &str) -> Result<Duration, String> {
     let micros = text.strip_suffix("us").or_else(|| text.strip_suffix("µs"));
     match micros.and_then(|number| number.trim().parse().ok()) {
         Some(micros) => Ok(Duration::from_micros(micros)),
-        None => parse_duration(text),
+        None => parse_duration(text).map_err(|what| format!("{what}\n\ntip: write it like 10ms, 250us or 1s")),
     }
 }
 
@@ -120,8 +126,20 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if args.follow {
         return follow(file, &mut show);
     }
-    while show.lines(&mut file)? == Progress::More {}
-    file.finish()
+    let progress = loop {
+        match show.lines(&mut file)? {
+            Progress::More => {}
+            progress => break progress,
+        }
+    };
+    file.finish()?;
+    if progress == Progress::AtEnd && !show.any_printed {
+        say(format_args!("mongotap: {}: no events match", args.file.display()));
+        if let Some((database, collection)) = args.dotted_collection() {
+            say(format_args!("hint: --db {database} --collection {collection}"));
+        }
+    }
+    Ok(())
 }
 
 /// Prints until a signal asks to stop, or nobody reads any more.
@@ -176,13 +194,22 @@ struct Show {
     /// Starts whose ends decide if they are wanted, by exchange.
     starts: HashMap<u64, (Redacted<Entry<'static>>, Vec<u8>)>,
     out: Vec<u8>,
+    /// Whether an event was printed so far.
+    any_printed: bool,
 }
 
 impl Show {
     fn new(args: &Args) -> Result<Self, Error> {
         let options = Options { colour: terminal::has_colour(), width: terminal::width(), ..Options::default() };
         let renderer = args.format.renderer(&options);
-        Ok(Self { format: args.format, filter: args.filter()?, renderer, starts: HashMap::new(), out: Vec::new() })
+        Ok(Self {
+            format: args.format,
+            filter: args.filter()?,
+            renderer,
+            starts: HashMap::new(),
+            out: Vec::new(),
+            any_printed: false,
+        })
     }
 
     /// Prints some of the lines that are there.
@@ -253,9 +280,11 @@ impl Show {
     }
 
     fn print(&mut self, entry: &Redacted<Entry<'_>>, line: &[u8]) {
+        let before = self.out.len();
         match self.format {
             Format::Jsonl => self.out.extend_from_slice(line),
             _ => self.renderer.render(entry, &mut self.out),
         }
+        self.any_printed |= self.out.len() > before;
     }
 }

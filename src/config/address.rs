@@ -86,6 +86,9 @@ impl Endpoint {
         }
         let port = match port {
             Some(port) => port.parse().map_err(|_| "has a port that is not one")?,
+            None if default_port.is_none() && host.bytes().all(|byte| byte.is_ascii_digit()) => {
+                return Err("has no host");
+            }
             None => default_port.ok_or("has no port")?,
         };
         Ok(Self::Tcp { host: host.to_owned(), port })
@@ -133,7 +136,7 @@ impl Upstream {
             return Err(Problem::unsupported("several hosts", UPSTREAM_HINT));
         }
         let endpoint = Endpoint::read(host, Some(DEFAULT_PORT))
-            .map_err(|what| Problem::new(format!("{shown:?}: the host {what}"), UPSTREAM_HINT))?;
+            .map_err(|what| Problem::new(format!("{shown:?} {what}"), UPSTREAM_HINT))?;
         if matches!(endpoint, Endpoint::Tcp { port: 0, .. }) {
             return Err(wrong());
         }
@@ -171,10 +174,11 @@ impl fmt::Display for Upstream {
 /// specification).
 fn check_option(option: &str) -> Result<(), Problem> {
     let (name, value) = option.split_once('=').unwrap_or((option, ""));
-    let unsupported = || Err(Problem::unsupported(format_args!("{name}={value}"), UPSTREAM_HINT));
+    let unsupported = |hint| Err(Problem::unsupported(format_args!("{name}={value}"), hint));
     match (name.to_ascii_lowercase().as_str(), value) {
         ("directconnection", "true") | ("tls" | "ssl" | "loadbalanced", "false") => Ok(()),
-        ("directconnection" | "tls" | "ssl" | "loadbalanced" | "replicaset", _) => unsupported(),
+        ("directconnection" | "loadbalanced" | "replicaset", _) => unsupported(ONE_SERVER_HINT),
+        ("tls" | "ssl", _) => unsupported(NO_TLS_HINT),
         _ => Err(Problem::new(format!("the option {name:?} has no effect here"), OPTION_HINT)),
     }
 }
@@ -207,6 +211,9 @@ const DEFAULT_PORT: u16 = 27017;
 const ADDRESS_HINT: &str = "write it like 127.0.0.1:27027, [::1]:27027 or /tmp/mongotap.sock";
 const UPSTREAM_HINT: &str =
     "name one server, like mongodb://127.0.0.1:27017, mongodb://[::1]:27017 or mongodb://%2Ftmp%2Fmongodb-27017.sock";
+const ONE_SERVER_HINT: &str =
+    "leave the option out: one server is forwarded to, and applications connect with directConnection=true";
+const NO_TLS_HINT: &str = "leave the option out, and name a server that takes connections without TLS";
 const CREDENTIALS_HINT: &str = "they belong in the application's URI; the proxy forwards its authentication as it is";
 const OPTION_HINT: &str = "options of the driver belong in the application's URI";
 
@@ -250,7 +257,7 @@ mod tests {
         for (text, part) in [
             ("mongodb:/localhost", "\"mongodb:/localhost\" is not a connection string"),
             ("localhost:27017", "is not a connection string"),
-            ("mongodb://", "the host has no host"),
+            ("mongodb://", "\"mongodb://\" has no host"),
             ("mongodb://a,b", "several hosts: not supported"),
             ("mongodb://a/?replicaSet=rs", "replicaSet=rs: not supported"),
             ("mongodb://a/?TLS=true", "TLS=true: not supported"),
@@ -260,6 +267,20 @@ mod tests {
         ] {
             let message = Upstream::parse(text).unwrap_err().message;
             assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn errors_name_what_is_missing_and_the_way_out() {
+        assert_eq!(Endpoint::parse("27183").unwrap_err().message, "\"27183\" has no host");
+        assert_eq!(Endpoint::parse("localhost").unwrap_err().message, "\"localhost\" has no port");
+        for (option, part) in [
+            ("replicaSet=rs0", "leave the option out: one server is"),
+            ("directConnection=false", "with directConnection=true"),
+            ("tls=true", "without TLS"),
+        ] {
+            let hint = Upstream::parse(&format!("mongodb://a/?{option}")).unwrap_err().hint.unwrap();
+            assert!(hint.contains(part), "{option}: {hint}");
         }
     }
 

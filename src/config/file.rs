@@ -97,11 +97,17 @@ fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error {
     // serde says: unknown field `a`, expected one of `b`, `c`
     let mut quoted = error.message().split('`').skip(1).step_by(2);
     if !error.message().starts_with("unknown field") {
-        return Error { message: format!("{place}: {}", error.message()), hint: None };
+        // A table where there are several.
+        let is_single_log = error.message() == "invalid type: map, expected a sequence";
+        let hint = if is_single_log { DOUBLE_BRACKETS_HINT } else { SHIPPED_HINT };
+        return Error { message: format!("{place}: {}", error.message()), hint: Some(hint.to_owned()) };
     }
     let key = quoted.next().unwrap_or_default();
     if LATER.contains(&key) {
-        return Error { message: format!("{name}: [{key}]: not supported by this version"), hint: None };
+        return Error {
+            message: format!("{name}: [{key}]: not supported by this version"),
+            hint: Some(LATER_HINT.to_owned()),
+        };
     }
     let known: Vec<&str> = quoted.collect();
     let hint = match nearest(key, &known) {
@@ -184,6 +190,9 @@ impl<'de> Deserialize<'de> for List {
 
 /// Sections of features that this version does not have.
 const LATER: [&str; 5] = ["capture", "redact", "tls", "topology", "replay"];
+const LATER_HINT: &str = "leave the section out";
+const DOUBLE_BRACKETS_HINT: &str = "write [[log]], in double brackets: there may be several";
+const SHIPPED_HINT: &str = "the proxy.toml that is shipped with mongotap shows how each key is written";
 const NO_FILE_HINT: &str =
     "without --config the defaults hold; the proxy.toml that is shipped with mongotap lists them";
 
@@ -224,6 +233,11 @@ mod tests {
         assert_eq!(message, "proxy.toml: line 3: invalid type: boolean `true`, expected a string or a number");
         let (message, _) = error("[[log]]\nevents = [1]\n");
         assert!(message.starts_with("proxy.toml: line 2: invalid type: integer `1`"), "{message}");
+        let (message, hint) = error("threads = 1\n[log]\npath = \"-\"\n");
+        assert!(
+            message.starts_with("proxy.toml: line 2: ") && hint.starts_with("write [[log]], "),
+            "{message}: {hint}"
+        );
     }
 
     #[test]
