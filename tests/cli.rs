@@ -148,3 +148,43 @@ fn a_log_that_may_not_fail_ends_the_proxy_with_code_4() {
     stderr.read_to_string(&mut said).unwrap();
     assert!(said.contains("\nmongotap: log /dev/full: no space left on device\nhint: "), "{said}");
 }
+
+/// The first line that a proxy says after where it listens.
+fn invitation(arguments: &[&str]) -> String {
+    let (mut child, mut stderr) = proxy(arguments);
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    line
+}
+
+#[test]
+fn the_uri_to_use_can_be_used() {
+    let advertised = invitation(&["--advertise", "db.example.com:27017"]);
+    assert_eq!(advertised, "use mongodb://db.example.com:27017/?directConnection=true\n");
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_on_has_its_own_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let refused = |address: &str| {
+        let (out, err, code) = run(&["proxy", "--listen", address]);
+        assert_eq!((out.as_str(), code), ("", 4), "{err}");
+        err.replace(address, "ADDRESS").replace(directory.path().to_str().unwrap(), "DIR")
+    };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let in_use = "mongotap: ADDRESS: cannot listen: address already in use\nhint: ";
+    let address = port.local_addr().unwrap().to_string();
+    assert_eq!(refused(&address), format!("{in_use}--listen 127.0.0.1:0 takes a free port\n"));
+    let _socket = std::os::unix::net::UnixListener::bind(path("x.sock")).unwrap();
+    let hint = "another process listens there: name another path with --listen\n";
+    assert_eq!(refused(&path("x.sock")), format!("{in_use}{hint}"));
+    std::fs::write(path("file"), "").unwrap();
+    let hint = "what is there is not a socket: name another path with --listen\n";
+    assert_eq!(refused(&path("file")), format!("{in_use}{hint}"));
+    let missing =
+        "mongotap: ADDRESS: cannot listen: no such file or directory\nhint: make the directory DIR/no first\n";
+    assert_eq!(refused(&path("no/x.sock")), missing);
+}

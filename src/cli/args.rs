@@ -21,7 +21,7 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "URI")]
     upstream: Option<String>,
 
-    /// The name of the listener in events [default: the address it listens on]
+    /// The name of the listener in events and in the URI to use [default: the address it listens on]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
 

@@ -1,9 +1,13 @@
 //! `mongotap proxy`: runs the proxy until a signal ends it.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::ConfigArgs;
 use super::{Code, Error};
+use crate::config::{Endpoint, io_reason};
 use crate::net::say::say;
 use crate::net::{Proxy, StartError};
 
@@ -63,11 +67,31 @@ impl From<StartError> for Error {
         let message = error.to_string();
         match error {
             StartError::Config(error) => error.into(),
-            StartError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
-                Self::new(Code::Io, message).hint("--listen 127.0.0.1:0 takes a free port")
+            StartError::Listen { endpoint, error } => {
+                let message = format!("{endpoint}: cannot listen: {}", io_reason(&error));
+                Self::new(Code::Io, message).hint(listen_hint(&endpoint, error.kind()))
             }
             _ => Self::new(Code::Io, message),
         }
+    }
+}
+
+/// The way out for an address that cannot be listened on.
+fn listen_hint(endpoint: &Endpoint, kind: ErrorKind) -> String {
+    match (endpoint, kind) {
+        (Endpoint::Tcp { .. }, ErrorKind::AddrInUse) => "--listen 127.0.0.1:0 takes a free port".to_owned(),
+        (Endpoint::Tcp { .. }, ErrorKind::PermissionDenied) => "take a port above 1023".to_owned(),
+        (Endpoint::Tcp { .. }, _) => "--listen takes an address of this machine, like 127.0.0.1:27027".to_owned(),
+        (Endpoint::Unix(path), ErrorKind::AddrInUse) => {
+            let is_socket = path.metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
+            let there = if is_socket { "another process listens there" } else { "what is there is not a socket" };
+            format!("{there}: name another path with --listen")
+        }
+        (Endpoint::Unix(path), ErrorKind::NotFound) => {
+            let directory = path.parent().unwrap_or(path);
+            format!("make the directory {} first", directory.display())
+        }
+        (Endpoint::Unix(_), _) => "name a short path in a directory that you may write to".to_owned(),
     }
 }
 

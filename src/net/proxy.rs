@@ -69,6 +69,8 @@ pub enum StartError {
 /// ```
 pub struct Proxy {
     endpoint: Endpoint,
+    /// Where applications find it.
+    reached_at: Endpoint,
     drain: Duration,
     stop: Stop,
     threads: Vec<JoinHandle<()>>,
@@ -198,8 +200,10 @@ impl Proxy {
             stop: Stop::default(),
             reachable: Arc::new(AtomicBool::new(true)),
         };
+        let reached_at = reached_at(&endpoint, &config.advertise);
         let mut proxy = Self {
             endpoint,
+            reached_at,
             drain: config.drain,
             stop: context.stop.clone(),
             threads: Vec::new(),
@@ -251,10 +255,10 @@ impl Proxy {
         Ok(())
     }
 
-    /// The URI for applications.
+    /// The URI for applications: with the advertised address if there is one.
     pub fn uri(&self) -> String {
         // Without directConnection a driver would follow the server's own names past the proxy.
-        format!("mongodb://{}/?directConnection=true", self.endpoint.in_uri())
+        format!("mongodb://{}/?directConnection=true", self.reached_at.in_uri())
     }
 
     /// Where it listens.
@@ -302,6 +306,20 @@ impl Proxy {
             done.notified().await;
         }
         joined.join().unwrap_or_default()
+    }
+}
+
+/// Where applications find a listener: nothing can connect to the address that stands for all of them.
+fn reached_at(endpoint: &Endpoint, advertise: &Advertise) -> Endpoint {
+    let advertised = match advertise {
+        Advertise::As(Address { host, port: Some(port) }) => Endpoint::Tcp { host: host.clone(), port: *port },
+        Advertise::As(Address { host, port: None }) => Endpoint::Unix(host.into()),
+        Advertise::Listener => endpoint.clone(),
+    };
+    match advertised {
+        Endpoint::Tcp { host, port } if host == "0.0.0.0" => Endpoint::Tcp { host: "127.0.0.1".to_owned(), port },
+        Endpoint::Tcp { host, port } if host == "::" => Endpoint::Tcp { host: "::1".to_owned(), port },
+        other => other,
     }
 }
 
@@ -382,6 +400,25 @@ impl Acceptor {
             if arrivals.send(arrival).is_err() {
                 load.fetch_sub(1, Ordering::AcqRel);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applications_are_told_an_address_to_connect_to() {
+        let read = |text: &str| text.parse::<Endpoint>().unwrap();
+        let told = |listen: &str| reached_at(&read(listen), &Advertise::Listener).in_uri();
+        assert_eq!(told("127.0.0.1:1"), "127.0.0.1:1");
+        assert_eq!(told("0.0.0.0:27027"), "127.0.0.1:27027");
+        assert_eq!(told("[::]:27027"), "[::1]:27027");
+        assert_eq!(told("/tmp/x.sock"), "%2Ftmp%2Fx.sock");
+        for address in ["db.example.com:27017", "[fe80::1]:5", "/run/m.sock"] {
+            let advertise = Advertise::As(read(address).to_address());
+            assert_eq!(reached_at(&read("0.0.0.0:1"), &advertise), read(address));
         }
     }
 }
