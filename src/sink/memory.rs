@@ -47,6 +47,10 @@ impl<T, const LIMIT: usize> Memory<T, LIMIT> {
         self.0.get(&number)
     }
 
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        self.0.get_mut(&number)
+    }
+
     pub(super) fn remove(&mut self, number: u64) -> Option<T> {
         self.0.remove(&number)
     }

@@ -33,6 +33,18 @@ pub(super) fn arguments(event: &CommandStarted<'_>, max: usize) -> String {
     short.into_text()
 }
 
+/// Whether it is an insert of which not all documents are here, so that only its reply may know how many there were.
+pub(super) fn is_cut_insert(event: &CommandStarted<'_>) -> bool {
+    event.command.truncated().is_some() && event.info.command_name.eq_ignore_ascii_case("insert")
+}
+
+/// `250 docs`: what an insert inserted, if that is all that it was given.
+pub(super) fn inserted(event: &CommandSucceeded<'_>) -> Option<String> {
+    let count = find(event.reply.as_bytes(), b"n").as_ref().and_then(Element::as_i64)?;
+    let is_all = write_errors(&event.measures, event.reply.as_bytes()) == 0;
+    u64::try_from(count).ok().filter(|_| is_all).map(|count| plural(count, "doc"))
+}
+
 /// Whether a command asks the server to wait for something to happen, so that a long time says nothing.
 pub(super) fn waits(event: &CommandStarted<'_>) -> bool {
     let body = event.command.as_bytes();
@@ -150,8 +162,13 @@ fn values(body: &[u8], fields: &[(&str, &str)], short: &mut Short) {
 fn counted(body: &[u8], name: &str, unit: &str, cut: bool, short: &mut Short) {
     let Some(array) = find(body, name.as_bytes()).and_then(|element| element.as_array()) else { return };
     if let Ok(count) = count(array) {
-        // Of a command that was cut, more were sent than are here.
-        short.push(&if cut { format!("{count}+ {unit}s") } else { plural(count, unit) });
+        // How many of a command that was cut are here says little of how many there were: a single one may have been
+        // cut itself.
+        short.push(&match count {
+            0 | 1 if cut => format!("{unit}s"),
+            _ if cut => format!("many {unit}s"),
+            count => plural(count, unit),
+        });
     }
 }
 
@@ -163,11 +180,10 @@ fn statements(body: &[u8], name: &str, fields: &[&str], cut: bool, short: &mut S
     let fields: Vec<_> = fields.iter().map(|field| ("", *field)).collect();
     values(first, &fields, short);
     match all.count() {
-        0 if !cut => {}
-        more => {
-            let plus = if cut { "+" } else { "" };
-            short.push(&format!(" and {more}{plus} more"));
-        }
+        0 if cut => short.push(" …"),
+        _ if cut => short.push(" and many more"),
+        0 => {}
+        more => short.push(&format!(" and {more} more")),
     }
 }
 

@@ -23,7 +23,7 @@ use super::memory::Memory;
 use super::printable::printed;
 use super::time::time_of_day;
 use super::{EventsDropped, Options, Render};
-use crate::event::{CommandInfo, CommandStarted, Entry, Event, ProtocolError, Timestamp};
+use crate::event::{CommandInfo, CommandStarted, CommandSucceeded, Entry, Event, ProtocolError, Timestamp};
 use crate::redact::Redacted;
 
 /// From here on a command is called slow.
@@ -54,6 +54,8 @@ pub struct Compact {
 #[derive(Debug)]
 struct Started {
     arguments: String,
+    /// Its arguments are a guess until the reply tells how many documents there were.
+    is_cut_insert: bool,
     /// It asked the server to wait, so it cannot be slow.
     waits: bool,
 }
@@ -94,8 +96,20 @@ impl Compact {
 
     fn remember(&mut self, event: &CommandStarted<'_>) {
         let max = self.width.unwrap_or(ARGUMENTS_MAX);
-        let started = Started { arguments: command::arguments(event, max), waits: command::waits(event) };
+        let started = Started {
+            arguments: command::arguments(event, max),
+            is_cut_insert: command::is_cut_insert(event),
+            waits: command::waits(event),
+        };
         self.started.insert(event.info.exchange.0, started);
+    }
+
+    /// Puts into the arguments what only the reply knows.
+    fn complete(&mut self, event: &CommandSucceeded<'_>) {
+        let started = self.started.get_mut(event.info.exchange.0).filter(|started| started.is_cut_insert);
+        if let Some((started, inserted)) = started.zip(command::inserted(event)) {
+            started.arguments = inserted;
+        }
     }
 
     fn finished(
@@ -165,6 +179,7 @@ impl Render for Compact {
             Event::CommandStarted(event) => self.remember(event),
             Event::CommandSucceeded(event) => {
                 let style = if command::has_errors(event) { Style::Red } else { Style::Green };
+                self.complete(event);
                 self.finished(entry, &event.info, event.duration, (style, command::outcome(event)), out);
             }
             Event::CommandFailed(event) => {

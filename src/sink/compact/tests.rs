@@ -100,15 +100,36 @@ fn writes() {
         line("shop.orders", modify, rawdoc! { "lastErrorObject": { "n": 1 }, "value": {}, "ok": 1 }),
         "shop.orders findAndModify {a: 1} {$inc: {a: 1}}  n=1  362µs"
     );
-    let cut = Document::cut(
-        rawdoc! { "insert": "orders", "documents": [{ "a": 1 }] }.into_bytes(),
-        Some(Truncated { bytes: 500, elements: 9 }),
-    );
-    let mut start = started("shop.orders", rawdoc! { "insert": 1 });
-    start.command = cut;
-    let end = succeeded(&start, 362, rawdoc! { "n": 10, "ok": 1 });
-    let text = rendered(Options::default(), [start.into(), end.into()]);
-    assert!(text.contains(" insert 1+ docs  n=10 "), "{text}");
+}
+
+#[test]
+fn writes_that_were_cut_show_a_number_only_if_it_is_known() {
+    let cut = |body: RawDocumentBuf| {
+        let mut start = started("shop.orders", body.clone());
+        start.command = Document::cut(body.into_bytes(), Some(Truncated { bytes: 500, elements: 9 }));
+        start
+    };
+    let line = |start: &CommandStarted<'static>, end: Event<'static>| {
+        let text = rendered(Options::default(), [start.clone().into(), end]);
+        text.strip_prefix("07:44:31.867Z c1 shop.orders ").unwrap().strip_suffix("  362µs\n").unwrap().to_owned()
+    };
+    let insert = cut(rawdoc! { "insert": "orders", "documents": [{ "a": 1 }, { "a": 2 }] });
+    let answered = |reply| line(&insert, succeeded(&insert, 362, reply).into());
+    assert_eq!(answered(rawdoc! { "n": 10, "ok": 1 }), "insert 10 docs  n=10");
+    let errors = rawdoc! { "n": 4, "writeErrors": [{ "index": 4, "code": 11000 }], "ok": 1 };
+    assert_eq!(answered(errors), "insert many docs  n=4 1 write error (code 11000)");
+    assert_eq!(answered(rawdoc! { "ok": 1 }), "insert many docs  ok");
+    let refused = failed(&insert, 362, said_no(rawdoc! { "code": 18 }));
+    assert_eq!(line(&insert, refused.into()), "insert many docs  failed: code 18");
+    let first = cut(rawdoc! { "insert": "orders", "documents": [{}] });
+    let refused = failed(&first, 362, said_no(rawdoc! { "code": 18 }));
+    assert_eq!(line(&first, refused.into()), "insert docs  failed: code 18", "one or more");
+    let update = cut(rawdoc! { "update": "orders", "updates": [{ "q": { "a": 1 }, "u": { "a": 2 } }] });
+    let end = succeeded(&update, 362, rawdoc! { "n": 10, "nModified": 9, "ok": 1 });
+    assert_eq!(line(&update, end.into()), "update {a: 1} {a: 2} …  n=10 modified=9");
+    let delete = cut(rawdoc! { "delete": "orders", "deletes": [{ "q": { "a": 1 } }, { "q": { "a": 2 } }] });
+    let end = succeeded(&delete, 362, rawdoc! { "n": 10, "ok": 1 });
+    assert_eq!(line(&delete, end.into()), "delete {a: 1} and many more  n=10");
 }
 
 #[test]
