@@ -129,6 +129,11 @@ impl<'a> Elements<'a> {
         Self::at(bytes, 0)
     }
 
+    /// The elements up to where the document breaks, if it does; none if its length is not that of `bytes`.
+    pub fn readable(bytes: &'a [u8]) -> impl Iterator<Item = Element<'a>> + use<'a> {
+        Self::new(bytes).unwrap_or(Self { rest: &[], offset: 0, done: true }).map_while(Result::ok)
+    }
+
     /// The same for a document at some place in a larger one, for the offsets in errors.
     pub(crate) fn at(bytes: &'a [u8], offset: usize) -> Result<Self, BsonError> {
         let Some((prefix, rest)) = bytes.split_first_chunk() else {

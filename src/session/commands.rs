@@ -315,7 +315,7 @@ impl Commands {
         self.lifecycle.emit(at, pending.phase, event, emit);
         let ends_authentication = match &request.hello {
             Some(_) => speculative && authenticated,
-            None => request.authenticates() && (authenticated || request.name() == "authenticate"),
+            None => (authenticated || request.name() == "authenticate") && request.authenticates(),
         };
         if ok && ends_authentication {
             self.lifecycle.authenticated(at, emit);

@@ -90,7 +90,7 @@ const MODIFIERS: [(&[u8], &bson::raw::CStr); 9] = [
 fn find_command(query: &OpQuery<'_>, wrapped: Option<&[u8]>, collection: &str) -> RawDocumentBuf {
     let mut command = rawdoc! { "find": collection, "filter": value(wrapped.unwrap_or(query.query)) };
     if wrapped.is_some() {
-        for element in Elements::new(query.query).into_iter().flatten().flatten() {
+        for element in Elements::readable(query.query) {
             let known = MODIFIERS.iter().find(|(modifier, _)| *modifier == element.name);
             let raw = RawDocument::from_bytes(query.query).ok();
             let value = raw.and_then(|raw| raw.get(std::str::from_utf8(element.name).ok()?).ok().flatten());

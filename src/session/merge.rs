@@ -28,7 +28,7 @@ fn add(document: &[u8], path: &[u8], sequence: &Sequence<'_>, out: &mut Vec<u8>)
         }
         Some((head, rest)) => {
             let mut found = false;
-            for element in Elements::new(document).into_iter().flatten().flatten() {
+            for element in Elements::readable(document) {
                 put_name(element.kind, element.name, out);
                 if element.name == head && element.kind == Kind::Document {
                     found = true;

@@ -63,7 +63,7 @@ pub(super) fn read<'a>(message: &Message<'a>, request: &Request, shortened: Opti
 /// Walks over a reply's top level. What was counted before the reply was shortened goes before what is left of it.
 fn facts(document: &[u8], shortened: Option<&Shortened>) -> Facts {
     let mut facts = Facts::default();
-    for element in Elements::new(document).into_iter().flatten().flatten() {
+    for element in Elements::readable(document) {
         match element.name {
             b"ok" => facts.ok = element.as_bool_truthy(),
             b"cursor" => {
@@ -92,7 +92,7 @@ fn facts(document: &[u8], shortened: Option<&Shortened>) -> Facts {
 }
 
 fn cursor_facts(cursor: &[u8], measures: &mut Measures) {
-    for element in Elements::new(cursor).into_iter().flatten().flatten() {
+    for element in Elements::readable(cursor) {
         match element.name {
             b"id" => measures.cursor = element.as_i64().filter(|id| *id != 0),
             b"firstBatch" | b"nextBatch" => {
@@ -106,7 +106,7 @@ fn cursor_facts(cursor: &[u8], measures: &mut Measures) {
 /// Reads what a `hello` reply says of the connection.
 pub(super) fn hello_reply(document: &[u8]) -> HelloReply {
     let names = find(document, b"compression").and_then(|element| element.as_array());
-    let names = names.into_iter().flat_map(Elements::new).flatten().flatten();
+    let names = names.into_iter().flat_map(Elements::readable);
     HelloReply {
         connection_id: find(document, b"connectionId").and_then(|element| element.as_i64()),
         service_id: find(document, b"serviceId").and_then(|element| element.as_object_id()),

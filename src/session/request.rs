@@ -127,7 +127,7 @@ impl Request {
 
     /// Whether it is a step of an authentication.
     pub(super) fn authenticates(&self) -> bool {
-        names::is_authentication(self.name())
+        self.sensitive && names::is_authentication(self.name())
     }
 
     /// The part of an event's [`CommandInfo`] that the request gives; the rest is the connection's.
@@ -212,7 +212,7 @@ fn up_converted<'a>(
 
 /// Walks over a command's top level. `None` if it has no first field.
 fn fields(body: &[u8]) -> Option<Fields<'_>> {
-    let mut elements = Elements::new(body).ok()?.flatten();
+    let mut elements = Elements::readable(body);
     let first = elements.next()?;
     let name = String::from_utf8_lossy(first.name);
     let mut hello = names::is_hello(&name).then(Box::<Hello>::default);
