@@ -13,6 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use bson::{Document, doc};
+use mongotap::Proxy;
+use mongotap::config::{Config, Endpoint};
 use rustix::process::{Pid, Signal, kill_process};
 
 use support::client::{Client, op_msg, receive};
@@ -144,4 +146,48 @@ fn what_a_full_disk_cost_is_told_to_the_last_exchange() {
         assert!(ended > 0 && missing > 50, "{log} {format}: {ended} + {missing}");
         assert_eq!(ended + missing, 150, "{log} {format}: {ended} are there");
     }
+}
+
+#[test]
+fn a_program_ends_it_in_a_runtime_without_time() {
+    // A server that takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let upstream = format!("mongodb://{}", silent.local_addr().expect("a bound socket has an address"));
+    let drain = Duration::from_millis(200);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime is to be had");
+    let waited = runtime.block_on(async {
+        let listen = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
+        let config = Config { listen, drain, logs: Vec::new(), ..Config::default() };
+        let proxy = Proxy::builder().config(config).upstream(&upstream).start().await.expect("it starts");
+        let mut client = Client::connect(&proxy.endpoint().to_string());
+        client.send(0, &insert()).expect("the request goes out");
+        let _server = silent.accept().expect("the proxy connects");
+        thread::sleep(Duration::from_millis(100));
+        let told = now();
+        proxy.shutdown().await;
+        told.elapsed()
+    });
+    assert!((drain..Duration::from_secs(3)).contains(&waited), "{waited:?}");
+}
+
+#[test]
+fn that_no_connection_can_be_accepted_is_said_once() {
+    let mut said = 0;
+    // A connection takes two descriptors: with one of these limits the second is wanting, with the other the first.
+    for limit in [40, 41] {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_mongotap")]);
+        let program = Program::start(command, &["--threads", "1", "--log", "/dev/null"]);
+        let mut clients = Vec::new();
+        for _ in 0..30 {
+            clients.extend(Client::try_connect(&program.address));
+            thread::sleep(Duration::from_millis(5));
+        }
+        thread::sleep(Duration::from_millis(400));
+        let lines = program.end();
+        let lines = lines.lines().filter(|line| line.starts_with("cannot accept a connection: ")).count();
+        assert!(lines <= 1, "{lines} times");
+        said += lines;
+    }
+    assert!(said > 0, "there was want of descriptors");
 }

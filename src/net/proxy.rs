@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::clock;
 use super::listener::{Bound, Listener};
@@ -20,6 +20,12 @@ use crate::sink::Statistics;
 
 /// After an accept that failed for want of something, the next try waits this long.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Accepts that fail within this of each other fail for the same reason, which is said once.
+const SAME_TROUBLE: Duration = Duration::from_secs(10);
+
+/// How often threads that are to end are looked at.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// Why a proxy could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -224,7 +230,7 @@ impl Proxy {
         recorder: &Recorder,
     ) -> io::Result<()> {
         let threads = match config.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
         let workers = (1..=threads)
@@ -243,7 +249,7 @@ impl Proxy {
             self.threads.push(worker.thread);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("mongotap-accept".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("mongotap-accept".to_owned()).spawn(move || {
             runtime.block_on(async {
                 match bound.adopt() {
                     Ok(listener) => acceptor.run(&listener).await,
@@ -287,25 +293,37 @@ impl Proxy {
     }
 
     /// Ends the proxy: accepts no more, closes idle connections, waits up to the configured `drain` for commands in
-    /// flight, and writes out the logs.
+    /// flight, and writes out the logs. It can be awaited in any runtime; given up, it goes on without waiting for the
+    /// commands.
     pub async fn shutdown(mut self) -> Ended {
         self.stop.drain();
-        let done = Arc::new(Notify::new());
         let (threads, recorder) = (std::mem::take(&mut self.threads), self.recorder.take());
-        let joined = {
-            let done = Arc::clone(&done);
-            std::thread::spawn(move || {
-                let ended = join(threads, recorder);
-                done.notify_one();
-                ended
-            })
-        };
-        if tokio::time::timeout(self.drain, done.notified()).await.is_err() {
-            self.stop.abort();
-            (self.release)();
-            done.notified().await;
+        let (drain, stop, release) = (self.drain, self.stop.clone(), Arc::clone(&self.release));
+        let (tell, ended) = oneshot::channel();
+        thread::spawn(move || {
+            if !wait(&threads, drain) {
+                stop.abort();
+                release();
+            }
+            // Nobody may want to know any more.
+            _ = tell.send(join(threads, recorder));
+        });
+        ended.await.unwrap_or_default()
+    }
+}
+
+/// Waits for threads to end, so long at most. Whether they have.
+fn wait(threads: &[JoinHandle<()>], patience: Duration) -> bool {
+    let since = clock::now();
+    loop {
+        if threads.iter().all(JoinHandle::is_finished) {
+            return true;
         }
-        joined.join().unwrap_or_default()
+        let left = patience.saturating_sub(clock::now().since(since));
+        if left.is_zero() {
+            return false;
+        }
+        thread::sleep(left.min(GLANCE));
     }
 }
 
@@ -371,6 +389,7 @@ impl Acceptor {
     }
 
     async fn accept_all(&mut self, listener: &Listener) {
+        let mut failed_at = None;
         loop {
             let Ok(permit) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
@@ -385,7 +404,10 @@ impl Acceptor {
                     self.hand_out(Arrival { socket, connection, at: clock::now(), permit });
                 }
                 Err(error) => {
-                    say(format_args!("cannot accept a connection: {error}"));
+                    let now = clock::now();
+                    if failed_at.replace(now).is_none_or(|before| now.since(before) > SAME_TROUBLE) {
+                        say(format_args!("cannot accept a connection: {error}; trying again"));
+                    }
                     tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                 }
             }

@@ -126,14 +126,14 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("mongotap-{number}")).spawn({
             let load = Arc::clone(&load);
-            move || run(&runtime, context, feed, queue, &load)
+            move || run(runtime, context, feed, queue, &load)
         })?;
         Ok(Self { arrivals, load, thread })
     }
 }
 
 fn run(
-    runtime: &tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
     context: Context,
     feed: Feed,
     mut queue: mpsc::UnboundedReceiver<Arrival>,
@@ -170,6 +170,8 @@ fn run(
     local.feed.borrow_mut().tick(clock::now());
     // The feed ends with the last reference to it, and the recorder waits for that.
     LOCAL.set(None);
+    // A name that is still being resolved, for a client that has gone, holds up nobody.
+    runtime.shutdown_background();
 }
 
 /// Hands events over soon after they came, however few they are.
