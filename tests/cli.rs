@@ -44,6 +44,9 @@ fn usage_errors_are_said_in_one_form() {
     assert_eq!(code, 2);
     let (_, err, code) = run(&["check", "--config"]);
     assert!(err.starts_with("mongotap: a value is required for '--config <FILE>'"), "{err}");
+    assert!(err.ends_with("\nhint: --help lists what can be given\n"), "{err}");
+    let (_, err, _) = run(&["stats", "log.jsonl", "--format", "xml"]);
+    assert!(err.contains("'--format <FORMAT>' [possible values: table, json]\nhint: "), "{err}");
     assert_eq!(code, 2);
     let (out, err, code) = run(&[]);
     assert_eq!((out.as_str(), code), ("", 2));

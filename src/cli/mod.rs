@@ -127,7 +127,8 @@ pub fn print(text: &str) -> Result<(), Error> {
 fn usage(rendered: &str) -> Error {
     let mut paragraphs = rendered.split("\n\n").map(str::trim);
     let first = paragraphs.next().unwrap_or_default();
-    let message = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let message = first.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let hint = paragraphs.find_map(|text| match text.strip_prefix("tip: ") {
         Some(tip) => Some(tip),
         None => text.starts_with("Usage: ").then_some(text),
