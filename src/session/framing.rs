@@ -116,8 +116,9 @@ impl Framer {
                 && let Some(bytes) = chunk.get(..len)
                 && !is_shortened(&header, len, limits)
             {
+                let (offset, first_byte_at) = self.end_message(&header);
                 let content = Ok(Content { bytes, shortened: None });
-                return Ok((len, Some(self.frame(header, content))));
+                return Ok((len, Some(Frame { header, offset, first_byte_at, flags: None, content })));
             }
             if matches!(self.state, State::Between) {
                 self.state = State::Collecting(Vec::new());
@@ -166,10 +167,9 @@ impl Framer {
             self.state = State::Collecting(bytes);
             return Ok((taken, None));
         }
-        self.state = State::Done(bytes);
-        let frame = self.frame(header, Err(WireError::TooLong));
-        let State::Done(bytes) = &self.state else { return Ok((taken, None)) };
-        Ok((taken, Some(Frame { content: Ok(Content { bytes, shortened: None }), ..frame })))
+        let (offset, first_byte_at) = self.end_message(&header);
+        let content = Ok(Content { bytes: self.keep(bytes), shortened: None });
+        Ok((taken, Some(Frame { header, offset, first_byte_at, flags: None, content })))
     }
 
     fn finish_shortened(&mut self) -> Frame<'_> {
@@ -178,23 +178,26 @@ impl Framer {
         };
         let header = shortener.header();
         let flags = Some(shortener.flags());
-        let outcome = shortener.finish();
-        let frame = Frame { flags, ..self.frame(header, Err(WireError::TooLong)) };
-        match outcome {
-            Ok((bytes, shortened)) => {
-                self.state = State::Done(bytes);
-                let State::Done(bytes) = &self.state else { unreachable!("set on the line before") };
-                Frame { content: Ok(Content { bytes, shortened: Some(shortened) }), ..frame }
-            }
-            Err(error) => Frame { content: Err(error), ..frame },
-        }
+        let (offset, first_byte_at) = self.end_message(&header);
+        let content = shortener.finish();
+        let content = content.map(|(bytes, shortened)| Content { bytes: self.keep(bytes), shortened: Some(shortened) });
+        Frame { header, offset, first_byte_at, flags, content }
     }
 
-    /// The frame of a message that ends here.
-    fn frame<'a>(&mut self, header: Header, content: Result<Content<'a>, WireError>) -> Frame<'a> {
+    /// A message ends here: where it began, and when its first byte came.
+    fn end_message(&mut self, header: &Header) -> (u64, Timestamp) {
         let offset = self.offset;
         self.offset += u64::try_from(header.message_length).unwrap_or_default();
-        Frame { header, offset, first_byte_at: self.first_byte_at, flags: None, content }
+        (offset, self.first_byte_at)
+    }
+
+    /// Holds a message's bytes for the caller until it asks for the next message.
+    fn keep(&mut self, bytes: Vec<u8>) -> &[u8] {
+        self.state = State::Done(bytes);
+        match &self.state {
+            State::Done(bytes) => bytes,
+            _ => unreachable!("set on the line before"),
+        }
     }
 
     /// The header that `bytes` begin with and the message's length; `None` if they are too few.
