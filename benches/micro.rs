@@ -73,6 +73,7 @@ fn connection() -> Arc<Connection> {
         client: "127.0.0.1:50000".into(),
         upstream: "127.0.0.1:27017".into(),
         server: Address::parse("127.0.0.1:27027"),
+        tls: false,
     })
 }
 

@@ -13,7 +13,7 @@ use mongotap::net::client::{Client, Options};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let uri = std::env::args().nth(1).ok_or("which server? give its mongodb://HOST:PORT")?;
-    let mut client = Client::connect(&uri.parse::<Upstream>()?.endpoint, &Options::default()).await?;
+    let mut client = Client::connect(&uri.parse::<Upstream>()?.hosts[0], &Options::default()).await?;
     print!("{}", record(&mut client).await?);
     Ok(())
 }

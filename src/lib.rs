@@ -32,6 +32,7 @@ pub mod redact;
 pub mod replay;
 pub mod session;
 pub mod sink;
+pub mod topology;
 pub mod wire;
 
 pub use net::{Builder, Ended, Proxy, StartError};

@@ -133,7 +133,7 @@ impl Drop for Staying {
 #[tokio::test]
 async fn it_stays_for_other_applications() {
     let demo = Staying::start();
-    let endpoint: Endpoint = demo.uri.parse::<Upstream>().unwrap().endpoint;
+    let endpoint: Endpoint = demo.uri.parse::<Upstream>().unwrap().hosts.remove(0);
     let mut client = Client::connect(&endpoint, &Options::default()).await.unwrap();
     let missed = client.command("shop", rawdoc! { "count": "orders", "query": { "status": "lost" } }).await.unwrap();
     let message = missed.get_str("errmsg").unwrap();

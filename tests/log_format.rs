@@ -197,6 +197,7 @@ fn connection() -> Arc<Connection> {
         client: "127.0.0.1:40112".to_owned(),
         upstream: "127.0.0.1:27017".to_owned(),
         server: Address::parse("[::1]:27027"),
+        tls: false,
     })
 }
 

@@ -59,6 +59,7 @@ impl Log {
             client: "127.0.0.1:40112".to_owned(),
             upstream: "127.0.0.1:27017".to_owned(),
             server: Address::parse("localhost:27027"),
+            tls: false,
         });
         let entry = redact::apply(Entry { at: AT, connection, phase: Phase::App, event });
         self.add(|out| Format::Jsonl.renderer(&Options::default()).render(&entry, out));

@@ -315,6 +315,7 @@ fn session(limits: Limits) -> Session {
         client: "127.0.0.1:50000".into(),
         upstream: "127.0.0.1:27017".into(),
         server: Address::parse("127.0.0.1:27027"),
+        tls: false,
     };
     let shared = Shared { limits, ..Shared::default() };
     Session::new(Arc::new(connection), Timestamp::default(), shared)
@@ -354,7 +355,7 @@ const PING: &[u8] = b"\x0f\0\0\0\x10ping\0\x01\0\0\0\0";
 /// What holds of any session's events.
 fn check_events(events: &[Event<'_>], limits: &Limits) {
     let mut open = BTreeSet::new();
-    let mut closed = 0;
+    let (mut closed, mut beating) = (0, 0);
     for event in events {
         assert_eq!(closed, 0, "an event after the connection's end: {event:?}");
         match event {
@@ -377,10 +378,17 @@ fn check_events(events: &[Event<'_>], limits: &Limits) {
                 assert!(it.message.len() < 200 && it.message.is_ascii(), "{event:?}");
                 assert!(!it.message.contains(char::is_control), "{event:?}");
             }
+            Event::ServerHeartbeatStarted(_) => beating += 1,
+            Event::ServerHeartbeatSucceeded(_) | Event::ServerHeartbeatFailed(_) => {
+                assert!(beating > 0, "an end without a start: {event:?}");
+                beating -= 1;
+            }
             Event::ConnectionCreated(_) | Event::ConnectionReady(_) => {}
+            event => assert!(!event.is_derived(), "a session derives nothing: {event:?}"),
         }
     }
     assert!(open.is_empty(), "started and never ended: {open:?}");
+    assert_eq!(beating, 0, "heartbeats without an end");
 }
 
 fn check_document(document: &Document<'_>, limits: &Limits) {

@@ -158,6 +158,7 @@ impl<R: BufRead> LogReader<R> {
             client: proxy.client.clone(),
             upstream: proxy.upstream.clone(),
             server,
+            tls: false,
         };
         if let Some(known) = known.filter(|known| ***known == connection) {
             return Arc::clone(known);

@@ -24,7 +24,7 @@ pub struct Args {
 /// If it cannot start, or a log that may not fail has failed.
 pub fn run(args: &Args) -> Result<(), Error> {
     let config = args.config.load()?;
-    let upstream = config.upstream.endpoint.to_string();
+    let upstream = config.upstream.first().to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start_failed)?;
     runtime.block_on(async {
         // Before the ready line: whoever has read it may send any signal.

@@ -20,11 +20,30 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
-/// A server to forward to.
+/// The deployment to forward to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Upstream {
-    /// Where it is.
-    pub endpoint: Endpoint,
+    /// Where it is to be found: one server, or seeds. Empty while an SRV name is not resolved.
+    pub hosts: Vec<Endpoint>,
+    /// Its name in DNS (`mongodb+srv`).
+    pub srv: Option<Srv>,
+    /// The replica set that it is.
+    pub replica_set: Option<String>,
+    /// One server is meant, whatever it says of others (`directConnection=true`).
+    pub direct: bool,
+    /// It stands behind a load balancer (`loadBalanced=true`).
+    pub load_balanced: bool,
+}
+
+/// A deployment's name in DNS, and how it is looked up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Srv {
+    /// The name.
+    pub name: String,
+    /// `srvServiceName`: `mongodb` unless said otherwise.
+    pub service: String,
+    /// `srvMaxHosts`: how many of the hosts are used; 0 is all of them.
+    pub max_hosts: usize,
 }
 
 /// Why an address is not one, and the way out.
@@ -118,6 +137,25 @@ impl fmt::Display for Endpoint {
 }
 
 impl Upstream {
+    /// One server, and no other whatever it says.
+    pub fn single(endpoint: Endpoint) -> Self {
+        Self { hosts: vec![endpoint], srv: None, replica_set: None, direct: true, load_balanced: false }
+    }
+
+    /// Whether drivers are to find the deployment's members by themselves: then each has a listener, and replies to
+    /// `hello` have the listeners' names.
+    pub fn is_discovered(&self) -> bool {
+        !self.direct && !self.load_balanced
+    }
+
+    /// The first host.
+    ///
+    /// # Panics
+    /// If there is none: an SRV name that was not resolved.
+    pub fn first(&self) -> &Endpoint {
+        self.hosts.first().expect("a connection string names a host")
+    }
+
     /// Reads a connection string of one server: `mongodb://host:port`.
     pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
         if text.starts_with("mongodb+srv://") {
@@ -141,7 +179,7 @@ impl Upstream {
             return Err(wrong());
         }
         options.split('&').filter(|option| !option.is_empty()).try_for_each(check_option)?;
-        Ok(Self { endpoint })
+        Ok(Self::single(endpoint))
     }
 }
 
@@ -166,7 +204,7 @@ impl std::str::FromStr for Upstream {
 /// The connection string, without options.
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mongodb://{}", self.endpoint.in_uri())
+        write!(f, "mongodb://{}", self.first().in_uri())
     }
 }
 
@@ -251,7 +289,7 @@ mod tests {
             ("mongodb://%2Ftmp%2Fm.sock", Endpoint::Unix("/tmp/m.sock".into())),
         ] {
             let upstream = Upstream::parse(text).unwrap();
-            assert_eq!(upstream.endpoint, endpoint);
+            assert_eq!(*upstream.first(), endpoint);
             assert_eq!(Upstream::parse(&upstream.to_string()).unwrap(), upstream);
         }
         for (text, part) in [

@@ -10,6 +10,7 @@ mod paths;
 mod resolve;
 mod value;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::bson::json::Mode;
 use crate::event::{Address, Phase};
 use crate::sink::{EventKind, Format, Namespace};
 
-pub use address::{Endpoint, Upstream};
+pub use address::{Endpoint, Srv, Upstream};
 pub(crate) use file::io_reason;
 pub use file::{List, LogSettings, Settings, Text};
 pub use resolve::Flags;
@@ -44,8 +45,99 @@ pub struct Config {
     pub drain: Duration,
     /// Threads that forward; 0 is one for each processor.
     pub threads: usize,
+    /// How clients' topologies are told apart, and how members that go by other names are reached.
+    pub topology: Topology,
+    /// Encryption on either side.
+    pub tls: Tls,
     /// The logs to write; none is allowed.
     pub logs: Vec<Log>,
+}
+
+/// `[topology]`: whose topologies are derived, and when they end; and where members are whose names are not addresses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    /// What a topology is derived for.
+    pub per: Per,
+    /// A client that has had no connection for so long is gone, and its topology closed.
+    pub closed_after: Duration,
+    /// The same for one that has said `endSessions`.
+    pub ended_after: Duration,
+    /// A connection that has said nothing for so long since its first `hello` is an idle one of an application's pool.
+    pub idle_after: Duration,
+    /// Where to dial members, by the names that the set has for them: `host:port`, in lower case.
+    pub dial: BTreeMap<String, Endpoint>,
+    /// Where to listen for members, by the same names.
+    pub listen: BTreeMap<String, Endpoint>,
+}
+
+/// What a topology is derived for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Per {
+    /// Each client, as far as clients can be told apart.
+    #[default]
+    Client,
+    /// The upstream: all clients together.
+    Upstream,
+}
+
+impl Per {
+    /// `client` or `upstream`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self {
+            per: Per::Client,
+            closed_after: Duration::from_secs(30),
+            ended_after: Duration::from_millis(500),
+            idle_after: Duration::from_secs(15),
+            dial: BTreeMap::new(),
+            listen: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[tls.listen]` and `[tls.upstream]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// Towards clients; `None` takes them without encryption.
+    pub listen: Option<TlsListen>,
+    /// Towards the server; `None` connects without encryption. The options of the upstream's connection string are in it.
+    pub upstream: Option<TlsUpstream>,
+}
+
+/// What the proxy shows its clients, and wants of them. Files are PEM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsListen {
+    /// The certificate, with those between it and its CA behind it.
+    pub certificate: PathBuf,
+    /// Its key; `None` if it is in the same file.
+    pub key: Option<PathBuf>,
+    /// The CA of the clients' certificates, which they must have then; `None` asks for none.
+    pub ca: Option<PathBuf>,
+}
+
+/// What the proxy wants of the server, and shows it. Files are PEM.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsUpstream {
+    /// The CA of the server's certificate; `None` is the system's roots.
+    pub ca: Option<PathBuf>,
+    /// A certificate of the proxy's own, for a server that asks for one.
+    pub certificate: Option<PathBuf>,
+    /// Its key; `None` if it is in the same file.
+    pub key: Option<PathBuf>,
+    /// The name to ask for (SNI) and to find in the certificate; `None` is the host that is dialled.
+    pub server_name: Option<String>,
+    /// Whether any certificate will do (`tlsAllowInvalidCertificates`).
+    pub allow_invalid_certificates: bool,
+    /// Whether a certificate for any name will do (`tlsAllowInvalidHostnames`).
+    pub allow_invalid_hostnames: bool,
 }
 
 /// The name of the listener in events.
@@ -161,13 +253,15 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 27027 },
-            upstream: Upstream { endpoint: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 27017 } },
+            upstream: Upstream::single(Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 27017 }),
             advertise: Advertise::Listener,
             max_connections: 10_000,
             max_message_bytes: 48_000_000, // the servers' maxMessageSizeBytes
             inflate_max_bytes: 48_000_000,
             drain: Duration::from_secs(5),
             threads: 0,
+            topology: Topology::default(),
+            tls: Tls::default(),
             logs: vec![Log::to(Target::Stdout)],
         }
     }

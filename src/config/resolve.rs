@@ -45,7 +45,7 @@ pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result
         drain: |it: &Text| duration(&it.0);
         threads: |it: &Text| count(&it.0);
     }
-    if config.upstream.endpoint == config.listen {
+    if *config.upstream.first() == config.listen {
         let message = format!("listen and upstream are both {}", config.listen);
         return Err(Error { message, hint: Some("the proxy would call itself".to_owned()) });
     }

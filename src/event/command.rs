@@ -86,6 +86,16 @@ pub enum Failure<'a> {
     },
 }
 
+impl Failure<'_> {
+    /// The same, free of the buffers it was read from.
+    pub fn into_owned(self) -> Failure<'static> {
+        match self {
+            Self::Reply(document) => Failure::Reply(document.into_owned()),
+            Self::Network { message, closed_by } => Failure::Network { message: own(message), closed_by },
+        }
+    }
+}
+
 /// A command was answered with an error, or never answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommandFailed<'a> {
@@ -132,10 +142,6 @@ impl CommandSucceeded<'_> {
 impl CommandFailed<'_> {
     /// The same event, free of the buffers it was read from.
     pub fn into_owned(self) -> CommandFailed<'static> {
-        let failure = match self.failure {
-            Failure::Reply(document) => Failure::Reply(document.into_owned()),
-            Failure::Network { message, closed_by } => Failure::Network { message: own(message), closed_by },
-        };
-        CommandFailed { info: self.info.into_owned(), failure, ..self }
+        CommandFailed { info: self.info.into_owned(), failure: self.failure.into_owned(), ..self }
     }
 }

@@ -110,7 +110,7 @@ impl Phase {
 }
 
 /// Where a server is, as a driver names it.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Address {
     /// A host name, an IP address without brackets, or the path of a unix socket.
     pub host: String,
@@ -155,4 +155,6 @@ pub struct Connection {
     pub upstream: String,
     /// The address that the client dialled: what drivers call `connectionId`.
     pub server: Address,
+    /// Whether the client's side is encrypted.
+    pub tls: bool,
 }

@@ -37,9 +37,9 @@ pub trait ServerHeartbeatListener: Send + 'static {
     /// A monitor asked.
     fn started(&mut self, event: &ServerHeartbeatStarted) {}
     /// The server answered.
-    fn succeeded(&mut self, event: &ServerHeartbeatSucceeded) {}
+    fn succeeded(&mut self, event: &ServerHeartbeatSucceeded<'_>) {}
     /// The server answered with an error, or not at all.
-    fn failed(&mut self, event: &ServerHeartbeatFailed) {}
+    fn failed(&mut self, event: &ServerHeartbeatFailed<'_>) {}
 }
 
 /// Hears of servers.

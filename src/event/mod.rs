@@ -1,5 +1,5 @@
-//! What happened, as plain data: the events of the drivers' Command Monitoring and Connection Monitoring
-//! specifications, with what a proxy can add, and the traits by which a program hears of them.
+//! What happened, as plain data: the events of the drivers' Command Monitoring, Server Discovery and Monitoring,
+//! and Connection Monitoring specifications, with what a proxy can add, and the traits by which a program hears of them.
 //!
 //! Everything here is inert: no event knows how it is written, filtered or redacted. Documents are raw BSON,
 //! borrowed from the bytes they came in where they can be, so that an event costs nothing until somebody keeps it
@@ -10,6 +10,7 @@ mod connection;
 mod document;
 mod ids;
 mod listener;
+mod observation;
 mod server;
 
 use std::sync::Arc;
@@ -23,10 +24,11 @@ pub(crate) use document::EMPTY;
 pub use document::{Document, Truncated};
 pub use ids::{Address, Connection, ConnectionId, Exchange, Phase, Side, Timestamp};
 pub use listener::{CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener};
+pub use observation::{ClientIdentity, Observation, Observed};
 pub use server::{
     ServerClosed, ServerDescription, ServerDescriptionChanged, ServerHeartbeatFailed, ServerHeartbeatStarted,
     ServerHeartbeatSucceeded, ServerOpening, ServerType, TopologyClosed, TopologyDescription,
-    TopologyDescriptionChanged, TopologyId, TopologyOpening, TopologyType,
+    TopologyDescriptionChanged, TopologyId, TopologyOpening, TopologyType, TopologyVersion,
 };
 
 /// One event with what is common to all of them: when it happened, on which connection, in which phase of it.
@@ -57,6 +59,24 @@ pub enum Event<'a> {
     ConnectionReady(ConnectionReady<'a>),
     /// The connection ended.
     ConnectionClosed(ConnectionClosed),
+    /// A monitor asked a server how it is.
+    ServerHeartbeatStarted(Box<ServerHeartbeatStarted>),
+    /// The server told it.
+    ServerHeartbeatSucceeded(Box<ServerHeartbeatSucceeded<'a>>),
+    /// The server did not, or said that it is not well.
+    ServerHeartbeatFailed(Box<ServerHeartbeatFailed<'a>>),
+    /// A server became part of a client's topology. Derived, as the next five are: a client does not tell.
+    ServerOpening(Box<ServerOpening>),
+    /// What a client knows of a server changed.
+    ServerDescriptionChanged(Box<ServerDescriptionChanged>),
+    /// A server left a client's topology.
+    ServerClosed(Box<ServerClosed>),
+    /// A client's topology began.
+    TopologyOpening(Box<TopologyOpening>),
+    /// What a client knows of its deployment changed.
+    TopologyDescriptionChanged(Box<TopologyDescriptionChanged>),
+    /// A client's topology ended.
+    TopologyClosed(Box<TopologyClosed>),
     /// Something on the wire is not what the protocol says.
     ProtocolError(ProtocolError<'a>),
 }
@@ -71,8 +91,30 @@ impl Event<'_> {
             Self::ConnectionCreated(_) => "connectionCreatedEvent",
             Self::ConnectionReady(_) => "connectionReadyEvent",
             Self::ConnectionClosed(_) => "connectionClosedEvent",
+            Self::ServerHeartbeatStarted(_) => "serverHeartbeatStartedEvent",
+            Self::ServerHeartbeatSucceeded(_) => "serverHeartbeatSucceededEvent",
+            Self::ServerHeartbeatFailed(_) => "serverHeartbeatFailedEvent",
+            Self::ServerOpening(_) => "serverOpeningEvent",
+            Self::ServerDescriptionChanged(_) => "serverDescriptionChangedEvent",
+            Self::ServerClosed(_) => "serverClosedEvent",
+            Self::TopologyOpening(_) => "topologyOpeningEvent",
+            Self::TopologyDescriptionChanged(_) => "topologyDescriptionChangedEvent",
+            Self::TopologyClosed(_) => "topologyClosedEvent",
             Self::ProtocolError(_) => "protocolErrorEvent",
         }
+    }
+
+    /// Whether it was not seen on the wire but follows from what was: `derived` in the log.
+    pub fn is_derived(&self) -> bool {
+        matches!(
+            self,
+            Self::ServerOpening(_)
+                | Self::ServerDescriptionChanged(_)
+                | Self::ServerClosed(_)
+                | Self::TopologyOpening(_)
+                | Self::TopologyDescriptionChanged(_)
+                | Self::TopologyClosed(_)
+        )
     }
 
     /// What the three command events have in common; `None` for the other kinds.
@@ -94,6 +136,15 @@ impl Event<'_> {
             Self::ConnectionCreated(event) => Event::ConnectionCreated(event),
             Self::ConnectionReady(event) => Event::ConnectionReady(event.into_owned()),
             Self::ConnectionClosed(event) => Event::ConnectionClosed(event),
+            Self::ServerHeartbeatStarted(event) => Event::ServerHeartbeatStarted(event),
+            Self::ServerHeartbeatSucceeded(event) => Event::ServerHeartbeatSucceeded(Box::new(event.into_owned())),
+            Self::ServerHeartbeatFailed(event) => Event::ServerHeartbeatFailed(Box::new(event.into_owned())),
+            Self::ServerOpening(event) => Event::ServerOpening(event),
+            Self::ServerDescriptionChanged(event) => Event::ServerDescriptionChanged(event),
+            Self::ServerClosed(event) => Event::ServerClosed(event),
+            Self::TopologyOpening(event) => Event::TopologyOpening(event),
+            Self::TopologyDescriptionChanged(event) => Event::TopologyDescriptionChanged(event),
+            Self::TopologyClosed(event) => Event::TopologyClosed(event),
             Self::ProtocolError(event) => Event::ProtocolError(event.into_owned()),
         }
     }

@@ -192,7 +192,7 @@ impl Proxy {
             // Enough to tell runs apart; it is no secret.
             run: format!("{:x}-{:x}", started.unix_micros, std::process::id()),
             listen: endpoint.to_string(),
-            upstream: config.upstream.endpoint.to_string(),
+            upstream: config.upstream.first().to_string(),
         };
         let recorder = Recorder::start(&config.logs, listeners, run, clock::now, |line| say(line))?;
         let limits = Limits {
@@ -240,7 +240,7 @@ impl Proxy {
             workers: Vec::new(),
             places: Arc::new(Semaphore::new(config.max_connections)),
             server,
-            upstream: config.upstream.endpoint.to_string(),
+            upstream: config.upstream.first().to_string(),
             accepted: 0,
             stop: context.stop.clone(),
         };
@@ -400,6 +400,7 @@ impl Acceptor {
                         client,
                         upstream: self.upstream.clone(),
                         server: self.server.clone(),
+                        tls: false,
                     });
                     self.hand_out(Arrival { socket, connection, at: clock::now(), permit });
                 }

@@ -214,7 +214,7 @@ async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
 }
 
 async fn dial(context: &Context) -> Result<Stream, String> {
-    let endpoint = &context.upstream.endpoint;
+    let endpoint = context.upstream.first();
     let dialled = match tokio::time::timeout(DIAL_FOR, Stream::connect(endpoint)).await {
         Ok(dialled) => dialled,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),

@@ -51,6 +51,13 @@ impl EventKind {
             Event::ConnectionCreated(_) | Event::ConnectionReady(_) | Event::ConnectionClosed(_) => {
                 Some(Self::Connection)
             }
+            Event::ServerHeartbeatStarted(_) | Event::ServerHeartbeatSucceeded(_) | Event::ServerHeartbeatFailed(_) => {
+                Some(Self::Heartbeat)
+            }
+            Event::ServerOpening(_) | Event::ServerDescriptionChanged(_) | Event::ServerClosed(_) => Some(Self::Server),
+            Event::TopologyOpening(_) | Event::TopologyDescriptionChanged(_) | Event::TopologyClosed(_) => {
+                Some(Self::Topology)
+            }
             Event::ProtocolError(_) => None,
         }
     }

@@ -221,6 +221,7 @@ impl Jsonl {
                 protocol_error(event, out);
                 proxy(out);
             }
+            _ => proxy(out),
         }
     }
 

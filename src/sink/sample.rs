@@ -20,6 +20,7 @@ pub(crate) fn connection(id: u64) -> Arc<Connection> {
         client: "127.0.0.1:40112".to_owned(),
         upstream: "127.0.0.1:27017".to_owned(),
         server: Address::parse("localhost:27017"),
+        tls: false,
     })
 }
 

@@ -49,6 +49,7 @@ impl Render for Text {
                 pool(connection, out);
                 protocol_error(event, out);
             }
+            _ => return,
         }
         out.push(b'\n');
     }

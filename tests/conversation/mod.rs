@@ -220,6 +220,7 @@ fn session(conversation: &Conversation, emit: &mut dyn FnMut(Entry<'_>)) {
         client: "127.0.0.1:50000".into(),
         upstream: "127.0.0.1:27017".into(),
         server: Address::parse("127.0.0.1:27027"),
+        tls: false,
     };
     let at = Timestamp::default();
     let limits = Limits { max_document_bytes: conversation.max_document_bytes, ..Limits::default() };

@@ -112,6 +112,7 @@ impl Stage {
                 client: format!("127.0.0.1:{}", 50_000 + id),
                 upstream: "127.0.0.1:27017".into(),
                 server: Address::parse("127.0.0.1:27027"),
+                tls: false,
             };
             Stand { pipeline: Pipeline::new(Arc::new(connection), now, shared), rest: Vec::new() }
         })

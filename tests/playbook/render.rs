@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use mongotap::bson::json::{self, Mode};
 use mongotap::event::{
-    CommandInfo, ConnectionClosed, ConnectionReady, Document, Entry, Event, Failure, Measures, ProtocolError, Timestamp,
+    CommandInfo, ConnectionClosed, ConnectionReady, Document, Entry, Event, Failure, Measures, ProtocolError,
+    ServerDescription, Timestamp, TopologyDescription,
 };
 
 /// The line of an event that is said at `now`.
@@ -36,13 +37,7 @@ pub(crate) fn line(entry: &Entry<'_>, now: Timestamp) -> String {
         Event::CommandFailed(event) => {
             info(&event.info, &mut out);
             measures(event.duration, &event.measures, &mut out);
-            match &event.failure {
-                Failure::Reply(reply) => document(reply, &mut out),
-                Failure::Network { message, closed_by } => {
-                    put(&mut out, format_args!("network {message:?}"));
-                    closed_by.iter().for_each(|side| put(&mut out, format_args!("closedBy={side}")));
-                }
-            }
+            failure(&event.failure, &mut out);
         }
         Event::ConnectionCreated(_) => {}
         Event::ConnectionReady(event) => ready(event, &mut out),
@@ -50,11 +45,49 @@ pub(crate) fn line(entry: &Entry<'_>, now: Timestamp) -> String {
             put(&mut out, format_args!("reason={}", reason.as_str()));
             put(&mut out, format_args!("by={}", closed_by.map_or("proxy", |side| side.as_str())));
         }
+        Event::ServerHeartbeatStarted(event) => put(&mut out, format_args!("awaited={}", event.awaited)),
+        Event::ServerHeartbeatSucceeded(event) => {
+            put(&mut out, format_args!("awaited={} {}us", event.awaited, event.duration.as_micros()));
+            document(&event.reply, &mut out);
+        }
+        Event::ServerHeartbeatFailed(event) => {
+            put(&mut out, format_args!("awaited={} {}us", event.awaited, event.duration.as_micros()));
+            failure(&event.failure, &mut out);
+        }
+        Event::TopologyOpening(_) | Event::TopologyClosed(_) => {}
+        Event::TopologyDescriptionChanged(event) => {
+            let (before, after) = (&event.previous_description, &event.new_description);
+            put(&mut out, format_args!("{} -> {}", topology(before), topology(after)));
+        }
+        Event::ServerOpening(event) => put(&mut out, format_args!("{}", event.address)),
+        Event::ServerClosed(event) => put(&mut out, format_args!("{}", event.address)),
+        Event::ServerDescriptionChanged(event) => {
+            let (before, after) = (&event.previous_description, &event.new_description);
+            let types = (before.server_type.as_str(), after.server_type.as_str());
+            put(&mut out, format_args!("{} {} -> {}", event.address, types.0, types.1));
+            after.error.iter().for_each(|error| put(&mut out, format_args!("{error:?}")));
+        }
         Event::ProtocolError(ProtocolError { side, offset, message, action }) => {
             put(&mut out, format_args!("side={side} offset={offset} {} {message:?}", action.as_str()));
         }
     }
     out
+}
+
+fn failure(failure: &Failure<'_>, out: &mut String) {
+    match failure {
+        Failure::Reply(reply) => document(reply, out),
+        Failure::Network { message, closed_by } => {
+            put(out, format_args!("network {message:?}"));
+            closed_by.iter().for_each(|side| put(out, format_args!("closedBy={side}")));
+        }
+    }
+}
+
+fn topology(description: &TopologyDescription) -> String {
+    let server = |it: &ServerDescription| format!("{} {}", it.address, it.server_type.as_str());
+    let servers: Vec<_> = description.servers.iter().map(server).collect();
+    format!("{}[{}]", description.topology_type.as_str(), servers.join(", "))
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {

@@ -88,7 +88,7 @@ fn info(exchange: u64) -> CommandInfo<'static> {
 fn record(feed: &mut Feed, event: Event<'_>) {
     let server = Address { host: "127.0.0.1".into(), port: Some(27027) };
     let (client, upstream) = ("127.0.0.1:5000".into(), "127.0.0.1:27017".into());
-    let connection = Arc::new(Connection { id: ConnectionId(1), client, upstream, server });
+    let connection = Arc::new(Connection { id: ConnectionId(1), client, upstream, server, tls: false });
     feed.record(&redact::apply(Entry { at: Timestamp::default(), connection, phase: Phase::App, event }));
 }
 

@@ -207,6 +207,7 @@ impl Render for Compact {
                 self.line(entry, vec![(Style::Plain, text)], vec![], out);
             }
             Event::ProtocolError(event) => self.line(entry, vec![protocol_error(event)], vec![], out),
+            _ => {}
         }
     }
 }

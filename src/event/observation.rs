@@ -1,0 +1,56 @@
+//! What a connection shows of its client's view of the deployment: the input of the topologies that are derived.
+//!
+//! A session gives these beside its events, and at once: what a server says of itself counts whoever asked, so nothing
+//! is held back until it is known whose connection it is. They never reach a log.
+
+use std::sync::Arc;
+
+use bson::raw::RawDocumentBuf;
+
+use super::{Connection, Timestamp};
+
+/// Something that bears on a client's view of its deployment.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// On which connection.
+    pub connection: Arc<Connection>,
+    /// What.
+    pub what: Observed,
+}
+
+/// Who a client is, as far as the wire tells: where it comes from and what it says of itself.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ClientIdentity {
+    /// The host of its address.
+    pub host: String,
+    /// The `client` document of its first `hello`, byte for byte; empty if there was none.
+    pub metadata: Box<[u8]>,
+}
+
+/// What can be seen of a deployment on one connection.
+#[derive(Clone, Debug)]
+pub enum Observed {
+    /// The connection's first `hello`: always its first observation. The connection was made at `created_at`.
+    Greeted {
+        /// Who asks.
+        client: ClientIdentity,
+        /// It said `loadBalanced: true`.
+        load_balanced: bool,
+        /// When the client connected.
+        created_at: Timestamp,
+    },
+    /// A server answered a `hello`, with `ok: 1` or without.
+    Hello(RawDocumentBuf),
+    /// A monitor's check came to no answer: the connection ended.
+    CheckFailed(String),
+    /// An application's command was answered with an error, or with a write concern error. The whole reply.
+    CommandFailed(RawDocumentBuf),
+    /// An application's connection ended, after its handshake, with a request outstanding.
+    NetworkError(String),
+    /// The client says that it is about to leave: `endSessions`.
+    EndsSessions,
+    /// The connection ended. Always its last observation.
+    Closed,
+}
