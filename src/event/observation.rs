@@ -45,8 +45,13 @@ pub enum Observed {
     Hello(RawDocumentBuf),
     /// A monitor's check came to no answer: the connection ended.
     CheckFailed(String),
-    /// An application's command was answered with an error, or with a write concern error. The whole reply.
-    CommandFailed(RawDocumentBuf),
+    /// An application's command was answered with an error, or with a write concern error.
+    CommandFailed {
+        /// What the server said.
+        reply: RawDocumentBuf,
+        /// The command was a step of an authentication.
+        authenticating: bool,
+    },
     /// An application's connection ended, after its handshake, with a request outstanding.
     NetworkError(String),
     /// The client says that it is about to leave: `endSessions`.

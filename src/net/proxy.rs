@@ -15,7 +15,7 @@ use super::say::say;
 use super::worker::{Arrival, Context, Stop, Worker};
 use crate::config::{self, Advertise, Config, Endpoint, Log};
 use crate::event::{Address, CommandListener, Connection, ConnectionId, ConnectionListener};
-use crate::session::{Exchanges, Limits, Monitors, Shared};
+use crate::session::{Limits, Shared};
 use crate::sink::Statistics;
 
 /// After an accept that failed for want of something, the next try waits this long.
@@ -202,7 +202,7 @@ impl Proxy {
         };
         let context = Context {
             upstream: config.upstream.clone(),
-            shared: Shared { limits, exchanges: Exchanges::default(), monitors: Monitors::default() },
+            shared: Shared { limits, ..Shared::default() },
             stop: Stop::default(),
             reachable: Arc::new(AtomicBool::new(true)),
         };

@@ -1,4 +1,5 @@
-//! Messages of both sides in, command events out: decoding, pairing, and what is said when it does not work.
+//! Messages of both sides in, command events out: decoding, pairing, and what is said when it does not work. What a
+//! `hello` means beside that is `heartbeats`' business.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::sync::Arc;
 use bson::oid::ObjectId;
 
 use super::framing::Frame;
+use super::heartbeats::Answer;
 use super::lifecycle::Lifecycle;
 use super::opened::{Opened, limited, open, raw_flags, unseen, wire_len};
 use super::pairing::{PENDING_MAX, Pairing, Pending};
@@ -38,9 +40,9 @@ enum Anomaly {
 /// The commands of one connection.
 #[derive(Debug)]
 pub(super) struct Commands {
-    lifecycle: Lifecycle,
+    pub(super) lifecycle: Lifecycle,
     shared: Shared,
-    pairing: Pairing,
+    pub(super) pairing: Pairing,
     /// Requests that nobody answers and whose bytes may not have gone out yet.
     unsent: Vec<Pending>,
     /// When the bytes that are being read went out, if they all have.
@@ -48,7 +50,7 @@ pub(super) struct Commands {
     /// Requests seen.
     requests: u64,
     /// The first `hello` was answered.
-    is_greeted: bool,
+    pub(super) is_greeted: bool,
     server_connection_id: Option<i64>,
     service_id: Option<ObjectId>,
     is_tunnel: bool,
@@ -60,7 +62,7 @@ pub(super) struct Commands {
 impl Commands {
     pub(super) fn new(connection: Arc<Connection>, at: Timestamp, shared: Shared) -> Self {
         Self {
-            lifecycle: Lifecycle::new(connection, at, shared.monitors.clone()),
+            lifecycle: Lifecycle::new(connection, at, shared.monitors.clone(), shared.observations.clone()),
             shared,
             pairing: Pairing::default(),
             unsent: Vec::new(),
@@ -163,6 +165,7 @@ impl Commands {
                 key: header.request_id,
                 request: None,
                 phase: Phase::App,
+                beats: false,
                 exchange: self.shared.exchanges.next(),
                 continues: None,
                 started_at: at,
@@ -189,6 +192,7 @@ impl Commands {
         let pending = Pending {
             key: request.request_id,
             phase,
+            beats: self.is_check(&request, n, phase),
             exchange: self.shared.exchanges.next(),
             continues: None,
             started_at: at,
@@ -196,6 +200,8 @@ impl Commands {
             request: Some(request),
         };
         self.emit_started(&pending, command, at, emit);
+        // A connection is made for its first check: that begins with it.
+        self.emit_heartbeat_started(&pending, if n == 0 { self.lifecycle.created_at() } else { at }, emit);
         match &pending.request {
             Some(request) if request.reply == ReplyForm::None => match self.sent_at {
                 Some(sent_at) => self.finish_unanswered(&pending, sent_at, emit),
@@ -209,7 +215,7 @@ impl Commands {
     fn classify(&mut self, request: &Request, n: u64, at: Timestamp, emit: &mut Emit<'_>) -> Phase {
         if let (0, Some(hello)) = (n, &request.hello) {
             let key = ClientKey::new(self.lifecycle.connection(), hello);
-            self.lifecycle.greet(key, hello.client.clone(), hello.authenticates);
+            self.lifecycle.greet(key, hello, at);
         }
         if let Some(role) = role::shown_by(request, n) {
             if request.hello.as_ref().is_some_and(|hello| hello.awaitable) && self.lifecycle.role() != Role::App {
@@ -222,12 +228,12 @@ impl Commands {
             Role::Undecided => Phase::Handshake,
             Role::Monitor => self.lifecycle.monitor_phase(),
             Role::App => {
-                let phase = role::app_phase(request, n);
+                let phase = role::app_phase(request, n, self.lifecycle.is_single_threaded());
                 if matches!(phase, Phase::App | Phase::Auth) {
                     self.lifecycle.before_command(phase == Phase::Auth, at, emit);
                 }
                 if request.name() == "endSessions" {
-                    self.lifecycle.ends_sessions();
+                    self.lifecycle.ends_sessions(at);
                 }
                 phase
             }
@@ -294,8 +300,9 @@ impl Commands {
         emit: &mut Emit<'_>,
     ) {
         let Some(request) = &pending.request else { return };
+        self.observe_reply(pending, request, &reply, at);
         self.learn(request, &reply, at);
-        let Facts { ok, measures, speculative, authenticated } = reply.facts;
+        let Facts { ok, measures, speculative, authenticated, .. } = reply.facts;
         let document = limited(reply.document, shortened, &self.shared.limits);
         let measures = Measures {
             request_bytes: pending.request_bytes,
@@ -312,7 +319,9 @@ impl Commands {
         } else {
             Event::CommandFailed(CommandFailed { info, duration, failure: Failure::Reply(document), measures })
         };
+        let answer = Answer::of(pending, &event);
         self.lifecycle.emit(at, pending.phase, event, emit);
+        self.emit_heartbeat_ended(pending, answer, at, emit);
         let ends_authentication = match &request.hello {
             Some(_) => speculative && authenticated,
             None => (authenticated || request.name() == "authenticate") && request.authenticates(),
@@ -364,7 +373,9 @@ impl Commands {
         let message = format!("the reply could not be read: {error}");
         let failure = Failure::Network { message: message.into(), closed_by: None };
         let event = Event::CommandFailed(CommandFailed { info, duration, failure, measures });
+        let answer = Answer::of(pending, &event);
         self.lifecycle.emit(at, pending.phase, event, emit);
+        self.emit_heartbeat_ended(pending, answer, at, emit);
         self.undecodable(Side::Server, frame, error, at, emit);
     }
 
@@ -375,6 +386,7 @@ impl Commands {
         let pending = Pending {
             key,
             phase: ended.phase,
+            beats: ended.beats,
             exchange: self.shared.exchanges.next(),
             continues: Some(ended.continues.unwrap_or(ended.exchange)),
             started_at: at,
@@ -384,6 +396,7 @@ impl Commands {
         let command = pending.request.as_ref().and_then(|request| request.command.clone());
         let command = command.unwrap_or_else(Document::empty);
         self.emit_started(&pending, command, at, emit);
+        self.emit_heartbeat_started(&pending, at, emit);
         self.pairing.put_back(position, pending);
     }
 
@@ -448,15 +461,9 @@ impl Commands {
         self.lifecycle.decide_at_end(emit);
         self.settle_phases();
         let torn = torn && !self.is_tunnel;
+        self.observe_close(by, error.is_some(), at, &|| close_message(by, error, torn).into_owned());
         let waited = !self.pairing.is_empty() || !self.unsent.is_empty();
-        let within = if torn { ", within a message" } else { "" };
-        let message = match (by, error) {
-            (_, Some(error)) => Cow::Owned(format!("{error}{within}")),
-            (Some(Side::Client), None) => format!("client closed connection{within}").into(),
-            (Some(Side::Server), None) => format!("server closed connection{within}").into(),
-            (None, None) => "proxy stopped".into(),
-        };
-        self.fail_all(&message, by, at, emit);
+        self.fail_all(&close_message(by, error, torn), by, at, emit);
         let is_error = error.is_some() || torn || (waited && by == Some(Side::Server));
         self.lifecycle.close(by, is_error, at, emit);
         // Whatever still comes belongs to no exchange.
@@ -475,7 +482,9 @@ impl Commands {
             let failure = Failure::Network { message: message.into(), closed_by };
             let duration = at.since(pending.started_at);
             let event = Event::CommandFailed(CommandFailed { info, duration, failure, measures });
+            let answer = Answer::of(&pending, &event);
             self.lifecycle.emit(at, pending.phase, event, emit);
+            self.emit_heartbeat_ended(&pending, answer, at, emit);
         }
     }
 
@@ -510,5 +519,16 @@ impl Commands {
             format!("{message} (requestID {request_id}, responseTo {response_to}, opCode {})", op_code.as_i32());
         let event = ProtocolError { side, offset: frame.offset, message: message.into(), action: Action::Forwarded };
         self.lifecycle.emit(at, Phase::App, Event::ProtocolError(event), emit);
+    }
+}
+
+/// Why a connection ended, in words.
+fn close_message(by: Option<Side>, error: Option<&str>, torn: bool) -> Cow<'static, str> {
+    let within = if torn { ", within a message" } else { "" };
+    match (by, error) {
+        (_, Some(error)) => format!("{error}{within}").into(),
+        (Some(Side::Client), None) => format!("client closed connection{within}").into(),
+        (Some(Side::Server), None) => format!("server closed connection{within}").into(),
+        (None, None) => "proxy stopped".into(),
     }
 }

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::Emit;
-use super::role::{ClientKey, Counted, IDLE_AFTER, Monitors, Role};
+use super::observe::{Observations, Watch};
+use super::request::Hello;
+use super::role::{ClientKey, Counted, Monitors, Role};
+use super::{Emit, IDLE_AFTER};
 use crate::bson::find_path;
 use crate::event::{
     CloseReason, Compressor, Connection, ConnectionClosed, ConnectionCreated, ConnectionReady, Entry, Event, Metadata,
-    Phase, Side, Timestamp,
+    Observed, Phase, Side, Timestamp,
 };
 
 /// Events that may be held back; with more the connection is nobody's that is known, and taken for an application's.
@@ -31,6 +33,11 @@ pub(super) struct Lifecycle {
     key: Option<ClientKey>,
     counted: Option<Counted>,
     ends_sessions: bool,
+    /// Of a driver that checks servers on the sockets that it sends commands on.
+    is_single_threaded: bool,
+    /// The heartbeats that were held back were none.
+    took_back: bool,
+    watch: Watch,
 }
 
 /// How far a connection is on the way to its ready event.
@@ -47,8 +54,14 @@ enum Ready {
 }
 
 impl Lifecycle {
-    pub(super) fn new(connection: Arc<Connection>, created_at: Timestamp, monitors: Monitors) -> Self {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        created_at: Timestamp,
+        monitors: Monitors,
+        observations: Observations,
+    ) -> Self {
         Self {
+            watch: Watch::new(observations, Arc::clone(&connection), created_at),
             connection,
             created_at,
             role: Role::Undecided,
@@ -62,6 +75,8 @@ impl Lifecycle {
             key: None,
             counted: None,
             ends_sessions: false,
+            is_single_threaded: false,
+            took_back: false,
         }
     }
 
@@ -71,6 +86,25 @@ impl Lifecycle {
 
     pub(super) fn role(&self) -> Role {
         self.role
+    }
+
+    pub(super) fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// What is told beside the events.
+    pub(super) fn watch(&mut self) -> &mut Watch {
+        &mut self.watch
+    }
+
+    /// Whether the driver checks servers on this application's connection.
+    pub(super) fn is_single_threaded(&self) -> bool {
+        self.is_single_threaded
+    }
+
+    /// Whether the heartbeats that were held back have turned out to be none.
+    pub(super) fn took_heartbeats_back(&self) -> bool {
+        self.took_back
     }
 
     /// An event of this connection, in a phase that holds unless the role says otherwise.
@@ -86,10 +120,15 @@ impl Lifecycle {
     }
 
     /// The client has said its first `hello`.
-    pub(super) fn greet(&mut self, key: ClientKey, client: Option<Box<[u8]>>, authenticates: bool) {
+    pub(super) fn greet(&mut self, key: ClientKey, hello: &Hello, at: Timestamp) {
         self.key = Some(key);
-        self.client = client;
-        if authenticates {
+        self.watch.greet(hello.client.as_deref(), hello.load_balanced, at);
+        let driver = hello.client.as_deref().and_then(|client| find_path(client, &[b"driver", b"name"]));
+        let is_mongoc = driver.and_then(|name| name.as_str_bytes()).is_some_and(|name| name.starts_with(b"mongoc"));
+        // libmongoc has clients with monitors, which have connected before, and clients without.
+        self.is_single_threaded = is_mongoc && !hello.load_balanced && !self.monitors.has_monitor(key);
+        self.client = hello.client.clone();
+        if hello.authenticates {
             self.ready = Ready::Authenticating;
         }
     }
@@ -137,7 +176,7 @@ impl Lifecycle {
             driver: text(b"driver", b"name"),
             driver_version: text(b"driver", b"version"),
             compressors: std::mem::take(&mut self.compressors),
-            tls: false,
+            tls: self.connection.tls,
         };
         let duration = at.since(self.created_at);
         let event = ConnectionReady { duration, server_connection_id: self.server_connection_id, metadata };
@@ -162,11 +201,22 @@ impl Lifecycle {
             Role::App | Role::Undecided => Phase::Handshake,
             Role::Monitor => self.monitor_phase(),
         };
+        let beats = phase == Phase::Monitor || self.is_single_threaded;
+        self.took_back = !beats;
+        self.watch.judge(beats);
         for mut entry in std::mem::take(&mut self.held) {
-            if entry.event.command_info().is_some() {
-                entry.phase = phase;
+            match entry.event {
+                Event::ServerHeartbeatStarted(_)
+                | Event::ServerHeartbeatSucceeded(_)
+                | Event::ServerHeartbeatFailed(_)
+                    if !beats => {}
+                _ => {
+                    if entry.event.command_info().is_some() {
+                        entry.phase = phase;
+                    }
+                    emit(entry);
+                }
             }
-            emit(entry);
         }
     }
 
@@ -177,6 +227,7 @@ impl Lifecycle {
             self.count(Some(Counted::Rtt));
             return Phase::Rtt;
         }
+        self.count(Some(Counted::Polling));
         Phase::Monitor
     }
 
@@ -199,8 +250,9 @@ impl Lifecycle {
         self.counted = as_kind;
     }
 
-    pub(super) fn ends_sessions(&mut self) {
+    pub(super) fn ends_sessions(&mut self, at: Timestamp) {
         self.ends_sessions = true;
+        self.watch.tell(at, Observed::EndsSessions);
     }
 
     /// A connection that has said nothing for long since its first `hello` is an idle one of a pool.
@@ -219,7 +271,9 @@ impl Lifecycle {
             return;
         }
         let is_probe = self.key.is_some_and(|key| self.monitors.lacks_rtt(key));
-        self.decide(if is_probe { Role::Monitor } else { Role::App }, emit);
+        // Who gets no good answer while no monitor of its client's is connected is one, coming back to its server.
+        let is_check = self.ready == Ready::No && self.key.is_some_and(|key| !self.monitors.has_monitor(key));
+        self.decide(if is_probe || is_check { Role::Monitor } else { Role::App }, emit);
         if let (Role::App, Ready::Handshaken(since)) = (self.role, self.ready) {
             self.emit_ready(since, emit);
         }
@@ -227,6 +281,7 @@ impl Lifecycle {
 
     pub(super) fn close(&mut self, by: Option<Side>, is_error: bool, at: Timestamp, emit: &mut Emit<'_>) {
         self.count(None);
+        self.watch.close(at);
         if self.role != Role::App {
             return;
         }

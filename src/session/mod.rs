@@ -16,10 +16,12 @@
 
 mod commands;
 mod framing;
+mod heartbeats;
 mod legacy;
 mod lifecycle;
 mod merge;
 mod names;
+mod observe;
 mod opened;
 mod pairing;
 mod reply;
@@ -34,6 +36,7 @@ use commands::Commands;
 use framing::Framer;
 pub(crate) use legacy::query_command;
 pub(crate) use merge::merged;
+pub use observe::Observations;
 pub use role::{IDLE_AFTER, Monitors};
 
 use crate::event::{Connection, Entry, Exchange, Side, Timestamp};
@@ -78,6 +81,8 @@ pub struct Shared {
     pub exchanges: Exchanges,
     /// The monitors of each client.
     pub monitors: Monitors,
+    /// Where goes what bears on the clients' topologies.
+    pub observations: Observations,
 }
 
 /// One connection. See the [module](self).

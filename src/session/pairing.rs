@@ -23,6 +23,8 @@ pub(super) struct Pending {
     /// The request; `None` if it could not be read and so has no events.
     pub(super) request: Option<Request>,
     pub(super) phase: Phase,
+    /// It is a check of a server's: a heartbeat has started with it.
+    pub(super) beats: bool,
     pub(super) exchange: Exchange,
     /// In an exhaust stream: the exchange of its request.
     pub(super) continues: Option<Exchange>,

@@ -29,6 +29,8 @@ pub(super) struct Facts {
     pub(super) speculative: bool,
     /// A conversation has come to its end: `done`, here or in `speculativeAuthenticate`.
     pub(super) authenticated: bool,
+    /// There is a `writeConcernError`: the server may be on its way out although it says `ok`.
+    pub(super) write_concern_error: bool,
 }
 
 /// What the first `hello` reply says of the connection.
@@ -72,6 +74,7 @@ fn facts(document: &[u8], shortened: Option<&Shortened>) -> Facts {
                 }
             }
             b"writeErrors" => facts.measures.write_errors = element.as_array().and_then(|array| count(array).ok()),
+            b"writeConcernError" => facts.write_concern_error = true,
             b"done" => facts.authenticated = element.as_bool_truthy(),
             b"speculativeAuthenticate" => {
                 facts.speculative = true;

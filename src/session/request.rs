@@ -1,6 +1,7 @@
 //! What a request is: its names, what it carries, and whether it is answered.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::legacy;
 use super::merge::merged;
@@ -51,6 +52,8 @@ pub(super) struct Hello {
     pub(super) client: Option<Box<[u8]>>,
     /// It asks the server to wait for a change: `topologyVersion` and `maxAwaitTimeMS` are there.
     pub(super) awaitable: bool,
+    /// How long the server may wait: `maxAwaitTimeMS`.
+    pub(super) await_time: Duration,
     /// Only an application's connection authenticates: `saslSupportedMechs` or `speculativeAuthenticate` is there.
     pub(super) authenticates: bool,
     pub(super) load_balanced: bool,
@@ -231,7 +234,11 @@ fn fields(body: &[u8]) -> Option<Fields<'_>> {
             (b"maxTimeMS", None) if name == "getMore" => fields.tails = true,
             (b"client", Some(hello)) => hello.client = element.as_document().map(Box::from),
             (b"topologyVersion", Some(_)) => version = element.kind != Kind::Null,
-            (b"maxAwaitTimeMS", Some(_)) => await_time = true,
+            (b"maxAwaitTimeMS", Some(hello)) => {
+                await_time = true;
+                let millis = element.as_i64().and_then(|millis| u64::try_from(millis).ok());
+                hello.await_time = Duration::from_millis(millis.unwrap_or_default());
+            }
             (b"saslSupportedMechs", Some(hello)) => hello.authenticates = true,
             // Credentials are credentials, whatever the command that they are found in is called.
             (name, hello) if is_speculative(name) => {

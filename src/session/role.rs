@@ -42,6 +42,7 @@ pub(super) struct ClientKey(u64);
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     streaming: u32,
+    polling: u32,
     rtt: u32,
 }
 
@@ -49,6 +50,7 @@ struct Counts {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Counted {
     Streaming,
+    Polling,
     Rtt,
 }
 
@@ -66,7 +68,7 @@ impl Monitors {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = clients.entry(key).or_default();
         let result = look(counts);
-        if counts.streaming == 0 && counts.rtt == 0 {
+        if counts.streaming == 0 && counts.polling == 0 && counts.rtt == 0 {
             clients.remove(&key);
         }
         result
@@ -74,6 +76,11 @@ impl Monitors {
 
     pub(super) fn has_streaming(&self, key: ClientKey) -> bool {
         self.with(key, |counts| counts.streaming > 0)
+    }
+
+    /// Whether a monitor of the client's is connected.
+    pub(super) fn has_monitor(&self, key: ClientKey) -> bool {
+        self.with(key, |counts| counts.streaming + counts.polling > 0)
     }
 
     /// Whether a connection that ends after nothing but its first `hello` was a probe: the client has a streaming
@@ -95,6 +102,7 @@ impl Counts {
     fn of(&mut self, kind: Counted) -> &mut u32 {
         match kind {
             Counted::Streaming => &mut self.streaming,
+            Counted::Polling => &mut self.polling,
             Counted::Rtt => &mut self.rtt,
         }
     }
@@ -112,10 +120,11 @@ pub(super) fn shown_by(request: &Request, n: u64) -> Option<Role> {
 }
 
 /// The phase of a request on an application's connection; `n` as before.
-pub(super) fn app_phase(request: &Request, n: u64) -> Phase {
+pub(super) fn app_phase(request: &Request, n: u64, is_single_threaded: bool) -> Phase {
     match &request.hello {
         Some(_) if n == 0 => Phase::Handshake,
         Some(hello) if hello.awaitable => Phase::Monitor,
+        Some(hello) if is_single_threaded && !hello.of_application => Phase::Monitor,
         _ if request.authenticates() => Phase::Auth,
         _ => Phase::App,
     }
