@@ -1,0 +1,130 @@
+//! What an application's error says of a server: that it is about to change its state, that it cannot be reached, or
+//! nothing.
+//!
+//! If an error has a code the code decides, else its message does. Errors of single writes (`writeErrors`) say nothing
+//! of the server; a `writeConcernError` does, also in a reply that is `ok`.
+
+use bson::raw::RawDocument;
+
+use super::description::is_ok;
+use crate::bson::find;
+
+/// An error on a connection of an application.
+#[derive(Clone, Copy, Debug)]
+pub struct ApplicationError<'a> {
+    /// What went wrong.
+    pub kind: ErrorKind<'a>,
+    /// How far the connection had come.
+    pub stage: Stage,
+    /// What [`Topology::generation`](super::Topology::generation) was when the connection was made. An error of a
+    /// connection that was made before the pool was last cleared is stale: what it tells is known.
+    pub generation: u64,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum ErrorKind<'a> {
+    /// A command was answered with an error, or with a write concern error: the whole reply.
+    Command(&'a RawDocument),
+    /// The connection broke, with the reason.
+    Network(&'a str),
+    /// The client waited too long, with the reason.
+    Timeout(&'a str),
+}
+
+/// How far a connection has come. The specification has it since November 2025 that a connection which breaks before its
+/// `hello` is answered tells of a server that is busy, not of one that is gone: its server stays what it is. Drivers from
+/// before that take the server for gone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// The `hello` that opens it is not answered yet.
+    Establishing,
+    /// It authenticates.
+    Authenticating,
+    /// It is the application's.
+    Ready,
+}
+
+/// What becomes of a server after an error.
+#[derive(Debug, PartialEq)]
+pub(super) enum Consequence {
+    /// It keeps its description.
+    None,
+    /// It is Unknown.
+    Unknown {
+        /// Why.
+        error: String,
+        /// Its connections are of no use any more.
+        clear: bool,
+    },
+}
+
+const NOT_WRITABLE_PRIMARY: [i64; 3] = [10107, 13435, 10058];
+const RECOVERING: [i64; 5] = [SHUTDOWN[0], SHUTDOWN[1], 11602, 13436, 189];
+/// `InterruptedAtShutdown` and `ShutdownInProgress`.
+const SHUTDOWN: [i64; 2] = [11600, 91];
+
+impl ApplicationError<'_> {
+    /// What follows, if the error is not stale.
+    pub(super) fn consequence(&self) -> Consequence {
+        let lost = |error: String| Consequence::Unknown { error, clear: true };
+        match (self.kind, self.stage) {
+            (ErrorKind::Command(reply), stage) => match state_change(reply.as_bytes()) {
+                Some(change) => change,
+                None if stage == Stage::Authenticating => lost(command_message(reply.as_bytes())),
+                None => Consequence::None,
+            },
+            (ErrorKind::Network(reason), Stage::Ready | Stage::Authenticating)
+            | (ErrorKind::Timeout(reason), Stage::Authenticating) => lost(reason.to_owned()),
+            (ErrorKind::Network(_) | ErrorKind::Timeout(_), Stage::Establishing)
+            | (ErrorKind::Timeout(_), Stage::Ready) => Consequence::None,
+        }
+    }
+}
+
+/// What follows from a reply that says that the server is no primary, or that it is recovering or shutting down.
+fn state_change(reply: &[u8]) -> Option<Consequence> {
+    let ok = find(reply, b"ok").is_some_and(|ok| is_ok(&ok));
+    let write_concern_error = find(reply, b"writeConcernError").and_then(|it| it.as_document());
+    let errors = (!ok).then_some(reply).into_iter().chain(write_concern_error);
+    errors.filter(|error| is_state_change(error)).map(consequence_of).next()
+}
+
+fn consequence_of(error: &[u8]) -> Consequence {
+    let clear = code(error).is_some_and(|code| SHUTDOWN.contains(&code));
+    Consequence::Unknown { error: command_message(error), clear }
+}
+
+fn is_state_change(error: &[u8]) -> bool {
+    match code(error) {
+        Some(code) => RECOVERING.contains(&code) || NOT_WRITABLE_PRIMARY.contains(&code),
+        // "not master or secondary" is among the first.
+        None => message(error).is_some_and(|it| it.contains("not master") || it.contains("node is recovering")),
+    }
+}
+
+fn code(error: &[u8]) -> Option<i64> {
+    find(error, b"code").and_then(|code| code.as_i64())
+}
+
+fn message(error: &[u8]) -> Option<&str> {
+    find(error, b"errmsg").and_then(|message| message.as_str())
+}
+
+/// An error's name, code and message, as far as it has them: `NotWritablePrimary (10107): not primary`.
+pub(super) fn command_message(error: &[u8]) -> String {
+    let name = find(error, b"codeName").and_then(|name| name.as_str());
+    let message = message(error);
+    let what = match (name, code(error)) {
+        (Some(name), Some(code)) => Some(format!("{name} ({code})")),
+        (Some(name), None) => Some(name.to_owned()),
+        (None, Some(code)) => Some(format!("code {code}")),
+        (None, None) => None,
+    };
+    match (what, message) {
+        (Some(what), Some(message)) => format!("{what}: {message}"),
+        (Some(what), None) => what,
+        (None, Some(message)) => message.to_owned(),
+        (None, None) => "the reply is not ok".to_owned(),
+    }
+}
