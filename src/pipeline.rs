@@ -1,12 +1,16 @@
-//! Session and redactor composed: the one path from bytes to what may be seen, live and from a recording.
+//! Session, topologies and redactor composed: the one path from bytes to what may be seen, live and from a recording.
 //!
-//! Inputs are the [`Session`]'s; what comes out is [`Redacted`], so that no caller can forget to redact.
+//! A [`Pipeline`] is one connection's, its inputs the [`Session`]'s. [`Topologies`] are a run's, its inputs what the
+//! sessions [observe](crate::session::Observations). What comes out of both is [`Redacted`], so that no caller can forget
+//! to redact.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::event::{Connection, Entry, Side, Timestamp};
+use crate::event::{Connection, Entry, Observation, Side, Timestamp};
 use crate::redact::{self, Redacted};
 use crate::session::{Session, Shared};
+use crate::topology::{Clients, ClientsSettings};
 
 /// Where redacted events go.
 pub type Sink<'s> = dyn FnMut(&Redacted<Entry<'_>>) + 's;
@@ -61,5 +65,38 @@ impl Pipeline {
     /// See [`Session::is_busy`].
     pub fn is_busy(&self) -> bool {
         self.session.is_busy()
+    }
+}
+
+/// The path of a whole run from what its sessions observe to redacted server and topology events.
+#[derive(Debug)]
+pub struct Topologies {
+    clients: Clients,
+}
+
+impl Topologies {
+    /// None yet.
+    pub fn new(settings: ClientsSettings) -> Self {
+        Self { clients: Clients::new(settings) }
+    }
+
+    /// See [`Clients::handle`].
+    pub fn handle(&mut self, observation: Observation) {
+        self.clients.handle(observation);
+    }
+
+    /// See [`Clients::handle_tick`].
+    pub fn handle_tick(&mut self, now: Timestamp, sink: &mut Sink<'_>) {
+        self.clients.handle_tick(now, &mut |entry| sink(&redact::apply(entry)));
+    }
+
+    /// See [`Clients::due`].
+    pub fn due(&self, now: Timestamp) -> Option<Duration> {
+        self.clients.due(now)
+    }
+
+    /// See [`Clients::close`].
+    pub fn close(&mut self, now: Timestamp, sink: &mut Sink<'_>) {
+        self.clients.close(now, &mut |entry| sink(&redact::apply(entry)));
     }
 }

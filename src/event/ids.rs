@@ -17,6 +17,15 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.monotonic_nanos.saturating_sub(earlier.monotonic_nanos))
     }
+
+    /// The moment so much later.
+    #[must_use]
+    pub fn after(self, later: Duration) -> Self {
+        Self {
+            monotonic_nanos: self.monotonic_nanos.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)),
+            unix_micros: self.unix_micros.saturating_add(i64::try_from(later.as_micros()).unwrap_or(i64::MAX)),
+        }
+    }
 }
 
 /// Which of the two peers of a connection: the one that sent a byte, or the one that hung up.

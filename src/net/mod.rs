@@ -19,6 +19,7 @@ pub mod say;
 pub mod serve;
 mod stream;
 pub(crate) mod terminal;
+mod topologies;
 mod worker;
 
 pub use proxy::{Builder, Ended, Proxy, StartError};

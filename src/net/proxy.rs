@@ -12,11 +12,14 @@ use super::clock;
 use super::listener::{Bound, Listener};
 use super::recorder::{Listeners, Recorder, RunInfo, Total};
 use super::say::say;
+use super::topologies;
 use super::worker::{Arrival, Context, Stop, Worker};
-use crate::config::{self, Advertise, Config, Endpoint, Log};
-use crate::event::{Address, CommandListener, Connection, ConnectionId, ConnectionListener};
-use crate::session::{Limits, Shared};
+use crate::config::{self, Advertise, Config, Endpoint, Log, Per};
+use crate::event::{Address, CommandListener, Connection, ConnectionId, ConnectionListener, TopologyType};
+use crate::pipeline::Topologies;
+use crate::session::{Limits, Observations, Shared};
 use crate::sink::Statistics;
+use crate::topology::{self, ClientsSettings};
 
 /// After an accept that failed for want of something, the next try waits this long.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -200,9 +203,11 @@ impl Proxy {
             inflate_max_bytes: config.inflate_max_bytes,
             max_document_bytes: at_least_a_hello(recorder.max_document_bytes()),
         };
+        let (observations, observed) = Observations::channel();
+        let lost = observations.lost();
         let context = Context {
             upstream: config.upstream.clone(),
-            shared: Shared { limits, ..Shared::default() },
+            shared: Shared { limits, observations, ..Shared::default() },
             stop: Stop::default(),
             reachable: Arc::new(AtomicBool::new(true)),
         };
@@ -216,7 +221,11 @@ impl Proxy {
             recorder: None,
             release: Arc::new(recorder.releaser()),
         };
-        proxy.spawn(&config, bound, server, &context, &recorder).map_err(StartError::Thread)?;
+        let topologies = Topologies::new(clients(&config, &server));
+        let source = topologies::Source { observations: observed, lost };
+        let thread = topologies::start(source, topologies, recorder.feed()).map_err(StartError::Thread)?;
+        proxy.threads.push(thread);
+        proxy.spawn(&config, bound, server, context, &recorder).map_err(StartError::Thread)?;
         proxy.recorder = Some(recorder);
         Ok(proxy)
     }
@@ -226,7 +235,7 @@ impl Proxy {
         config: &Config,
         bound: Bound,
         server: Address,
-        context: &Context,
+        context: Context,
         recorder: &Recorder,
     ) -> io::Result<()> {
         let threads = match config.threads {
@@ -248,6 +257,8 @@ impl Proxy {
             acceptor.workers.push((worker.arrivals, worker.load));
             self.threads.push(worker.thread);
         }
+        // The topologies end with the last of those that could observe something.
+        drop(context);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("mongotap-accept".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -367,6 +378,23 @@ impl Drop for Proxy {
 fn at_least_a_hello(limit: usize) -> usize {
     const HELLO_LEN: usize = 4096;
     if limit == 0 { 0 } else { limit.max(HELLO_LEN) }
+}
+
+/// Whose topologies are derived, and what they begin with: what the URI says that applications are to use.
+fn clients(config: &Config, server: &Address) -> ClientsSettings {
+    let upstream = &config.upstream;
+    let initial = match &upstream.replica_set {
+        _ if upstream.load_balanced => TopologyType::LoadBalanced,
+        _ if upstream.direct => TopologyType::Single,
+        Some(_) => TopologyType::ReplicaSetNoPrimary,
+        None => TopologyType::Unknown,
+    };
+    ClientsSettings {
+        per_client: config.topology.per == Per::Client,
+        closed_after: config.topology.closed_after,
+        ended_after: config.topology.ended_after,
+        seeds: topology::Settings { seeds: vec![server.clone()], initial, set_name: upstream.replica_set.clone() },
+    }
 }
 
 /// Accepts clients and hands each to the worker with the fewest.

@@ -14,6 +14,7 @@ use super::pairing::Pending;
 use super::reply::Reply;
 use super::request::Request;
 use super::role::Role;
+use crate::bson::find;
 use crate::event::{
     Document, Event, Failure, Observed, Phase, ServerHeartbeatFailed, ServerHeartbeatStarted, ServerHeartbeatSucceeded,
     Side, Timestamp,
@@ -22,6 +23,9 @@ use crate::event::{
 /// A server that is well answers within this, beyond the time that it was given to wait. A check that its client
 /// gives up later was too slow for it; one given up before ends with its client.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
+
+/// The server's error for a check whose client hung up before its answer.
+const CLIENT_DISCONNECT: i64 = 279;
 
 impl Commands {
     /// Whether the `n`th request of the connection is a check, or may turn out to be one.
@@ -79,6 +83,8 @@ impl Commands {
             Some(_) if ok && (is_first || pending.phase == Phase::Monitor) => {
                 watch.tell_reply(at, document, Observed::Hello);
             }
+            // The client has gone, says the server, and will not read that.
+            Some(_) if find(document, b"code").and_then(|code| code.as_i64()) == Some(CLIENT_DISCONNECT) => {}
             Some(_) if !ok && pending.phase == Phase::Monitor => watch.tell_reply(at, document, Observed::Hello),
             Some(_) if !ok && role == Role::Undecided => watch.keep(at, document),
             Some(_) => {}

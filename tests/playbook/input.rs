@@ -9,7 +9,9 @@
 //! client op_insert | op_update | op_delete id=7 NAMESPACE [flags=1] {…} …        client op_get_more id=7 NAMESPACE [return=2] cursor=5
 //! client op_kill_cursors id=7 [5, 6]    client op_other id=7 code=2010           client hex 0f000000 …    client text "GET /"
 //! … compressed zlib [announce=9]        … cut=20, and later: client rest         (of any message)
-//! sent    tick    connect    getters    close client|server|proxy ["error"]
+//! sent    tick    connect [server=127.0.0.1:27028] [client=10.0.0.1:5]    getters    close client|server|proxy ["error"]
+//! topologies Single|Unknown|ReplicaSetNoPrimary|LoadBalanced [seeds=a:1,b:2] [set=rs] [upstream]    (before the first connection)
+//! derive [end]                   what has settled is folded; at the end everything is, and closed
 //! ```
 
 use std::time::Duration;
@@ -18,8 +20,9 @@ use bson::Bson;
 use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
-use mongotap::event::{Compressor, Side};
+use mongotap::event::{Address, Compressor, Side, TopologyType};
 use mongotap::session::Limits;
+use mongotap::topology::{self, ClientsSettings};
 use mongotap::wire::{
     OpDelete, OpGetMore, OpInsert, OpKillCursors, OpMsg, OpQuery, OpReply, OpUpdate, Sequence, compress, msg_flags,
 };
@@ -37,7 +40,9 @@ pub(crate) enum Action {
     Limits(Box<dyn FnOnce(&mut Limits)>),
     Bytes { side: Side, bytes: Vec<u8>, cut: Option<usize> },
     Rest(Side),
-    Connect,
+    Connect { server: Option<String>, client: Option<String> },
+    Topologies(Box<ClientsSettings>),
+    Derive { is_end: bool },
     Sent,
     Tick,
     Close { by: Option<Side>, error: Option<String> },
@@ -127,6 +132,19 @@ impl Words {
         Some(value)
     }
 
+    fn topologies(&mut self) -> Result<ClientsSettings> {
+        let name = self.word()?;
+        let initial = TopologyType::from_name(&name).ok_or_else(|| format!("{name} is no topology"))?;
+        let seeds = self.value("seeds").unwrap_or_else(|| "127.0.0.1:27027".to_owned());
+        let seeds = seeds.split(',').map(Address::parse).collect();
+        Ok(ClientsSettings {
+            per_client: !self.has("upstream"),
+            closed_after: Duration::from_secs(30),
+            ended_after: Duration::from_millis(500),
+            seeds: topology::Settings { seeds, initial, set_name: self.value("set") },
+        })
+    }
+
     /// The number of `key=number`.
     fn number<T: TryFrom<i64>>(&mut self, key: &str) -> Result<Option<T>> {
         let Some(text) = self.value(key) else { return Ok(None) };
@@ -149,7 +167,9 @@ impl Words {
             "limits" => self.limits()?,
             "client" => self.bytes(Side::Client)?,
             "server" => self.bytes(Side::Server)?,
-            "connect" => Action::Connect,
+            "connect" => Action::Connect { server: self.value("server"), client: self.value("client") },
+            "topologies" => Action::Topologies(Box::new(self.topologies()?)),
+            "derive" => Action::Derive { is_end: self.has("end") },
             "sent" => Action::Sent,
             "tick" => Action::Tick,
             "getters" => Action::Getters,

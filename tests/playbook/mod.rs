@@ -5,12 +5,13 @@ mod render;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use mongotap::event::{Address, Connection, ConnectionId, Entry, Side, Timestamp};
-use mongotap::pipeline::Pipeline;
+use mongotap::event::{Address, Connection, ConnectionId, Entry, Observation, Side, Timestamp};
+use mongotap::pipeline::{Pipeline, Topologies};
 use mongotap::redact::Redacted;
-use mongotap::session::{Limits, Shared};
+use mongotap::session::{Limits, Observations, Shared};
 
 use input::{Action, Input};
 
@@ -19,7 +20,8 @@ const BEGIN: Timestamp = Timestamp { monotonic_nanos: 0, unix_micros: 1_795_333_
 
 /// A playbook's text with its outputs as they are, each message fed in pieces of `length` bytes.
 pub(crate) fn transcript(name: &str, text: &str, length: usize) -> String {
-    let mut stage = Stage { now: BEGIN, limits: Limits::default(), shared: None, connections: BTreeMap::new(), length };
+    let (limits, connections) = (Limits::default(), BTreeMap::new());
+    let mut stage = Stage { now: BEGIN, limits, shared: None, derived: None, connections, length };
     let mut out = String::new();
     for (number, line) in text.lines().enumerate() {
         if line.starts_with("<<") {
@@ -48,6 +50,8 @@ struct Stage {
     limits: Limits,
     /// Made with the first connection, after the limits.
     shared: Option<Shared>,
+    /// Topologies, if the playbook asks for them, and what the sessions observe for them.
+    derived: Option<(Topologies, Receiver<Observation>)>,
     connections: BTreeMap<u64, Stand>,
     length: usize,
 }
@@ -81,8 +85,22 @@ impl Stage {
                 let rest = std::mem::take(&mut stand.rest);
                 stand.feed(side, &rest, length, now, &mut sink);
             }
-            Action::Connect => {
-                self.stand(input.connection);
+            Action::Connect { server, client } => {
+                self.connect(input.connection, server.as_deref(), client);
+            }
+            Action::Topologies(settings) => {
+                assert!(self.shared.is_none(), "topologies come before the first connection");
+                let (observations, observed) = Observations::channel();
+                self.shared = Some(Shared { limits: self.limits, observations, ..Shared::default() });
+                self.derived = Some((Topologies::new(*settings), observed));
+            }
+            Action::Derive { is_end } => {
+                let (topologies, observed) = self.derived.as_mut().expect("the playbook asks for topologies");
+                observed.try_iter().for_each(|observation| topologies.handle(observation));
+                match is_end {
+                    true => topologies.close(now, &mut sink),
+                    false => topologies.handle_tick(now, &mut sink),
+                }
             }
             Action::Sent => {
                 let pipeline = &mut self.stand(input.connection).pipeline;
@@ -104,14 +122,18 @@ impl Stage {
     }
 
     fn stand(&mut self, id: u64) -> &mut Stand {
+        self.connect(id, None, None)
+    }
+
+    fn connect(&mut self, id: u64, server: Option<&str>, client: Option<String>) -> &mut Stand {
         let (now, limits) = (self.now, self.limits);
         let shared = self.shared.get_or_insert_with(|| Shared { limits, ..Shared::default() }).clone();
         self.connections.entry(id).or_insert_with(|| {
             let connection = Connection {
                 id: ConnectionId(id),
-                client: format!("127.0.0.1:{}", 50_000 + id),
+                client: client.unwrap_or_else(|| format!("127.0.0.1:{}", 50_000 + id)),
                 upstream: "127.0.0.1:27017".into(),
-                server: Address::parse("127.0.0.1:27027"),
+                server: Address::parse(server.unwrap_or("127.0.0.1:27027")),
                 tls: false,
             };
             Stand { pipeline: Pipeline::new(Arc::new(connection), now, shared), rest: Vec::new() }
