@@ -25,6 +25,17 @@ const TOP: [(&str, &str); 8] = [
     ("threads", "3"),
 ];
 
+/// The same for every key of `[topology]`.
+const TOPOLOGY: [(&str, &str); 7] = [
+    ("per", "upstream"),
+    ("closed_after", "1m"),
+    ("ended_after", "1s"),
+    ("idle_after", "20s"),
+    ("dial", "mongo1:27017=127.0.0.1:27017,mongo2:27017=127.0.0.1:27018"),
+    ("listen", "mongo2:27017=127.0.0.1:30000"),
+    ("dns", "127.0.0.1:53"),
+];
+
 /// A value other than the default for every key of `[[log]]` but `path`.
 const LOG: [(&str, &str); 12] = [
     ("format", "jsonl"),
@@ -81,6 +92,7 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
     let log = &shipped["log"].as_array().unwrap()[0];
     let keys = |table: &toml::Table| table.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(keys(&shipped), known(""));
+    assert_eq!(keys(shipped["topology"].as_table().unwrap()), known("[topology]"));
     assert_eq!(keys(log.as_table().unwrap()), known("[[log]]"));
     let lines: Vec<&str> = SHIPPED.lines().collect();
     let keys = lines.windows(2).filter(|pair| pair[1].contains(" = ") && !pair[1].starts_with('#'));
@@ -91,7 +103,9 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
 #[test]
 fn the_values_tried_here_are_of_every_key() {
     let tried = |values: &[(&str, &str)]| values.iter().map(|(key, _)| (*key).to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(&tried(&TOP) | &BTreeSet::from(["log".to_owned()]), known(""));
+    let sections = BTreeSet::from(["log".to_owned(), "topology".to_owned()]);
+    assert_eq!(&tried(&TOP) | &sections, known(""));
+    assert_eq!(tried(&TOPOLOGY), known("[topology]"));
     assert_eq!(&tried(&LOG) | &BTreeSet::from(["path".to_owned()]), known("[[log]]"));
 }
 
@@ -103,11 +117,34 @@ fn every_key_and_its_flag_say_the_same_and_something() {
         assert_eq!(from_flags(&[&flag, value]).unwrap(), file, "{key}");
         assert_ne!(file, Config::default(), "{key}");
     }
+    for (key, value) in TOPOLOGY {
+        let file = from_file(&format!("[topology]\n{key} = {value:?}")).unwrap();
+        let flag = format!("--topology-{}", key.replace('_', "-"));
+        assert_eq!(from_flags(&[&flag, value]).unwrap(), file, "{key}");
+        assert_ne!(file, Config::default(), "{key}");
+    }
     for (key, value) in LOG {
         let file = from_file(&format!("[[log]]\npath = \"-\"\n{key} = {value:?}")).unwrap();
         let flag = format!("--log-{}", key.replace('_', "-"));
         assert_eq!(from_flags(&[&flag, value]).unwrap(), file, "{key}");
         assert_ne!(file, Config::default(), "{key}");
+    }
+}
+
+#[test]
+fn members_are_named_in_a_table_too() {
+    let table = from_file("[topology]\ndial = { \"Mongo1:27017\" = \"127.0.0.1:1\", mongo2 = \"[::1]:2\" }").unwrap();
+    let flag = from_flags(&["--topology-dial", "mongo1=127.0.0.1:1, mongo2:27017=[::1]:2"]).unwrap();
+    assert_eq!(table, flag);
+    for (key, value, message) in [
+        ("dial", "mongo1", "\"\" has no host"),
+        ("listen", "a:1=x:5,b:1=x:5", "x:5 is for both a:1 and b:1"),
+        ("dns", "localhost", "\"localhost\" is not ip:port"),
+        ("per", "server", "\"server\" is not known"),
+    ] {
+        let found = error(from_file(&format!("[topology]\n{key} = {value:?}")));
+        assert_eq!(found.0, format!("proxy.toml: topology.{key}: {message}"));
+        assert_eq!(error(from_flags(&[&format!("--topology-{key}"), value])).0, format!("--topology-{key}: {message}"));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Config, Flags, List, LogSettings, Settings, Text};
+use crate::config::{Config, Flags, List, LogSettings, Pairs, Settings, Text, TopologySettings};
 
 use super::Error;
 
@@ -17,7 +17,7 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
 
-    /// The server they are to reach [default: mongodb://127.0.0.1:27017]
+    /// The server or the replica set they are to reach [default: mongodb://127.0.0.1:27017]
     #[arg(long, value_name = "URI")]
     upstream: Option<String>,
 
@@ -45,12 +45,48 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "N")]
     threads: Option<String>,
 
+    #[command(flatten)]
+    topology: TopologyArgs,
+
     /// Write a log to this file, or to standard output if it is `-`; may be repeated [default: -]
     #[arg(long = "log", value_name = "PATH", help_heading = "Logs")]
     logs: Vec<String>,
 
     #[command(flatten)]
     each_log: LogArgs,
+}
+
+/// How members of a replica set are reached, and whose topologies are derived.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Replica sets and topologies")]
+struct TopologyArgs {
+    /// What topologies are derived for: client or upstream [default: client]
+    #[arg(long, value_name = "WHAT")]
+    topology_per: Option<String>,
+
+    /// A client without a connection for so long is gone [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    topology_closed_after: Option<String>,
+
+    /// The same for one that has said endSessions [default: 500ms]
+    #[arg(long, value_name = "TIME")]
+    topology_ended_after: Option<String>,
+
+    /// A connection silent for so long after its first hello is an idle one of a pool [default: 15s]
+    #[arg(long, value_name = "TIME")]
+    topology_idle_after: Option<String>,
+
+    /// Where to reach members whose names are not addresses: mongo1:27017=127.0.0.1:27017,… [default: by their names]
+    #[arg(long, value_name = "NAME=ADDR,…")]
+    topology_dial: Option<String>,
+
+    /// Where to listen for members, by their names [default: the ports from that of --listen on]
+    #[arg(long, value_name = "NAME=ADDR,…")]
+    topology_listen: Option<String>,
+
+    /// The DNS server that is asked for a mongodb+srv name [default: those of the system]
+    #[arg(long, value_name = "IP:PORT")]
+    topology_dns: Option<String>,
 }
 
 /// What holds for every log.
@@ -118,6 +154,16 @@ impl ConfigArgs {
     fn flags(&self) -> Flags {
         let text = |flag: &Option<String>| flag.as_deref().map(Text::from);
         let list = |flag: &Option<String>| flag.as_deref().map(List::from);
+        let pairs = |flag: &Option<String>| flag.as_deref().map(Pairs::from);
+        let topology = TopologySettings {
+            per: text(&self.topology.topology_per),
+            closed_after: text(&self.topology.topology_closed_after),
+            ended_after: text(&self.topology.topology_ended_after),
+            idle_after: text(&self.topology.topology_idle_after),
+            dial: pairs(&self.topology.topology_dial),
+            listen: pairs(&self.topology.topology_listen),
+            dns: text(&self.topology.topology_dns),
+        };
         let top = Settings {
             listen: text(&self.listen),
             upstream: text(&self.upstream),
@@ -127,6 +173,7 @@ impl ConfigArgs {
             inflate_max_bytes: text(&self.inflate_max_bytes),
             drain: text(&self.drain),
             threads: text(&self.threads),
+            topology: Some(topology),
             log: None,
         };
         let log = &self.each_log;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Advertise, Config, Flags, Log, show_duration, show_size};
+use crate::config::{Advertise, Config, Flags, Log, Topology, show_duration, show_size};
 
 use super::{Code, Error, print};
 
@@ -48,6 +48,7 @@ fn describe(name: &str, config: &Config) -> String {
         0 => line("threads", &"one for each processor"),
         threads => line("threads", &threads),
     }
+    describe_topology(&config.topology, &mut text);
     for log in &config.logs {
         describe_log(log, &mut text);
     }
@@ -56,6 +57,21 @@ fn describe(name: &str, config: &Config) -> String {
     }
     _ = writeln!(text, "proxy reads this file only when it is named: mongotap proxy --config {name}");
     text
+}
+
+fn describe_topology(topology: &Topology, text: &mut String) {
+    _ = writeln!(text, "topology");
+    let mut line = |key: &str, value: String| _ = writeln!(text, "  {key:<18} {value}");
+    line("per", topology.per.as_str().to_owned());
+    line("closed_after", show_duration(topology.closed_after));
+    line("ended_after", show_duration(topology.ended_after));
+    line("idle_after", show_duration(topology.idle_after));
+    for (key, places) in [("dial", &topology.dial), ("listen", &topology.listen)] {
+        for (name, endpoint) in places {
+            line(key, format!("{name} = {endpoint}"));
+        }
+    }
+    line("dns", topology.dns.map_or_else(|| "the system's".to_owned(), |server| server.to_string()));
 }
 
 fn describe_log(log: &Log, text: &mut String) {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::Error;
 
@@ -24,7 +24,22 @@ pub struct Settings {
     pub inflate_max_bytes: Option<Text>,
     pub drain: Option<Text>,
     pub threads: Option<Text>,
+    pub topology: Option<TopologySettings>,
     pub log: Option<Vec<LogSettings>>,
+}
+
+/// `[topology]`, or the `--topology-…` flags.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each is the key of that name, documented in proxy.toml and on Topology")]
+pub struct TopologySettings {
+    pub per: Option<Text>,
+    pub closed_after: Option<Text>,
+    pub ended_after: Option<Text>,
+    pub idle_after: Option<Text>,
+    pub dial: Option<Pairs>,
+    pub listen: Option<Pairs>,
+    pub dns: Option<Text>,
 }
 
 /// One `[[log]]`, or the `--log-…` flags.
@@ -55,6 +70,10 @@ pub struct Text(pub String);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct List(pub Vec<String>);
 
+/// Names and what each stands for; written as a table, or as one string `NAME=VALUE,…`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pairs(pub Vec<(String, String)>);
+
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
@@ -64,6 +83,16 @@ impl From<&str> for Text {
 impl From<&str> for List {
     fn from(text: &str) -> Self {
         Self(text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
+    }
+}
+
+impl From<&str> for Pairs {
+    fn from(text: &str) -> Self {
+        let pair = |part: &str| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            (name.trim().to_owned(), value.trim().to_owned())
+        };
+        Self(text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect())
     }
 }
 
@@ -188,8 +217,34 @@ impl<'de> Deserialize<'de> for List {
     }
 }
 
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Pairs, E> {
+                Ok(text.into())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = entries.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        input.deserialize_any(Reader)
+    }
+}
+
 /// Sections of features that this version does not have.
-const LATER: [&str; 5] = ["capture", "redact", "tls", "topology", "replay"];
+const LATER: [&str; 4] = ["capture", "redact", "tls", "replay"];
 const LATER_HINT: &str = "leave the section out";
 const DOUBLE_BRACKETS_HINT: &str = "write [[log]], in double brackets: there may be several";
 const SHIPPED_HINT: &str = "the proxy.toml that is shipped with mongotap shows how each key is written";
@@ -219,7 +274,7 @@ mod tests {
 
     #[test]
     fn sections_of_later_features_are_refused() {
-        for section in ["capture", "redact", "tls.listen", "tls.upstream", "topology", "replay"] {
+        for section in ["capture", "redact", "tls.listen", "tls.upstream", "replay"] {
             let name = section.split('.').next().unwrap();
             let (message, _) = error(&format!("[{section}]\npath = 1\n"));
             assert_eq!(message, format!("proxy.toml: [{name}]: not supported by this version"));

@@ -8,10 +8,13 @@ mod address;
 mod file;
 mod paths;
 mod resolve;
+mod topology;
+mod upstream;
 mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,10 +22,12 @@ use crate::bson::json::Mode;
 use crate::event::{Address, Phase};
 use crate::sink::{EventKind, Format, Namespace};
 
-pub use address::{Endpoint, Srv, Upstream};
+pub use address::Endpoint;
 pub(crate) use file::io_reason;
-pub use file::{List, LogSettings, Settings, Text};
+pub use file::{List, LogSettings, Pairs, Settings, Text, TopologySettings};
 pub use resolve::Flags;
+pub(crate) use upstream::ConnectionString;
+pub use upstream::{Srv, Upstream};
 pub use value::{parse_duration, parse_size};
 pub(crate) use value::{show_duration, show_size};
 
@@ -68,6 +73,8 @@ pub struct Topology {
     pub dial: BTreeMap<String, Endpoint>,
     /// Where to listen for members, by the same names.
     pub listen: BTreeMap<String, Endpoint>,
+    /// The DNS server that is asked for an SRV name; `None` asks those of the system.
+    pub dns: Option<SocketAddr>,
 }
 
 /// What a topology is derived for.
@@ -99,6 +106,7 @@ impl Default for Topology {
             idle_after: Duration::from_secs(15),
             dial: BTreeMap::new(),
             listen: BTreeMap::new(),
+            dns: None,
         }
     }
 }
@@ -278,6 +286,15 @@ impl Config {
         let config = resolve::resolve(&name, &file, flags)?;
         paths::check(&config.logs)?;
         Ok(config)
+    }
+
+    /// Takes over what a connection string says.
+    pub(crate) fn set_upstream(&mut self, read: ConnectionString) {
+        // A name in DNS stands for servers with TLS, unless it says otherwise (Initial DNS Seedlist Discovery
+        // specification).
+        let implied = read.upstream.srv.is_some() && read.tls.is_empty();
+        self.tls.upstream = implied.then(TlsUpstream::default);
+        self.upstream = read.upstream;
     }
 }
 

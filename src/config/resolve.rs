@@ -9,9 +9,12 @@ use crate::sink::{EventKind, Format, Namespace};
 
 use super::address::Problem;
 use super::file::{List, Text, nearest};
+use super::topology;
+use super::upstream::ConnectionString;
 use super::value::{DURATION_HINT, SIZE_HINT, parse_duration, parse_size};
 use super::{
-    Advertise, Config, Endpoint, Error, Log, LogSettings, OnError, OnOverflow, Settings, Target, Upstream, mode_name,
+    Advertise, Config, Endpoint, Error, Log, LogSettings, OnError, OnOverflow, Per, Settings, Target, TopologySettings,
+    mode_name,
 };
 
 /// What the command line says.
@@ -37,7 +40,6 @@ pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result
     }
     keys! {
         listen: |it: &Text| Endpoint::parse(&it.0);
-        upstream: |it: &Text| Upstream::parse(&it.0);
         advertise: |it: &Text| advertise(&it.0);
         max_connections: |it: &Text| at_least_one(&it.0);
         max_message_bytes: |it: &Text| message_bytes(&it.0);
@@ -45,12 +47,39 @@ pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result
         drain: |it: &Text| duration(&it.0);
         threads: |it: &Text| count(&it.0);
     }
-    if *config.upstream.first() == config.listen {
-        let message = format!("listen and upstream are both {}", config.listen);
-        return Err(Error { message, hint: Some("the proxy would call itself".to_owned()) });
+    let mut upstream = None;
+    let read = |it: &Text| ConnectionString::parse(&it.0).map(Some);
+    place.read("upstream", &top.upstream, &file_top.upstream, &mut upstream, read)?;
+    if let Some(upstream) = upstream {
+        config.set_upstream(upstream);
     }
+    config.topology = topology_section(file_name, file, flags)?;
+    topology::check(&config)?;
     config.logs = logs(file_name, file, flags)?;
     Ok(config)
+}
+
+fn topology_section(file_name: &str, file: &Settings, flags: &Flags) -> Result<super::Topology, Error> {
+    let place = Place { file: file_name.to_owned(), section: "topology" };
+    let nothing = TopologySettings::default();
+    let table = file.topology.as_ref().unwrap_or(&nothing);
+    let flags = flags.top.topology.as_ref().unwrap_or(&nothing);
+    let mut topology = super::Topology::default();
+    macro_rules! keys {
+        ($($key:ident: $read:expr;)*) => {$(
+            place.read(stringify!($key), &flags.$key, &table.$key, &mut topology.$key, $read)?;
+        )*};
+    }
+    keys! {
+        per: |it: &Text| word(&it.0, &[Per::Client, Per::Upstream], Per::as_str);
+        closed_after: |it: &Text| duration(&it.0);
+        ended_after: |it: &Text| duration(&it.0);
+        idle_after: |it: &Text| duration(&it.0);
+        dial: topology::dial;
+        listen: topology::listen;
+        dns: |it: &Text| topology::dns(&it.0);
+    }
+    Ok(topology)
 }
 
 /// The logs: those of the command line, else those of the file, else the default one.

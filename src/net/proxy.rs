@@ -122,11 +122,12 @@ impl Builder {
         self
     }
 
-    /// The server, as a connection string without credentials: `mongodb://host:port`.
+    /// The server or the replica set, as a connection string without credentials: `mongodb://host:port`,
+    /// `mongodb://a,b,c/?replicaSet=rs0`, `mongodb+srv://name`.
     #[must_use]
     pub fn upstream(mut self, uri: &str) -> Self {
         match uri.parse() {
-            Ok(upstream) => self.config.upstream = upstream,
+            Ok(read) => self.config.set_upstream(read),
             Err(error) => self.error = self.error.or(Some(error)),
         }
         self
