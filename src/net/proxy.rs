@@ -208,7 +208,7 @@ impl Proxy {
         let lost = observations.lost();
         let context = Context {
             upstream: config.upstream.clone(),
-            shared: Shared { limits, observations, ..Shared::default() },
+            shared: Shared { limits, observations, idle_after: config.topology.idle_after, ..Shared::default() },
             stop: Stop::default(),
             reachable: Arc::new(AtomicBool::new(true)),
         };

@@ -19,12 +19,11 @@ use super::stream::Stream;
 use super::worker::{self, Stop};
 use crate::event::Side;
 use crate::pipeline::Pipeline;
-use crate::session::IDLE_AFTER;
 
 /// Reads of one direction in one turn, beyond which a connection lets its neighbours go first.
 const READS_A_TURN: usize = 8;
 
-/// A connection that is still nobody's after [`IDLE_AFTER`] is looked at again this often.
+/// A connection that is still nobody's when it should be idle is looked at again this often.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Both directions of a connection, and the pipeline that is told of them. Ends when both directions have, or one of
@@ -81,7 +80,7 @@ struct Failed {
 }
 
 impl Pump {
-    pub(super) fn new(client: Stream, server: Stream, pipeline: Pipeline, stop: &Stop) -> Self {
+    pub(super) fn new(client: Stream, server: Stream, pipeline: Pipeline, idle_after: Duration, stop: &Stop) -> Self {
         Self {
             client,
             server,
@@ -91,7 +90,7 @@ impl Pump {
             ended_by: None,
             is_closed: false,
             refused: None,
-            undecided: Some(Box::pin(tokio::time::sleep(IDLE_AFTER))),
+            undecided: Some(Box::pin(tokio::time::sleep(idle_after))),
             stop: Stopping {
                 draining: Box::pin(stop.draining.clone().cancelled_owned()),
                 aborting: Box::pin(stop.aborting.clone().cancelled_owned()),

@@ -206,7 +206,7 @@ async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
         () = context.stop.draining.cancelled() => Err("proxy stopped".to_owned()),
     };
     match dialled.and_then(|server| Ok((socket.adopt().map_err(|error| error.to_string())?, server))) {
-        Ok((client, server)) => Pump::new(client, server, pipeline, &context.stop).await,
+        Ok((client, server)) => Pump::new(client, server, pipeline, context.shared.idle_after, &context.stop).await,
         // The client's socket closes with this: to be refused late is to be refused.
         Err(message) => with(|_, sink| pipeline.handle_close(Some(Side::Server), Some(&message), clock::now(), sink)),
     }

@@ -62,7 +62,7 @@ pub(super) struct Commands {
 impl Commands {
     pub(super) fn new(connection: Arc<Connection>, at: Timestamp, shared: Shared) -> Self {
         Self {
-            lifecycle: Lifecycle::new(connection, at, shared.monitors.clone(), shared.observations.clone()),
+            lifecycle: Lifecycle::new(connection, at, &shared),
             shared,
             pairing: Pairing::default(),
             unsent: Vec::new(),

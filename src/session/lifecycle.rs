@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::observe::{Observations, Watch};
+use super::observe::Watch;
 use super::request::Hello;
 use super::role::{ClientKey, Counted, Monitors, Role};
-use super::{Emit, IDLE_AFTER};
+use super::{Emit, Shared};
 use crate::bson::find_path;
 use crate::event::{
     CloseReason, Compressor, Connection, ConnectionClosed, ConnectionCreated, ConnectionReady, Entry, Event, Metadata,
@@ -37,6 +38,7 @@ pub(super) struct Lifecycle {
     is_single_threaded: bool,
     /// The heartbeats that were held back were none.
     took_back: bool,
+    idle_after: Duration,
     watch: Watch,
 }
 
@@ -54,14 +56,11 @@ enum Ready {
 }
 
 impl Lifecycle {
-    pub(super) fn new(
-        connection: Arc<Connection>,
-        created_at: Timestamp,
-        monitors: Monitors,
-        observations: Observations,
-    ) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, created_at: Timestamp, shared: &Shared) -> Self {
         Self {
-            watch: Watch::new(observations, Arc::clone(&connection), created_at),
+            watch: Watch::new(shared.observations.clone(), Arc::clone(&connection), created_at),
+            monitors: shared.monitors.clone(),
+            idle_after: shared.idle_after,
             connection,
             created_at,
             role: Role::Undecided,
@@ -71,7 +70,6 @@ impl Lifecycle {
             client: None,
             compressors: Vec::new(),
             server_connection_id: None,
-            monitors,
             key: None,
             counted: None,
             ends_sessions: false,
@@ -258,7 +256,7 @@ impl Lifecycle {
     /// A connection that has said nothing for long since its first `hello` is an idle one of a pool.
     pub(super) fn tick(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
         if let (Role::Undecided, Ready::Handshaken(since)) = (self.role, self.ready)
-            && at.since(since) >= IDLE_AFTER
+            && at.since(since) >= self.idle_after
         {
             self.decide(Role::App, emit);
             self.emit_ready(since, emit);

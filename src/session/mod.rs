@@ -31,13 +31,14 @@ mod shorten;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use commands::Commands;
 use framing::Framer;
 pub(crate) use legacy::query_command;
 pub(crate) use merge::merged;
 pub use observe::Observations;
-pub use role::{IDLE_AFTER, Monitors};
+pub use role::Monitors;
 
 use crate::event::{Connection, Entry, Exchange, Side, Timestamp};
 use crate::wire::MESSAGE_LEN_MAX;
@@ -73,7 +74,7 @@ impl Exchanges {
 }
 
 /// What the sessions of a run share.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Shared {
     /// What is read, and how much of it is kept.
     pub limits: Limits,
@@ -83,6 +84,21 @@ pub struct Shared {
     pub monitors: Monitors,
     /// Where goes what bears on the clients' topologies.
     pub observations: Observations,
+    /// A connection that has said nothing for so long since its first `hello` is an idle one of an application's pool.
+    pub idle_after: Duration,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            exchanges: Exchanges::default(),
+            monitors: Monitors::default(),
+            observations: Observations::default(),
+            // Longer than the ten seconds after which a driver's monitor speaks again.
+            idle_after: Duration::from_secs(15),
+        }
+    }
 }
 
 /// One connection. See the [module](self).

@@ -8,14 +8,9 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use super::request::{Hello, Request};
 use crate::event::{Connection, Phase};
-
-/// After this long without a second request a connection is taken for an idle one of an application's pool. Longer
-/// than the ten seconds after which a driver's monitor would have spoken again.
-pub const IDLE_AFTER: Duration = Duration::from_secs(15);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
