@@ -36,6 +36,8 @@ pub(super) struct Lifecycle {
     ends_sessions: bool,
     /// Of a driver that checks servers on the sockets that it sends commands on.
     is_single_threaded: bool,
+    /// It is taken for an application's only because it has been silent.
+    is_guessed: bool,
     /// The heartbeats that were held back were none.
     took_back: bool,
     idle_after: Duration,
@@ -74,6 +76,7 @@ impl Lifecycle {
             counted: None,
             ends_sessions: false,
             is_single_threaded: false,
+            is_guessed: false,
             took_back: false,
         }
     }
@@ -181,12 +184,14 @@ impl Lifecycle {
         self.emit(at, Phase::App, Event::ConnectionReady(event), emit);
     }
 
-    /// It is known whose connection this is: what was held back goes out in its phase. Once an application's, always.
+    /// It is known whose connection this is: what was held back goes out in its phase. Once an application's, always,
+    /// unless that was a guess.
     pub(super) fn decide(&mut self, role: Role, emit: &mut Emit<'_>) {
-        if self.role == role || self.role == Role::App {
+        if self.role == role || (self.role == Role::App && !self.is_guessed) {
             return;
         }
         self.role = role;
+        self.is_guessed = false;
         if role == Role::App {
             self.count(None);
             if !self.created {
@@ -258,9 +263,18 @@ impl Lifecycle {
         if let (Role::Undecided, Ready::Handshaken(since)) = (self.role, self.ready)
             && at.since(since) >= self.idle_after
         {
+            if self.is_probe() {
+                return self.decide(Role::Monitor, emit);
+            }
             self.decide(Role::App, emit);
+            self.is_guessed = true;
             self.emit_ready(since, emit);
         }
+    }
+
+    /// Whether a connection with nothing but its first `hello` is the probe that its client must have.
+    fn is_probe(&self) -> bool {
+        self.key.is_some_and(|key| self.monitors.lacks_rtt(key))
     }
 
     /// The connection is about to end: whose it was must be said now.
@@ -268,7 +282,7 @@ impl Lifecycle {
         if self.role != Role::Undecided {
             return;
         }
-        let is_probe = self.key.is_some_and(|key| self.monitors.lacks_rtt(key));
+        let is_probe = self.is_probe();
         // Who gets no good answer while no monitor of its client's is connected is one, coming back to its server.
         let is_check = self.ready == Ready::No && self.key.is_some_and(|key| !self.monitors.has_monitor(key));
         self.decide(if is_probe || is_check { Role::Monitor } else { Role::App }, emit);
@@ -280,7 +294,7 @@ impl Lifecycle {
     pub(super) fn close(&mut self, by: Option<Side>, is_error: bool, at: Timestamp, emit: &mut Emit<'_>) {
         self.count(None);
         self.watch.close(at);
-        if self.role != Role::App {
+        if !self.created {
             return;
         }
         let reason = match by {
