@@ -11,6 +11,7 @@ pub mod cut;
 pub mod json;
 mod kind;
 pub mod lossless;
+pub mod rewrite;
 mod text;
 pub mod walk;
 

@@ -14,6 +14,7 @@ mod errors;
 mod fold;
 mod members;
 mod primary;
+pub mod rewrite;
 
 pub use clients::{Clients, SETTLED_AFTER, Settings as ClientsSettings};
 pub use description::{describe, same_server, same_topology};
