@@ -31,7 +31,9 @@ impl Redacted<Entry<'_>> {
 /// Takes the credentials out of an entry.
 ///
 /// Of a sensitive command the body and the reply become `{}`; of a server's error `code`, `codeName` and `errorLabels`
-/// stay; a network error stays as it is, as the specification's tests want it.
+/// stay; a network error stays as it is, as the specification's tests want it. Of what a heartbeat was answered
+/// everything stays but `speculativeAuthenticate`: monitors do not authenticate, but a driver that has no monitors asks
+/// on the connections of its application.
 pub fn apply(mut entry: Entry<'_>) -> Redacted<Entry<'_>> {
     match &mut entry.event {
         Event::CommandStarted(event) if event.info.sensitive => event.command = Document::empty(),
@@ -41,9 +43,30 @@ pub fn apply(mut entry: Entry<'_>) -> Redacted<Entry<'_>> {
                 *reply = error_only(reply);
             }
         }
+        Event::ServerHeartbeatSucceeded(event) => without_authentication(&mut event.reply),
+        Event::ServerHeartbeatFailed(event) => {
+            if let Failure::Reply(reply) = &mut event.failure {
+                without_authentication(reply);
+            }
+        }
         _ => {}
     }
     Redacted(entry)
+}
+
+/// Leaves out the field of a `hello` reply that has a part of a conversation of authentication in it.
+fn without_authentication(reply: &mut Document<'_>) {
+    const FIELD: &str = "speculativeAuthenticate";
+    let bytes = reply.as_bytes();
+    if memchr::memmem::find(bytes, FIELD.as_bytes()).is_none() {
+        return;
+    }
+    let mut kept = rawdoc! {};
+    let fields = reply.raw().into_iter().flat_map(|raw| raw.iter()).flatten();
+    for (name, value) in fields.filter(|(name, _)| name.as_str() != FIELD) {
+        kept.append(name, bson::RawBson::from(value));
+    }
+    *reply = Document::cut(kept.into_bytes(), reply.truncated());
 }
 
 /// What may be shown of a sensitive command's error.
@@ -54,4 +77,66 @@ fn error_only(reply: &Document<'_>) -> Document<'static> {
         kept.append(name, bson::RawBson::from(value));
     }
     kept.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event::{
+        Address, Connection, ConnectionId, Phase, ServerHeartbeatFailed, ServerHeartbeatSucceeded, Timestamp, Truncated,
+    };
+
+    fn redacted(event: Event<'static>) -> Event<'static> {
+        let connection = Arc::new(Connection {
+            id: ConnectionId(1),
+            client: String::new(),
+            upstream: String::new(),
+            server: Address::default(),
+            tls: false,
+        });
+        apply(Entry { at: Timestamp::default(), connection, phase: Phase::Monitor, event }).0.event
+    }
+
+    fn succeeded(reply: Document<'static>) -> Document<'static> {
+        let (connection_id, duration) = (Address::default(), Duration::ZERO);
+        let event = ServerHeartbeatSucceeded { connection_id, awaited: false, duration, reply };
+        match redacted(Event::ServerHeartbeatSucceeded(Box::new(event))) {
+            Event::ServerHeartbeatSucceeded(event) => event.reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_heartbeats_reply_is_shown_without_what_authenticates() {
+        let payload = rawdoc! { "conversationId": 1, "payload": "r=nonce,s=salt,i=15000" };
+        let reply = rawdoc! { "me": "a:1", "speculativeAuthenticate": payload.clone(), "ok": 1.0 };
+        let truncated = Some(Truncated { bytes: 5, elements: 1 });
+        let shown = succeeded(Document::cut(reply.into_bytes(), truncated));
+        assert_eq!(shown, Document::cut(rawdoc! { "me": "a:1", "ok": 1.0 }.into_bytes(), truncated));
+
+        let reply = rawdoc! { "ok": 0.0, "speculativeAuthenticate": payload, "code": 13 };
+        let failure = Failure::Reply(reply.into());
+        let (connection_id, duration) = (Address::default(), Duration::ZERO);
+        let event = ServerHeartbeatFailed { connection_id, awaited: true, duration, failure };
+        match redacted(Event::ServerHeartbeatFailed(Box::new(event))) {
+            Event::ServerHeartbeatFailed(event) => {
+                assert_eq!(event.failure, Failure::Reply(rawdoc! { "ok": 0.0, "code": 13 }.into()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_heartbeats_reply_without_it_is_as_it_came() {
+        // Invalid, so that it would change if it were made anew.
+        let reply = Document::new(&b"\x11\0\0\0\x02me\0\x04\0\0\0\xff:1\0\0"[..]);
+        assert_eq!(succeeded(reply.clone()), reply);
+        let broken = rawdoc! { "me": "a:1", "speculativeAuthenticate": { "payload": "salt" }, "ok": 1.0 }.into_bytes();
+        let broken = Document::new([&broken[..broken.len() - 9], &b"\xeeok\0...\0\0"[..]].concat());
+        let shown = succeeded(broken);
+        assert!(memchr::memmem::find(shown.as_bytes(), b"salt").is_none(), "{shown:?}");
+    }
 }
