@@ -4,6 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+#[path = "log_format/monitoring.rs"]
+mod monitoring;
+#[path = "log_format/schema.rs"]
+mod schema;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +17,7 @@ use bson::oid::ObjectId;
 use bson::raw::{RawArrayBuf, RawDocumentBuf};
 use bson::rawdoc;
 use mongotap::bson::json::Mode;
+use mongotap::capture::log::{Item, LogReader};
 use mongotap::event::{
     Action, Address, CloseReason, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Connection,
     ConnectionClosed, ConnectionCreated, ConnectionId, ConnectionReady, Document, Entry, Event, Exchange, Failure,
@@ -19,177 +25,12 @@ use mongotap::event::{
 };
 use mongotap::redact;
 use mongotap::sink::{EventsDropped, Format, Options, RecorderStarted, RecorderStopped};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use schema::Line;
 
 /// 2026-11-22T07:44:31.867123Z.
 const AT: Timestamp = Timestamp { monotonic_nanos: 0, unix_micros: 1_795_333_471_867_123 };
-
-mod schema {
-    //! The format as its documentation has it.
-
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct Truncated {
-        pub(super) bytes: u64,
-        pub(super) elements: u64,
-    }
-
-    /// `proxy` of a command; the fields of ends only are checked to be absent elsewhere.
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct Proxy {
-        pub(super) connection: u64,
-        pub(super) client: String,
-        pub(super) upstream: String,
-        pub(super) phase: String,
-        pub(super) exchange: u64,
-        pub(super) continues: Option<u64>,
-        pub(super) collection: Option<String>,
-        pub(super) compressor: Option<String>,
-        pub(super) truncated: Option<Truncated>,
-        pub(super) request_bytes: Option<u64>,
-        pub(super) reply_bytes: Option<u64>,
-        pub(super) first_byte_micros: Option<u64>,
-        pub(super) documents: Option<u64>,
-        pub(super) write_errors: Option<u64>,
-        pub(super) cursor: Option<String>,
-        pub(super) closed_by: Option<String>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct Command {
-        pub(super) command_name: String,
-        pub(super) database_name: String,
-        pub(super) request_id: i32,
-        pub(super) connection_id: String,
-        pub(super) server_connection_id: Option<i64>,
-        pub(super) service_id: Option<String>,
-        pub(super) duration_micros: Option<u64>,
-        pub(super) command: Option<Map<String, Value>>,
-        pub(super) reply: Option<Map<String, Value>>,
-        pub(super) failure: Option<Map<String, Value>>,
-        pub(super) proxy: Proxy,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct ConnectionProxy {
-        pub(super) connection: u64,
-        pub(super) client: String,
-        pub(super) upstream: String,
-        pub(super) phase: String,
-        pub(super) app_name: Option<String>,
-        pub(super) driver: Option<String>,
-        pub(super) driver_version: Option<String>,
-        pub(super) compressors: Option<Vec<String>>,
-        pub(super) tls: Option<bool>,
-        pub(super) closed_by: Option<String>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct Connection {
-        pub(super) address: String,
-        pub(super) driver_connection_id: u64,
-        pub(super) duration_micros: Option<u64>,
-        pub(super) server_connection_id: Option<i64>,
-        pub(super) reason: Option<String>,
-        pub(super) proxy: ConnectionProxy,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct ProtocolError {
-        pub(super) side: String,
-        pub(super) offset: u64,
-        pub(super) message: String,
-        pub(super) action: String,
-        pub(super) proxy: ConnectionProxy,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct RecorderStarted {
-        pub(super) version: String,
-        pub(super) log_version: u32,
-        pub(super) run: String,
-        pub(super) listen: String,
-        pub(super) upstream: String,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct RecorderStopped {
-        pub(super) events: u64,
-        pub(super) exchanges: u64,
-        pub(super) dropped_exchanges: u64,
-        pub(super) dropped_bytes: u64,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct EventsDropped {
-        pub(super) exchanges: u64,
-        pub(super) bytes: u64,
-        pub(super) reason: String,
-    }
-
-    #[derive(Debug)]
-    pub(super) enum Line {
-        Started(Command),
-        Succeeded(Command),
-        Failed(Command),
-        Created(Connection),
-        Ready(Connection),
-        Closed(Connection),
-        ProtocolError(ProtocolError),
-        RecorderStarted(RecorderStarted),
-        RecorderStopped(RecorderStopped),
-        EventsDropped(EventsDropped),
-    }
-
-    fn of<T: serde::de::DeserializeOwned>(line: &str, fields: Map<String, Value>) -> T {
-        serde_json::from_value(Value::Object(fields)).unwrap_or_else(|error| panic!("{error}: {line}"))
-    }
-
-    /// One line, of which nothing is left unread.
-    pub(super) fn parse(line: &str) -> Line {
-        let mut fields: Map<String, Value> =
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        let first: Vec<_> = fields.keys().take(3).collect();
-        assert_eq!(first, ["seq", "event", "ts"], "{line}");
-        assert!(!has_null_field(&fields), "an absent value is omitted, never null: {line}");
-        assert!(fields.remove("seq").is_some_and(|seq| seq.is_u64()));
-        let ts = fields.remove("ts").unwrap();
-        let ts = ts.as_str().unwrap();
-        assert!(bson::DateTime::parse_rfc3339_str(ts).is_ok() && ts.len() == 27 && ts.ends_with('Z'), "{ts}");
-        match fields.remove("event").unwrap().as_str().unwrap() {
-            "commandStartedEvent" => Line::Started(of(line, fields)),
-            "commandSucceededEvent" => Line::Succeeded(of(line, fields)),
-            "commandFailedEvent" => Line::Failed(of(line, fields)),
-            "connectionCreatedEvent" => Line::Created(of(line, fields)),
-            "connectionReadyEvent" => Line::Ready(of(line, fields)),
-            "connectionClosedEvent" => Line::Closed(of(line, fields)),
-            "protocolErrorEvent" => Line::ProtocolError(of(line, fields)),
-            "recorderStartedEvent" => Line::RecorderStarted(of(line, fields)),
-            "recorderStoppedEvent" => Line::RecorderStopped(of(line, fields)),
-            "eventsDroppedEvent" => Line::EventsDropped(of(line, fields)),
-            other => panic!("undocumented event {other}"),
-        }
-    }
-
-    /// Documents may hold nulls, the line's own fields and those of `proxy` may not.
-    fn has_null_field(fields: &Map<String, Value>) -> bool {
-        let proxy = fields.get("proxy").and_then(Value::as_object);
-        fields.values().chain(proxy.into_iter().flat_map(Map::values)).any(Value::is_null)
-    }
-}
-
-use schema::Line;
 
 fn connection() -> Arc<Connection> {
     Arc::new(Connection {
@@ -304,6 +145,9 @@ fn events() -> Vec<Event<'static>> {
         closed(CloseReason::PoolClosed, Some(Side::Client)),
         closed(CloseReason::Unknown, Some(Side::Server)),
     ]
+    .into_iter()
+    .chain(monitoring::events())
+    .collect()
 }
 
 /// The lines as a file has them.
@@ -363,6 +207,7 @@ fn check(line: &Line, text: &str) {
         Line::Closed(event) => assert!(event.reason.is_some() && event.proxy.closed_by.is_some(), "{text}"),
         Line::ProtocolError(_) => {}
         Line::RecorderStarted(_) | Line::RecorderStopped(_) | Line::EventsDropped(_) => panic!("{text}"),
+        of_monitoring => monitoring::check(of_monitoring, text),
     }
 }
 
@@ -423,6 +268,28 @@ fn the_values_are_those_of_the_events() {
         .collect();
     let expected = [("error", "proxy"), ("poolClosed", "client"), ("unknown", "server")];
     assert_eq!(closers, expected.map(|(reason, by)| (reason.to_owned(), by.to_owned())));
+}
+
+/// What is read back is rendered as what it was read from.
+#[test]
+fn a_log_that_is_read_and_written_is_the_same() {
+    for extended_json in [Mode::Relaxed, Mode::Canonical] {
+        let options = Options { extended_json, ..Options::default() };
+        let whole = |line: &String| !line.contains("$undecodable");
+        let lines: Vec<_> = lines(Format::Jsonl, &options).into_iter().filter(whole).collect();
+        let log = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let (mut reader, mut renderer) = (LogReader::new(log.as_bytes()), Format::Jsonl.renderer(&options));
+        for (seq, line) in lines.iter().enumerate() {
+            let Ok(Some((Item::Entry(entry), _))) = reader.next_line() else { panic!("{line}") };
+            let mut out = Vec::new();
+            renderer.render(&entry, &mut out);
+            assert_eq!(without_seq(&numbered(seq, out)), without_seq(line));
+        }
+    }
+}
+
+fn without_seq(line: &str) -> &str {
+    line.split_once(",\"event\"").unwrap().1
 }
 
 #[test]

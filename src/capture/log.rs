@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::json::document;
+use super::monitoring;
 use crate::event::{
     Action, Address, CloseReason, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Connection,
     ConnectionClosed, ConnectionCreated, ConnectionId, ConnectionReady, Document, Entry, Event, Exchange, Failure,
@@ -148,7 +149,9 @@ impl<R: BufRead> LogReader<R> {
     /// The connection of a line, the one of an earlier line if they are the same.
     fn connection(&mut self, raw: &Raw, proxy: &RawProxy) -> Arc<Connection> {
         let known = self.connections.get(&proxy.connection);
-        let server = match (raw.connection_id.as_ref().or(raw.address.as_ref()), known) {
+        // The address of a derived event is the server's that it is about, which may be another.
+        let address = raw.address.as_ref().filter(|_| raw.topology_id.is_none());
+        let server = match (raw.connection_id.as_ref().or(address), known) {
             (Some(server), _) => Address::parse(server),
             (None, Some(known)) => known.server.clone(),
             (None, None) => Address { host: "unknown".to_owned(), port: None },
@@ -175,20 +178,24 @@ impl<R: BufRead> LogReader<R> {
 /// A line: all fields that any event has.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Raw {
-    event: String,
+pub(super) struct Raw {
+    pub(super) event: String,
     ts: String,
     command_name: Option<String>,
     database_name: Option<String>,
     request_id: Option<i32>,
-    connection_id: Option<String>,
+    pub(super) connection_id: Option<String>,
     server_connection_id: Option<i64>,
     service_id: Option<String>,
     duration_micros: Option<u64>,
     command: Option<Map<String, Value>>,
     reply: Option<Map<String, Value>>,
     failure: Option<Map<String, Value>>,
-    address: Option<String>,
+    pub(super) address: Option<String>,
+    pub(super) awaited: Option<bool>,
+    pub(super) topology_id: Option<String>,
+    pub(super) previous_description: Option<Map<String, Value>>,
+    pub(super) new_description: Option<Map<String, Value>>,
     side: Option<String>,
     offset: Option<u64>,
     message: Option<String>,
@@ -201,7 +208,7 @@ struct Raw {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawProxy {
+pub(super) struct RawProxy {
     connection: u64,
     client: String,
     upstream: String,
@@ -234,36 +241,28 @@ struct RawTruncated {
 }
 
 /// What a line lacks.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("expected {0}")]
-struct Expected(&'static str);
+pub(super) struct Expected(pub(super) &'static str);
 
 /// The event of a line that has a `proxy`; `None` if it is one of a later version.
 fn event(raw: Raw) -> Result<Option<Event<'static>>, Expected> {
     let Some(proxy) = &raw.proxy else { return Ok(None) };
-    let duration = || raw.duration_micros.map(Duration::from_micros).ok_or(Expected("durationMicros"));
-    let shown = |fields: &Option<Map<String, Value>>, expected| {
-        let truncated = proxy.truncated.map(|it| Truncated { bytes: it.bytes, elements: it.elements });
-        let fields = fields.as_ref().ok_or(expected)?;
-        Ok(Document::cut(document(fields).into_bytes(), truncated))
-    };
+    let duration = || raw.duration();
     Ok(Some(match raw.event.as_str() {
         "commandStartedEvent" => {
-            let command = shown(&raw.command, Expected("command"))?;
+            let command = proxy.document(raw.command.as_ref(), Expected("command"))?;
             Event::CommandStarted(CommandStarted { info: info(&raw, proxy)?, command })
         }
         "commandSucceededEvent" => Event::CommandSucceeded(CommandSucceeded {
             info: info(&raw, proxy)?,
             duration: duration()?,
-            reply: shown(&raw.reply, Expected("reply"))?,
+            reply: raw.reply(proxy)?,
             measures: measures(proxy),
         }),
         "commandFailedEvent" => {
-            let failure = match network_error(&raw, proxy) {
-                Some(failure) => failure,
-                None => Failure::Reply(shown(&raw.failure, Expected("failure"))?),
-            };
-            let (info, duration, measures) = (info(&raw, proxy)?, duration()?, measures(proxy));
+            let (info, duration, failure, measures) =
+                (info(&raw, proxy)?, duration()?, raw.failure(proxy)?, measures(proxy));
             Event::CommandFailed(CommandFailed { info, duration, failure, measures })
         }
         "connectionCreatedEvent" => Event::ConnectionCreated(ConnectionCreated {}),
@@ -287,8 +286,33 @@ fn event(raw: Raw) -> Result<Option<Event<'static>>, Expected> {
                 _ => Action::Forwarded,
             },
         }),
-        _ => return Ok(None),
+        _ => return monitoring::event(&raw, proxy),
     }))
+}
+
+impl Raw {
+    pub(super) fn duration(&self) -> Result<Duration, Expected> {
+        self.duration_micros.map(Duration::from_micros).ok_or(Expected("durationMicros"))
+    }
+
+    pub(super) fn reply(&self, proxy: &RawProxy) -> Result<Document<'static>, Expected> {
+        proxy.document(self.reply.as_ref(), Expected("reply"))
+    }
+
+    pub(super) fn failure(&self, proxy: &RawProxy) -> Result<Failure<'static>, Expected> {
+        match network_error(self, proxy) {
+            Some(failure) => Ok(failure),
+            None => Ok(Failure::Reply(proxy.document(self.failure.as_ref(), Expected("failure"))?)),
+        }
+    }
+}
+
+impl RawProxy {
+    /// The document of a line, with what was left out of it.
+    fn document(&self, fields: Option<&Map<String, Value>>, expected: Expected) -> Result<Document<'static>, Expected> {
+        let truncated = self.truncated.map(|it| Truncated { bytes: it.bytes, elements: it.elements });
+        Ok(Document::cut(document(fields.ok_or(expected)?).into_bytes(), truncated))
+    }
 }
 
 fn info(raw: &Raw, proxy: &RawProxy) -> Result<CommandInfo<'static>, Expected> {

@@ -6,3 +6,4 @@
 pub mod fixture;
 pub mod json;
 pub mod log;
+mod monitoring;

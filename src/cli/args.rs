@@ -101,7 +101,7 @@ struct LogArgs {
     #[arg(long, value_name = "LIST")]
     log_events: Option<String>,
 
-    /// Phases of connections: app, auth, handshake, monitor, rtt [default: app,auth]
+    /// Commands of these phases of connections: app, auth, handshake, monitor, rtt [default: app,auth]
     #[arg(long, value_name = "LIST")]
     log_phases: Option<String>,
 

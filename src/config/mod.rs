@@ -166,9 +166,9 @@ pub struct Log {
     pub format: Format,
     /// Which kinds of events it holds.
     pub events: Vec<EventKind>,
-    /// Of which phases of a connection.
+    /// Of commands, those of these phases of a connection.
     pub phases: Vec<Phase>,
-    /// Of which namespaces: `db`, `db.*`, `db.collection`, with `!` before it all but that. Empty is all.
+    /// Of commands, those on these namespaces: `db`, `db.*`, `db.collection`, with `!` before it all but that. Empty is all.
     pub namespaces: Vec<Namespace>,
     /// The longest document shown whole, in bytes of BSON; 0 is no limit.
     pub max_document_bytes: usize,

@@ -3,6 +3,9 @@
 //! All that `events`, `phases` and `namespaces` ask for is the same on both halves of an exchange, so a start and its
 //! end are both in or both out, and nothing has to be remembered. Whether an exchange failed or was slow is known at
 //! its end only: see [`Filter::judges_ends`].
+//!
+//! `phases` and `namespaces` are questions about commands. Heartbeats, servers, topologies and connections are asked
+//! for by `events` alone: a heartbeat is in a log that wants heartbeats, whatever phase its connection is in.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -236,7 +239,7 @@ mod tests {
 
     use super::*;
     use crate::event::{Action, ConnectionCreated, ProtocolError, Side};
-    use crate::sink::sample::{AT, connection, failed, said_no, started, succeeded};
+    use crate::sink::sample::{AT, connection, failed, said_no, sdam_events, started, succeeded};
 
     fn entry(phase: Phase, event: impl Into<Event<'static>>) -> Entry<'static> {
         Entry { at: AT, connection: connection(1), phase, event: event.into() }
@@ -311,6 +314,23 @@ mod tests {
         assert!(!wants(&connections, Phase::App, "shop"));
         // Phases are of commands: a connection is made before its phase is known.
         assert!(connections.wants(&entry(Phase::Handshake, ConnectionCreated {})));
+    }
+
+    #[test]
+    fn heartbeats_servers_and_topologies_are_asked_for_by_their_kind_alone() {
+        for events in sdam_events() {
+            let kind = EventKind::of(&events).unwrap();
+            for phase in Phase::ALL {
+                let entry = entry(phase, events.clone());
+                let phases = vec![Phase::App];
+                let namespaces = vec!["shop.orders".parse().unwrap()];
+                let alone = Filter { events: vec![kind], phases, namespaces, ..Filter::default() };
+                assert!(alone.wants(&entry), "{entry:?}");
+                let others = EventKind::ALL.into_iter().filter(|it| *it != kind).collect();
+                assert!(!Filter { events: others, ..Filter::default() }.wants(&entry), "{entry:?}");
+                assert!(!Filter { failed: true, ..Filter::default() }.wants(&entry), "{entry:?}");
+            }
+        }
     }
 
     #[test]

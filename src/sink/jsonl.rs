@@ -39,7 +39,7 @@
 //! | `writeErrors` | ends: how many the reply holds, shown or not |
 //! | `cursor` | ends: the id of a cursor that is still open, as a string |
 //! | `truncated` | the document on this line was cut: `bytes` of BSON and `elements` were left out |
-//! | `closedBy` | network failures: `client` or `server`; closed connections: those or `proxy`, which was told to stop |
+//! | `closedBy` | network failures, heartbeats' too: `client` or `server`; closed connections: those or `proxy`, which was told to stop |
 //!
 //! # Commands
 //!
@@ -59,6 +59,34 @@
 //! | `connectionReadyEvent` | `durationMicros`, `serverConnectionId`; in `proxy`: `appName`, `driver`, `driverVersion`, `compressors`, `tls` |
 //! | `connectionClosedEvent` | `reason`: `error`, `poolClosed`, or `unknown` where the wire does not tell |
 //!
+//! # Heartbeats
+//!
+//! | event | fields |
+//! |---|---|
+//! | all | `connectionId` (the `host:port` that the client dialled), `awaited` (whether the server may wait before it answers) |
+//! | `serverHeartbeatStartedEvent` | |
+//! | `serverHeartbeatSucceededEvent` | `durationMicros`, `reply` |
+//! | `serverHeartbeatFailedEvent` | `durationMicros`, `failure`: the reply, or `{"message": "…"}` if there was none |
+//!
+//! # Servers and topologies
+//!
+//! All of them are `derived`; the rest of `proxy` tells on which connection was seen what they were derived from.
+//!
+//! | event | fields |
+//! |---|---|
+//! | all | `topologyId` (24 hex digits) |
+//! | `serverOpeningEvent`, `serverClosedEvent` | `address` (the server's `host:port`) |
+//! | `serverDescriptionChangedEvent` | `address`, `previousDescription`, `newDescription` |
+//! | `topologyOpeningEvent`, `topologyClosedEvent` | |
+//! | `topologyDescriptionChangedEvent` | `previousDescription`, `newDescription` |
+//!
+//! | description | fields |
+//! |---|---|
+//! | of a server | `address`, `type`; `error`, `setName`, `setVersion`, `electionId`, `me`, `hosts`, `passives`, `arbiters`, `primary`, `tags`, `minWireVersion`, `maxWireVersion`, `logicalSessionTimeoutMinutes`, `topologyVersion` (`processId`, `counter`), `lastWriteDate`, `opTime`, `iscryptd` (only if `true`) |
+//! | of a topology | `type`, `servers` (descriptions, in the order in which they became known); `setName`, `maxElectionId`, `maxSetVersion`, `logicalSessionTimeoutMinutes`, and only if it is not compatible `compatible: false`, `compatibilityError` |
+//!
+//! Their values are Extended JSON, as in documents. Empty lists and tags are absent. Descriptions are never cut.
+//!
 //! # Our own
 //!
 //! | event | fields |
@@ -73,14 +101,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bson::raw::RawDocument;
+
+use super::description;
 use super::memory::Memory;
 use super::time::Rfc3339;
 use super::{EventsDropped, Options, RecorderStarted, RecorderStopped, Render};
 use crate::bson::cut::cut;
 use crate::bson::json::{Mode, write_document, write_string};
 use crate::event::{
-    CommandInfo, Connection, ConnectionReady, Document, Entry, Event, Failure, Measures, ProtocolError, Side,
-    Timestamp, Truncated,
+    Address, CommandInfo, Connection, ConnectionReady, Document, Entry, Event, Failure, Measures, ProtocolError, Side,
+    Timestamp, TopologyId, Truncated,
 };
 use crate::redact::Redacted;
 
@@ -169,6 +200,10 @@ impl Jsonl {
             out.extend_from_slice(entry.phase.as_str().as_bytes());
             out.push(b'"');
         };
+        let derived = |out: &mut Vec<u8>| {
+            proxy(out);
+            out.extend_from_slice(b",\"derived\":true");
+        };
         match &entry.event {
             Event::CommandStarted(event) => {
                 command(&event.info, constant, out);
@@ -221,8 +256,64 @@ impl Jsonl {
                 protocol_error(event, out);
                 proxy(out);
             }
-            _ => proxy(out),
+            Event::ServerHeartbeatStarted(event) => {
+                heartbeat(&event.connection_id, event.awaited, out);
+                proxy(out);
+            }
+            Event::ServerHeartbeatSucceeded(event) => {
+                heartbeat(&event.connection_id, event.awaited, out);
+                micros(b",\"durationMicros\":", event.duration, out);
+                let truncated = self.document(b",\"reply\":", &event.reply, out);
+                proxy(out);
+                cut_short(truncated, out);
+            }
+            Event::ServerHeartbeatFailed(event) => {
+                heartbeat(&event.connection_id, event.awaited, out);
+                micros(b",\"durationMicros\":", event.duration, out);
+                let (truncated, closed_by) = self.failure(&event.failure, out);
+                proxy(out);
+                if let Some(side) = closed_by {
+                    string(b",\"closedBy\":", side.as_str(), out);
+                }
+                cut_short(truncated, out);
+            }
+            Event::ServerOpening(event) => {
+                server(event.topology_id, &event.address, out);
+                derived(out);
+            }
+            Event::ServerDescriptionChanged(event) => {
+                server(event.topology_id, &event.address, out);
+                let [previous, new] = [&event.previous_description, &event.new_description].map(description::server);
+                self.change(&previous, &new, out);
+                derived(out);
+            }
+            Event::ServerClosed(event) => {
+                server(event.topology_id, &event.address, out);
+                derived(out);
+            }
+            Event::TopologyOpening(event) => {
+                topology(event.topology_id, out);
+                derived(out);
+            }
+            Event::TopologyDescriptionChanged(event) => {
+                topology(event.topology_id, out);
+                let [previous, new] = [&event.previous_description, &event.new_description].map(description::topology);
+                self.change(&previous, &new, out);
+                derived(out);
+            }
+            Event::TopologyClosed(event) => {
+                topology(event.topology_id, out);
+                derived(out);
+            }
         }
+    }
+
+    /// Appends two descriptions.
+    fn change(&self, previous: &RawDocument, new: &RawDocument, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"previousDescription\":");
+        write_document(previous.as_bytes(), self.mode, out);
+        out.extend_from_slice(b",\"newDescription\":");
+        write_document(new.as_bytes(), self.mode, out);
     }
 
     fn failure(&self, failure: &Failure<'_>, out: &mut Vec<u8>) -> (Option<Truncated>, Option<Side>) {
@@ -355,6 +446,23 @@ fn address(constant: &Constant, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"address\":");
     out.extend_from_slice(&constant.server);
     number(b",\"driverConnectionId\":", constant.of.id.0, out);
+}
+
+/// What all heartbeat events have before their documents.
+fn heartbeat(server: &Address, awaited: bool, out: &mut Vec<u8>) {
+    string(b",\"connectionId\":", &server.to_string(), out);
+    out.extend_from_slice(if awaited { b",\"awaited\":true" } else { b",\"awaited\":false" });
+}
+
+/// What all topology events have.
+fn topology(id: TopologyId, out: &mut Vec<u8>) {
+    string(b",\"topologyId\":", &id.to_hex(), out);
+}
+
+/// What all server events have.
+fn server(id: TopologyId, address: &Address, out: &mut Vec<u8>) {
+    topology(id, out);
+    string(b",\"address\":", &address.to_string(), out);
 }
 
 fn metadata(event: &ConnectionReady<'_>, out: &mut Vec<u8>) {
