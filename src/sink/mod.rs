@@ -16,6 +16,7 @@ pub mod filter;
 pub mod jsonl;
 mod memory;
 mod printable;
+mod python;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod statistics;

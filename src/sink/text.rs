@@ -1,14 +1,22 @@
 //! The lines that Motor's and PyMongo's example listeners print, without the `INFO:root:` that Python's logging puts
 //! before them. What those listeners have no line for (protocol errors, dropped events) has one in their manner.
+//!
+//! Where the two differ it is PyMongo's `pymongo.event_loggers`: after each change of a topology that is left without a
+//! primary, or without any server, it says that none can be written to, and that none can be read, by which it means
+//! from a primary. A change of a server that leaves its type as it was has no line. Why a heartbeat failed is told in
+//! the words of the server, or in ours: a driver's own are not on the wire.
 
 use std::io::Write;
 
-use super::printable::{printable, printed};
-use super::{EventsDropped, Render};
-use crate::event::{Address, CommandInfo, Connection, Entry, Event, ProtocolError};
+use super::printable::printable;
+use super::{EventsDropped, Render, python};
+use crate::event::{
+    Address, CommandInfo, Connection, Entry, Event, Failure, ProtocolError, ServerHeartbeatFailed, ServerType,
+    TopologyDescription, TopologyDescriptionChanged, TopologyType,
+};
 use crate::redact::Redacted;
 
-/// Renders entries as the example listeners' lines, one an event.
+/// Renders entries as the example listeners' lines.
 #[derive(Debug, Default)]
 pub struct Text;
 
@@ -49,7 +57,44 @@ impl Render for Text {
                 pool(connection, out);
                 protocol_error(event, out);
             }
-            _ => return,
+            Event::ServerHeartbeatStarted(event) => {
+                out.extend_from_slice(b"Heartbeat sent to server ");
+                address(&event.connection_id, out);
+            }
+            Event::ServerHeartbeatSucceeded(event) => {
+                out.extend_from_slice(b"Heartbeat to server ");
+                address(&event.connection_id, out);
+                out.extend_from_slice(b" succeeded with reply ");
+                python::document(event.reply.as_bytes(), out);
+            }
+            Event::ServerHeartbeatFailed(event) => {
+                out.extend_from_slice(b"Heartbeat to server ");
+                address(&event.connection_id, out);
+                out.extend_from_slice(b" failed with error ");
+                heartbeat_error(event, out);
+            }
+            Event::ServerOpening(event) => {
+                out.extend_from_slice(b"Server ");
+                address(&event.address, out);
+                put(out, format_args!(" added to topology {}", event.topology_id));
+            }
+            Event::ServerDescriptionChanged(event) => {
+                let (previous, new) = (event.previous_description.server_type, event.new_description.server_type);
+                if previous == new {
+                    return;
+                }
+                out.extend_from_slice(b"Server ");
+                address(&event.address, out);
+                put(out, format_args!(" changed type from {} to {}", previous.as_str(), new.as_str()));
+            }
+            Event::ServerClosed(event) => {
+                out.extend_from_slice(b"Server ");
+                address(&event.address, out);
+                put(out, format_args!(" removed from topology {}", event.topology_id));
+            }
+            Event::TopologyOpening(event) => put(out, format_args!("Topology with id {} opened", event.topology_id)),
+            Event::TopologyDescriptionChanged(event) => topology_changed(event, out),
+            Event::TopologyClosed(event) => put(out, format_args!("Topology with id {} closed", event.topology_id)),
         }
         out.push(b'\n');
     }
@@ -85,18 +130,55 @@ fn protocol_error(event: &ProtocolError<'_>, out: &mut Vec<u8>) {
     printable(&event.message, out);
 }
 
+/// Up to four lines, the last without its end.
+fn topology_changed(event: &TopologyDescriptionChanged, out: &mut Vec<u8>) {
+    let id = event.topology_id;
+    put(out, format_args!("Topology description updated for topology id {id}"));
+    let (previous, new) = (event.previous_description.topology_type, event.new_description.topology_type);
+    if previous != new {
+        put(out, format_args!("\nTopology {id} changed type from {} to {}", previous.as_str(), new.as_str()));
+    }
+    if !has_primary(&event.new_description) {
+        out.extend_from_slice(b"\nNo writable servers available.\nNo readable servers available.");
+    }
+}
+
+/// Whether a driver would find a server for writing, or for reading from a primary, which is the same to it.
+fn has_primary(description: &TopologyDescription) -> bool {
+    let has = |wanted: fn(ServerType) -> bool| description.servers.iter().any(|server| wanted(server.server_type));
+    match description.topology_type {
+        TopologyType::Unknown | TopologyType::ReplicaSetNoPrimary => false,
+        TopologyType::ReplicaSetWithPrimary => has(|it| it == ServerType::RSPrimary),
+        TopologyType::Single | TopologyType::Sharded | TopologyType::LoadBalanced => {
+            has(|it| !matches!(it, ServerType::Unknown | ServerType::PossiblePrimary))
+        }
+    }
+}
+
+/// What Python's `str` gives of the error: of a server's its message and all of it, of the network's where it was.
+fn heartbeat_error(event: &ServerHeartbeatFailed<'_>, out: &mut Vec<u8>) {
+    match &event.failure {
+        Failure::Reply(reply) => {
+            let message = reply.raw().ok().and_then(|reply| reply.get_str("errmsg").ok());
+            printable(message.unwrap_or("no error message"), out);
+            out.extend_from_slice(b", full error: ");
+            python::document(reply.as_bytes(), out);
+        }
+        Failure::Network { message, .. } => {
+            printable(&event.connection_id.to_string(), out);
+            out.extend_from_slice(b": ");
+            printable(message, out);
+        }
+    }
+}
+
 /// An address as Python writes a tuple: `('localhost', 27017)`, `('/tmp/mongodb-27017.sock', None)`.
 fn address(address: &Address, out: &mut Vec<u8>) {
-    let host = printed(&address.host.replace('\\', "\\\\"));
-    // Python prefers single quotes, and takes double ones where that saves escaping.
-    let quoted = match (host.contains('\''), host.contains('"')) {
-        (false, _) => format!("'{host}'"),
-        (true, false) => format!("\"{host}\""),
-        (true, true) => format!("'{}'", host.replace('\'', "\\'")),
-    };
+    out.push(b'(');
+    python::string(&address.host, out);
     match address.port {
-        Some(port) => put(out, format_args!("({quoted}, {port})")),
-        None => put(out, format_args!("({quoted}, None)")),
+        Some(port) => put(out, format_args!(", {port})")),
+        None => out.extend_from_slice(b", None)"),
     }
 }
 
@@ -113,9 +195,11 @@ mod tests {
 
     use super::*;
     use crate::event::{
-        Action, CloseReason, ConnectionClosed, ConnectionCreated, ConnectionReady, Failure, Metadata, Side,
+        Action, CloseReason, ConnectionClosed, ConnectionCreated, ConnectionReady, Metadata, ServerClosed,
+        ServerDescription, ServerHeartbeatStarted, ServerHeartbeatSucceeded, ServerOpening, Side, TopologyClosed,
+        TopologyOpening,
     };
-    use crate::sink::sample::{AT, entry, failed, said_no, started, succeeded};
+    use crate::sink::sample::{self, AT, entry, failed, said_no, started, succeeded};
 
     fn line(event: impl Into<Event<'static>>) -> String {
         let mut out = Vec::new();
@@ -157,6 +241,76 @@ mod tests {
         assert_eq!(line(ready), format!("{pool} connection setup succeeded\n"));
         let closed = ConnectionClosed { reason: CloseReason::PoolClosed, closed_by: None };
         assert_eq!(line(closed), format!("{pool} connection closed, reason: \"poolClosed\"\n"));
+    }
+
+    const TOPOLOGY: &str = "6741c1dff1e2d3000000001f";
+
+    #[test]
+    fn servers_as_the_example_listener_prints_them() {
+        let address = Address::parse("a:27017");
+        let opened = ServerOpening { topology_id: sample::TOPOLOGY, address: address.clone() };
+        assert_eq!(line(opened), format!("Server ('a', 27017) added to topology {TOPOLOGY}\n"));
+        let [unknown, primary] = [ServerType::Unknown, ServerType::RSPrimary].map(|it| sample::server("a:27017", it));
+        let changed = sample::server_changed(unknown.clone(), primary);
+        assert_eq!(line(changed), "Server ('a', 27017) changed type from Unknown to RSPrimary\n");
+        let failed = ServerDescription { error: Some("gone".to_owned()), ..unknown.clone() };
+        assert_eq!(line(sample::server_changed(unknown, failed)), "", "its type is what it was");
+        let closed = ServerClosed { topology_id: sample::TOPOLOGY, address };
+        assert_eq!(line(closed), format!("Server ('a', 27017) removed from topology {TOPOLOGY}\n"));
+    }
+
+    #[test]
+    fn topologies_as_the_example_listener_prints_them() {
+        let opened = TopologyOpening { topology_id: sample::TOPOLOGY };
+        assert_eq!(line(opened), format!("Topology with id {TOPOLOGY} opened\n"));
+        let updated = format!("Topology description updated for topology id {TOPOLOGY}\n");
+        let none = "No writable servers available.\nNo readable servers available.\n";
+        let (without, with) = (sample::replica_set(&[]), sample::replica_set(&[("a:1", ServerType::RSPrimary)]));
+        let to = |from: &TopologyDescription, to: &TopologyDescription| {
+            line(sample::topology_changed(from.clone(), to.clone()))
+        };
+        let unknown = TopologyDescription::default();
+        let changed = format!("{updated}Topology {TOPOLOGY} changed type from Unknown to ReplicaSetNoPrimary\n{none}");
+        assert_eq!(to(&unknown, &without), changed);
+        let changed =
+            format!("{updated}Topology {TOPOLOGY} changed type from ReplicaSetNoPrimary to ReplicaSetWithPrimary\n");
+        assert_eq!(to(&without, &with), changed);
+        assert_eq!(to(&with, &with), updated);
+        assert_eq!(to(&unknown, &unknown), format!("{updated}{none}"));
+        let single = |server_type| TopologyDescription {
+            topology_type: TopologyType::Single,
+            servers: vec![sample::server("a:1", server_type)],
+            ..TopologyDescription::default()
+        };
+        let [lost, found] = [ServerType::Unknown, ServerType::RSSecondary].map(single);
+        assert_eq!(to(&lost, &found), updated);
+        assert_eq!(to(&found, &lost), format!("{updated}{none}"));
+        let closed = TopologyClosed { topology_id: sample::TOPOLOGY };
+        assert_eq!(line(closed), format!("Topology with id {TOPOLOGY} closed\n"));
+    }
+
+    #[test]
+    fn heartbeats_as_the_example_listener_prints_them() {
+        let connection_id = Address::parse("localhost:27017");
+        let sent = ServerHeartbeatStarted { connection_id: connection_id.clone(), awaited: true };
+        assert_eq!(line(sent), "Heartbeat sent to server ('localhost', 27017)\n");
+        let reply = rawdoc! { "hosts": ["a:1"], "me": "it's", "readOnly": false, "ok": 1.0 }.into();
+        let succeeded = ServerHeartbeatSucceeded { connection_id, awaited: true, duration: Duration::ZERO, reply };
+        assert_eq!(
+            line(succeeded),
+            "Heartbeat to server ('localhost', 27017) succeeded with reply \
+             {'hosts': ['a:1'], 'me': \"it's\", 'readOnly': False, 'ok': 1.0}\n"
+        );
+        let network = Failure::Network { message: "connection\nclosed".into(), closed_by: Some(Side::Server) };
+        assert_eq!(
+            line(sample::heartbeat_failed(network)),
+            "Heartbeat to server ('localhost', 27017) failed with error localhost:27017: connection\\nclosed\n"
+        );
+        assert_eq!(
+            line(sample::heartbeat_failed(said_no(rawdoc! { "ok": 0.0, "errmsg": "no\u{1b}", "code": 91 }))),
+            "Heartbeat to server ('localhost', 27017) failed with error no\\x1b, full error: \
+             {'ok': 0.0, 'errmsg': 'no\\x1b', 'code': 91}\n"
+        );
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn text_of(second: i64) -> [u8; 20] {
 /// Year, month and day of a number of days since 1970-01-01.
 ///
 /// The year is taken to begin in March, so that the leap day is its last, and 400 years have 146 097 days.
-fn date_of(days: i64) -> (i64, i64, i64) {
+pub(super) fn date_of(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468; // from 0000-03-01 to 1970-01-01
     let era = days.div_euclid(146_097);
     let of_era = days.rem_euclid(146_097);
