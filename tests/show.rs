@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+#[path = "show/topologies.rs"]
+mod topologies;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +18,7 @@ use mongotap::event::{
     Address, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Connection, ConnectionCreated, ConnectionId,
     Entry, Event, Exchange, Failure, Measures, Phase, Timestamp,
 };
-use mongotap::redact;
+use mongotap::redact::{self, Redacted};
 use mongotap::sink::{EventsDropped, Format, Options, RecorderStarted, RecorderStopped};
 
 const AT: Timestamp = Timestamp { monotonic_nanos: 0, unix_micros: 1_795_333_471_867_123 };
@@ -24,6 +27,18 @@ const AT: Timestamp = Timestamp { monotonic_nanos: 0, unix_micros: 1_795_333_471
 struct Log {
     lines: Vec<String>,
     exchange: u64,
+}
+
+/// An event on the one connection of the log.
+fn entry(event: Event<'static>) -> Redacted<Entry<'static>> {
+    let connection = Arc::new(Connection {
+        id: ConnectionId(3),
+        client: "127.0.0.1:40112".to_owned(),
+        upstream: "127.0.0.1:27017".to_owned(),
+        server: Address::parse("localhost:27027"),
+        tls: false,
+    });
+    redact::apply(Entry { at: AT, connection, phase: Phase::App, event })
 }
 
 /// How a command of the log ends.
@@ -54,15 +69,7 @@ impl Log {
     }
 
     fn event(&mut self, event: Event<'static>) {
-        let connection = Arc::new(Connection {
-            id: ConnectionId(3),
-            client: "127.0.0.1:40112".to_owned(),
-            upstream: "127.0.0.1:27017".to_owned(),
-            server: Address::parse("localhost:27027"),
-            tls: false,
-        });
-        let entry = redact::apply(Entry { at: AT, connection, phase: Phase::App, event });
-        self.add(|out| Format::Jsonl.renderer(&Options::default()).render(&entry, out));
+        self.add(|out| Format::Jsonl.renderer(&Options::default()).render(&entry(event), out));
     }
 
     fn start(&mut self, name: &str, namespace: &str) -> CommandInfo<'static> {

@@ -1,9 +1,10 @@
-//! One line a finished command, for people.
+//! One line a finished command, and one a change of a topology, for people.
 //!
 //! ```text
 //! 07:44:31.867Z c3 shop.orders find {status: "open"} sort {total: -1} limit 10  12 docs  1.84ms
 //! 07:44:31.871Z c3 shop.orders insert 2 docs  failed: DuplicateKey (11000): E11000 dup…  362µs
 //! 07:44:32.104Z c3 shop.orders aggregate [$match, $group]  3 docs  slow 228ms
+//! 07:44:58.113Z t00001f topology ReplicaSetNoPrimary  no primary (was a:27017)  lost a:27017: connection closed
 //! ```
 //!
 //! Times of day are UTC. Colour repeats what words say: `failed`, `slow`. On a terminal the arguments are shortened so
@@ -14,6 +15,7 @@ mod command;
 mod shell;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 use std::time::Duration;
 
@@ -23,7 +25,9 @@ use super::memory::Memory;
 use super::printable::printed;
 use super::time::time_of_day;
 use super::{EventsDropped, Options, Render};
-use crate::event::{CommandInfo, CommandStarted, CommandSucceeded, Entry, Event, ProtocolError, Timestamp};
+use crate::event::{
+    Address, CommandInfo, CommandStarted, CommandSucceeded, Entry, Event, ProtocolError, Timestamp, TopologyId,
+};
 use crate::redact::Redacted;
 
 /// From here on a command is called slow.
@@ -139,9 +143,39 @@ impl Compact {
         self.line(entry, left, vec![outcome, (Style::Plain, "  ".to_owned()), mark, duration], out);
     }
 
+    /// A heartbeat that ended.
+    fn heartbeat(
+        &self,
+        entry: &Entry<'_>,
+        (server, awaited): (&Address, bool),
+        duration: Duration,
+        outcome: Part,
+        out: &mut Vec<u8>,
+    ) {
+        let left = vec![
+            (Style::Bold, "heartbeat".to_owned()),
+            (Style::Plain, printed(&server.to_string())),
+            (Style::Plain, if awaited { "awaited".to_owned() } else { String::new() }),
+        ];
+        let right = vec![outcome, (Style::Plain, "  ".to_owned()), (Style::Dim, shown(duration))];
+        self.line(entry, left, right, out);
+    }
+
+    /// A line about a topology; none if there is nothing to be said.
+    fn of_topology(&self, entry: &Entry<'_>, id: TopologyId, parts: Vec<Part>, out: &mut Vec<u8>) {
+        if !parts.is_empty() {
+            self.line_of(entry.at, &topology::label(id), parts, vec![], out);
+        }
+    }
+
     /// A line: time, connection, the parts of the left side with a space between, the right side.
     fn line(&self, entry: &Entry<'_>, left: Vec<Part>, right: Vec<Part>, out: &mut Vec<u8>) {
-        let when = (Style::Dim, format!("{} {} ", time(entry.at), entry.connection.id));
+        self.line_of(entry.at, &entry.connection.id.to_string(), left, right, out);
+    }
+
+    /// The same for whatever it is about.
+    fn line_of(&self, at: Timestamp, of: &str, left: Vec<Part>, right: Vec<Part>, out: &mut Vec<u8>) {
+        let when = (Style::Dim, format!("{} {of} ", time(at)));
         let left = joined(left.into_iter().filter(|(_, text)| !text.is_empty()));
         let Some(width) = self.width else {
             let gap = if right.is_empty() { "" } else { "  " };
@@ -207,9 +241,42 @@ impl Render for Compact {
                 self.line(entry, vec![(Style::Plain, text)], vec![], out);
             }
             Event::ProtocolError(event) => self.line(entry, vec![protocol_error(event)], vec![], out),
-            _ => {}
+            // Its end tells all of it.
+            Event::ServerHeartbeatStarted(_) => {}
+            Event::ServerHeartbeatSucceeded(event) => {
+                let outcome = (Style::Green, "ok".to_owned());
+                self.heartbeat(entry, (&event.connection_id, event.awaited), event.duration, outcome, out);
+            }
+            Event::ServerHeartbeatFailed(event) => {
+                let outcome = (Style::Red, format!("failed: {}", command::reason(&event.failure, REASON_MAX)));
+                self.heartbeat(entry, (&event.connection_id, event.awaited), event.duration, outcome, out);
+            }
+            Event::ServerOpening(event) => {
+                self.of_topology(entry, event.topology_id, about("server", Some(&event.address), "opened"), out);
+            }
+            Event::ServerDescriptionChanged(event) => {
+                self.of_topology(entry, event.topology_id, topology::server_changed(event), out);
+            }
+            Event::ServerClosed(event) => {
+                self.of_topology(entry, event.topology_id, about("server", Some(&event.address), "closed"), out);
+            }
+            Event::TopologyOpening(event) => {
+                self.of_topology(entry, event.topology_id, about("topology", None, "opened"), out);
+            }
+            Event::TopologyDescriptionChanged(event) => {
+                self.of_topology(entry, event.topology_id, topology::topology_changed(event), out);
+            }
+            Event::TopologyClosed(event) => {
+                self.of_topology(entry, event.topology_id, about("topology", None, "closed"), out);
+            }
         }
     }
+}
+
+/// `server a:27017 opened`
+fn about(what: &str, address: Option<&Address>, how: &str) -> Vec<Part> {
+    let address = address.map(|address| (Style::Plain, printed(&address.to_string())));
+    [(Style::Bold, what.to_owned())].into_iter().chain(address).chain([(Style::Plain, how.to_owned())]).collect()
 }
 
 /// Appends the line of an [`EventsDropped`].
