@@ -4,6 +4,8 @@
 
 #[path = "recorder/bench.rs"]
 mod bench;
+#[path = "recorder/monitoring.rs"]
+mod monitoring;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -15,7 +15,10 @@ use super::say::say;
 use super::topologies;
 use super::worker::{Arrival, Context, Stop, Worker};
 use crate::config::{self, Advertise, Config, Endpoint, Log, Per};
-use crate::event::{Address, CommandListener, Connection, ConnectionId, ConnectionListener, TopologyType};
+use crate::event::{
+    Address, CommandListener, Connection, ConnectionId, ConnectionListener, ServerHeartbeatListener, ServerListener,
+    TopologyListener, TopologyType,
+};
 use crate::pipeline::Topologies;
 use crate::session::{Limits, Observations, Shared};
 use crate::sink::Statistics;
@@ -161,6 +164,27 @@ impl Builder {
     #[must_use]
     pub fn connection_listener(mut self, listener: impl ConnectionListener) -> Self {
         self.listeners.connection.push(Box::new(listener));
+        self
+    }
+
+    /// Tells a listener of the heartbeats of drivers' monitors.
+    #[must_use]
+    pub fn heartbeat_listener(mut self, listener: impl ServerHeartbeatListener) -> Self {
+        self.listeners.heartbeat.push(Box::new(listener));
+        self
+    }
+
+    /// Tells a listener of the servers of each client's topology, as far as they can be derived.
+    #[must_use]
+    pub fn server_listener(mut self, listener: impl ServerListener) -> Self {
+        self.listeners.server.push(Box::new(listener));
+        self
+    }
+
+    /// Tells a listener of each client's topology, as far as it can be derived.
+    #[must_use]
+    pub fn topology_listener(mut self, listener: impl TopologyListener) -> Self {
+        self.listeners.topology.push(Box::new(listener));
         self
     }
 

@@ -85,24 +85,26 @@ fn info(exchange: u64) -> CommandInfo<'static> {
     }
 }
 
-fn record(feed: &mut Feed, event: Event<'_>) {
+/// Something happens on the one connection.
+pub(crate) fn record(feed: &mut Feed, phase: Phase, event: Event<'_>) {
     let server = Address { host: "127.0.0.1".into(), port: Some(27027) };
     let (client, upstream) = ("127.0.0.1:5000".into(), "127.0.0.1:27017".into());
     let connection = Arc::new(Connection { id: ConnectionId(1), client, upstream, server, tls: false });
-    feed.record(&redact::apply(Entry { at: Timestamp::default(), connection, phase: Phase::App, event }));
+    feed.record(&redact::apply(Entry { at: Timestamp::default(), connection, phase, event }));
 }
 
 /// A command whose body has about so many bytes is sent.
 pub(crate) fn start_of(feed: &mut Feed, exchange: u64, bytes: usize) {
     let command = rawdoc! { "insert": "orders", "filler": "x".repeat(bytes), "$db": "shop" };
-    record(feed, Event::CommandStarted(CommandStarted { info: info(exchange), command: command.into() }));
+    record(feed, Phase::App, Event::CommandStarted(CommandStarted { info: info(exchange), command: command.into() }));
 }
 
 /// It is answered.
 pub(crate) fn end_of(feed: &mut Feed, exchange: u64) {
     let reply = rawdoc! { "ok": 1.0 }.into();
     let (duration, measures) = (Duration::from_micros(412), Measures::default());
-    record(feed, Event::CommandSucceeded(CommandSucceeded { info: info(exchange), duration, reply, measures }));
+    let event = CommandSucceeded { info: info(exchange), duration, reply, measures };
+    record(feed, Phase::App, Event::CommandSucceeded(event));
 }
 
 /// A command is sent and answered.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config;
-use crate::event::{Entry, Event, Exchange, Failure, Phase, Timestamp};
+use crate::event::{Entry, Event, Exchange, Failure, Phase, ServerDescription, Timestamp, TopologyId};
 use crate::redact::Redacted;
 use crate::sink::{EventKind, Filter, Options, Render, Statistics};
 
@@ -143,7 +143,7 @@ pub(super) struct ListenerFeed {
 }
 
 impl ListenerFeed {
-    /// A listener to applications' events of that kind, as a driver's would hear them.
+    /// A listener to events of that kind, as a driver's would hear them: to commands of applications only.
     pub(super) fn new(kind: EventKind, queue: &Arc<Queue<Entries>>) -> Self {
         let phases = vec![Phase::App, Phase::Auth];
         Self { gate: Gate::new(Filter { events: vec![kind], phases, ..Filter::default() }, queue) }
@@ -278,14 +278,40 @@ fn is_end(event: &Event<'_>) -> bool {
 
 /// About how much memory an entry takes that was copied for a listener.
 pub(super) fn bytes_of(event: &Event<'_>) -> usize {
-    let document = match event {
+    let held = match event {
         Event::CommandStarted(event) => event.command.as_bytes().len(),
         Event::CommandSucceeded(event) => event.reply.as_bytes().len(),
-        Event::CommandFailed(event) => match &event.failure {
-            Failure::Reply(reply) => reply.as_bytes().len(),
-            Failure::Network { message, .. } => message.len(),
-        },
-        _ => 0,
+        Event::CommandFailed(event) => bytes_of_failure(&event.failure),
+        Event::ServerHeartbeatStarted(event) => size_of_val(&**event),
+        Event::ServerHeartbeatSucceeded(event) => size_of_val(&**event) + event.reply.as_bytes().len(),
+        Event::ServerHeartbeatFailed(event) => size_of_val(&**event) + bytes_of_failure(&event.failure),
+        Event::ServerOpening(event) => size_of_val(&**event),
+        Event::ServerClosed(event) => size_of_val(&**event),
+        Event::ServerDescriptionChanged(event) => {
+            bytes_of_server(&event.previous_description) + bytes_of_server(&event.new_description)
+        }
+        Event::TopologyDescriptionChanged(event) => {
+            let servers = [&event.previous_description, &event.new_description].into_iter().flat_map(|it| &it.servers);
+            size_of_val(&**event) + servers.map(bytes_of_server).sum::<usize>()
+        }
+        Event::TopologyOpening(_) | Event::TopologyClosed(_) => size_of::<TopologyId>(),
+        Event::ConnectionCreated(_) | Event::ConnectionReady(_) | Event::ConnectionClosed(_) => 0,
+        Event::ProtocolError(event) => event.message.len(),
     };
-    size_of::<Entry<'_>>() + document
+    size_of::<Entry<'_>>() + held
+}
+
+fn bytes_of_failure(failure: &Failure<'_>) -> usize {
+    match failure {
+        Failure::Reply(reply) => reply.as_bytes().len(),
+        Failure::Network { message, .. } => message.len(),
+    }
+}
+
+/// A description with the names in it.
+fn bytes_of_server(description: &ServerDescription) -> usize {
+    let names = [&description.hosts, &description.passives, &description.arbiters].into_iter().flatten();
+    let tags = description.tags.iter().flat_map(|(name, value)| [name, value]);
+    let strings = names.chain(tags).map(|text| size_of_val(text) + text.len()).sum::<usize>();
+    size_of_val(description) + strings + description.error.as_ref().map_or(0, String::len)
 }

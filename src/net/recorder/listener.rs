@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::config::OnOverflow;
-use crate::event::{CommandListener, ConnectionListener, Entry, Event};
+use crate::event::{
+    CommandListener, ConnectionListener, Entry, Event, ServerHeartbeatListener, ServerListener, TopologyListener,
+};
 use crate::sink::EventKind;
 
 use super::Say;
@@ -16,6 +18,12 @@ pub struct Listeners {
     pub command: Vec<Box<dyn CommandListener>>,
     /// Those that hear of applications' connections.
     pub connection: Vec<Box<dyn ConnectionListener>>,
+    /// Those that hear of the heartbeats of drivers' monitors.
+    pub heartbeat: Vec<Box<dyn ServerHeartbeatListener>>,
+    /// Those that hear of servers.
+    pub server: Vec<Box<dyn ServerListener>>,
+    /// Those that hear of topologies.
+    pub topology: Vec<Box<dyn TopologyListener>>,
     /// The longest document they are shown whole, in bytes of BSON; 0 is no limit.
     pub max_document_bytes: usize,
     /// About how many bytes of events may wait for one of them.
@@ -30,6 +38,9 @@ impl Default for Listeners {
         Self {
             command: Vec::new(),
             connection: Vec::new(),
+            heartbeat: Vec::new(),
+            server: Vec::new(),
+            topology: Vec::new(),
             max_document_bytes: 0,
             queue_bytes: 16 << 20,
             on_overflow: OnOverflow::Drop,
@@ -41,6 +52,9 @@ impl Default for Listeners {
 pub(super) enum Listener {
     Command(Box<dyn CommandListener>),
     Connection(Box<dyn ConnectionListener>),
+    Heartbeat(Box<dyn ServerHeartbeatListener>),
+    Server(Box<dyn ServerListener>),
+    Topology(Box<dyn TopologyListener>),
 }
 
 impl Listener {
@@ -48,6 +62,9 @@ impl Listener {
         match self {
             Self::Command(_) => EventKind::Command,
             Self::Connection(_) => EventKind::Connection,
+            Self::Heartbeat(_) => EventKind::Heartbeat,
+            Self::Server(_) => EventKind::Server,
+            Self::Topology(_) => EventKind::Topology,
         }
     }
 
@@ -61,6 +78,15 @@ impl Listener {
             (Self::Connection(it), Event::ConnectionCreated(event)) => it.created(connection, event),
             (Self::Connection(it), Event::ConnectionReady(event)) => it.ready(connection, event),
             (Self::Connection(it), Event::ConnectionClosed(event)) => it.closed(connection, event),
+            (Self::Heartbeat(it), Event::ServerHeartbeatStarted(event)) => it.started(event),
+            (Self::Heartbeat(it), Event::ServerHeartbeatSucceeded(event)) => it.succeeded(event),
+            (Self::Heartbeat(it), Event::ServerHeartbeatFailed(event)) => it.failed(event),
+            (Self::Server(it), Event::ServerOpening(event)) => it.opened(event),
+            (Self::Server(it), Event::ServerDescriptionChanged(event)) => it.description_changed(event),
+            (Self::Server(it), Event::ServerClosed(event)) => it.closed(event),
+            (Self::Topology(it), Event::TopologyOpening(event)) => it.opened(event),
+            (Self::Topology(it), Event::TopologyDescriptionChanged(event)) => it.description_changed(event),
+            (Self::Topology(it), Event::TopologyClosed(event)) => it.closed(event),
             _ => {}
         }
     }
@@ -87,11 +113,14 @@ pub(super) fn run(mut listener: Listener, name: &str, queue: &Queue<Entries>, sa
     }
     // What it leaves may panic too.
     _ = catch_unwind(AssertUnwindSafe(|| drop(listener)));
-    let missing = queue.take_missing().exchanges;
-    if missing > 0 {
-        say(&format!("{name} was too slow for {missing} exchanges"));
+    let missing = queue.take_missing();
+    match (missing.exchanges, missing.bytes) {
+        (0, 0) => {}
+        // What is no part of a command is counted by its bytes alone.
+        (0, bytes) => say(&format!("{name} was too slow for {bytes} bytes of events")),
+        (exchanges, _) => say(&format!("{name} was too slow for {exchanges} exchanges")),
     }
-    missing
+    missing.exchanges
 }
 
 fn tell(listener: &mut Listener, entries: &Entries) -> std::thread::Result<()> {
@@ -103,5 +132,9 @@ fn tell(listener: &mut Listener, entries: &Entries) -> std::thread::Result<()> {
 pub(super) fn numbered(listeners: Listeners) -> impl Iterator<Item = (String, Listener)> {
     let command = listeners.command.into_iter().map(Listener::Command);
     let connection = listeners.connection.into_iter().map(Listener::Connection);
-    command.chain(connection).enumerate().map(|(index, listener)| (format!("listener {}", index + 1), listener))
+    let heartbeat = listeners.heartbeat.into_iter().map(Listener::Heartbeat);
+    let server = listeners.server.into_iter().map(Listener::Server);
+    let topology = listeners.topology.into_iter().map(Listener::Topology);
+    let all = command.chain(connection).chain(heartbeat).chain(server).chain(topology);
+    all.enumerate().map(|(index, listener)| (format!("listener {}", index + 1), listener))
 }

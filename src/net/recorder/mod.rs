@@ -279,7 +279,7 @@ fn options(log: &Log) -> Options {
 /// The longest of the documents that are wanted; 0 is no limit.
 fn longest(logs: &[Log], listeners: &Listeners) -> usize {
     let of_logs = logs.iter().map(|log| log.max_document_bytes);
-    let is_heard = !listeners.command.is_empty();
+    let is_heard = !listeners.command.is_empty() || !listeners.heartbeat.is_empty();
     let limits: Vec<usize> = of_logs.chain(is_heard.then_some(listeners.max_document_bytes)).collect();
     if limits.contains(&0) {
         return 0;
