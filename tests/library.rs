@@ -12,7 +12,9 @@ use mongotap::Proxy;
 use mongotap::config::{Log, Target};
 use mongotap::event::{
     CommandFailed, CommandListener, CommandStarted, CommandSucceeded, Connection, ConnectionClosed, ConnectionCreated,
-    ConnectionListener, ConnectionReady,
+    ConnectionListener, ConnectionReady, ServerClosed, ServerDescriptionChanged, ServerHeartbeatFailed,
+    ServerHeartbeatListener, ServerHeartbeatStarted, ServerHeartbeatSucceeded, ServerListener, ServerOpening,
+    TopologyClosed, TopologyDescriptionChanged, TopologyListener, TopologyOpening,
 };
 
 use support::client::Client;
@@ -57,6 +59,57 @@ impl ConnectionListener for Teller {
 
     fn closed(&mut self, connection: &Connection, _: &ConnectionClosed) {
         self.tell("connectionClosedEvent", connection, None);
+    }
+}
+
+/// Tells the test the names of what it hears of servers.
+struct Watcher(Sender<(String, String)>);
+
+impl Watcher {
+    fn tell(&self, event: &str, what: String) {
+        _ = self.0.send((event.to_owned(), what));
+    }
+}
+
+impl ServerHeartbeatListener for Watcher {
+    fn started(&mut self, event: &ServerHeartbeatStarted) {
+        self.tell("serverHeartbeatStartedEvent", event.connection_id.to_string());
+    }
+
+    fn succeeded(&mut self, event: &ServerHeartbeatSucceeded<'_>) {
+        self.tell("serverHeartbeatSucceededEvent", event.connection_id.to_string());
+    }
+
+    fn failed(&mut self, event: &ServerHeartbeatFailed<'_>) {
+        self.tell("serverHeartbeatFailedEvent", event.connection_id.to_string());
+    }
+}
+
+impl ServerListener for Watcher {
+    fn opened(&mut self, event: &ServerOpening) {
+        self.tell("serverOpeningEvent", event.address.to_string());
+    }
+
+    fn description_changed(&mut self, event: &ServerDescriptionChanged) {
+        self.tell("serverDescriptionChangedEvent", event.new_description.server_type.as_str().to_owned());
+    }
+
+    fn closed(&mut self, event: &ServerClosed) {
+        self.tell("serverClosedEvent", event.address.to_string());
+    }
+}
+
+impl TopologyListener for Watcher {
+    fn opened(&mut self, event: &TopologyOpening) {
+        self.tell("topologyOpeningEvent", event.topology_id.to_hex());
+    }
+
+    fn description_changed(&mut self, event: &TopologyDescriptionChanged) {
+        self.tell("topologyDescriptionChangedEvent", event.new_description.topology_type.as_str().to_owned());
+    }
+
+    fn closed(&mut self, event: &TopologyClosed) {
+        self.tell("topologyClosedEvent", event.topology_id.to_hex());
     }
 }
 
@@ -160,6 +213,53 @@ fn listeners_hear_what_the_log_holds_and_nothing_is_left_behind() {
     assert_eq!(logged(true).len(), 3 * 2 * 21);
     assert_eq!(sorted(heard_connections), logged(false));
     assert_eq!(logged(false).len(), 3 * 3);
+}
+
+#[test]
+fn listeners_hear_of_heartbeats_servers_and_topologies() {
+    let _alone = alone();
+    let (heartbeats, heard_heartbeats) = channel();
+    let (servers, heard_servers) = channel();
+    let (topologies, heard_topologies) = channel();
+    let address = runtime().block_on(async {
+        let proxy = Proxy::builder()
+            .upstream(&Mongod::shared().uri())
+            .heartbeat_listener(Watcher(heartbeats))
+            .server_listener(Watcher(servers))
+            .topology_listener(Watcher(topologies))
+            .start()
+            .await
+            .unwrap();
+        let address = proxy.endpoint().to_string();
+        // As a polling monitor does, and then an application.
+        let monitor = address.clone();
+        let talking = std::thread::spawn(move || {
+            let mut client = Client::handshake(&monitor, "library");
+            client.command(&doc! { "hello": 1, "$db": "admin" });
+            talk(&monitor);
+        });
+        wait_for("the client to end", Duration::from_secs(20), || talking.is_finished().then_some(()));
+        proxy.shutdown().await;
+        address
+    });
+    let all = |heard: Receiver<(String, String)>| heard.try_iter().collect::<Vec<_>>();
+    let check = |event: &str| (event.to_owned(), address.clone());
+    let beats = [check("serverHeartbeatStartedEvent"), check("serverHeartbeatSucceededEvent")];
+    assert_eq!(all(heard_heartbeats), [beats.clone(), beats].concat());
+    let changed = ("serverDescriptionChangedEvent".to_owned(), "Standalone".to_owned());
+    assert_eq!(all(heard_servers), [check("serverOpeningEvent"), changed, check("serverClosedEvent")]);
+    let topologies = all(heard_topologies);
+    let names: Vec<_> = topologies.iter().map(|(event, what)| (event.trim_end_matches("Event"), &**what)).collect();
+    let id = &*topologies[0].1;
+    let changed = "topologyDescriptionChanged";
+    let expected = [
+        ("topologyOpening", id),
+        (changed, "Single"),
+        (changed, "Single"),
+        (changed, "Unknown"),
+        ("topologyClosed", id),
+    ];
+    assert_eq!(names, expected);
 }
 
 const NAMES: [&str; 6] = [

@@ -21,7 +21,7 @@ use crate::event::{
 };
 use crate::pipeline::Topologies;
 use crate::session::{Limits, Observations, Shared};
-use crate::sink::Statistics;
+use crate::sink::{EventKind, Statistics};
 use crate::topology::{self, ClientsSettings};
 
 /// After an accept that failed for want of something, the next try waits this long.
@@ -228,8 +228,12 @@ impl Proxy {
             inflate_max_bytes: config.inflate_max_bytes,
             max_document_bytes: at_least_a_hello(recorder.max_document_bytes()),
         };
-        let (observations, observed) = Observations::channel();
+        let (mut observations, observed) = Observations::channel();
         let lost = observations.lost();
+        if !(recorder.wants(EventKind::Server) || recorder.wants(EventKind::Topology)) {
+            // Nobody asks for what would be derived.
+            observations = Observations::default();
+        }
         let context = Context {
             upstream: config.upstream.clone(),
             shared: Shared { limits, observations, idle_after: config.topology.idle_after, ..Shared::default() },

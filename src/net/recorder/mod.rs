@@ -160,6 +160,11 @@ impl Recorder {
         }
     }
 
+    /// Whether a log or a listener wants events of this kind.
+    pub fn wants(&self, kind: EventKind) -> bool {
+        self.kinds.contains(&kind) || self.configured.iter().any(|(log, _)| log.events.contains(&kind))
+    }
+
     /// The most that a log or a listener wants to see of a document, in bytes of BSON; 0 is all of it.
     pub fn max_document_bytes(&self) -> usize {
         self.max_document_bytes
