@@ -52,6 +52,21 @@ impl Pipeline {
         self.session.handle_close(by, error, at, &mut |entry| sink(&redact::apply(entry)));
     }
 
+    /// See [`Session::handle_withheld`].
+    pub fn handle_withheld(&mut self, side: Side, message: &str, at: Timestamp, sink: &mut Sink<'_>) {
+        self.session.handle_withheld(side, message, at, &mut |entry| sink(&redact::apply(entry)));
+    }
+
+    /// See [`Session::awaits_hello`].
+    pub fn awaits_hello(&self, response_to: i32) -> bool {
+        self.session.awaits_hello(response_to)
+    }
+
+    /// See [`Session::is_tunnel`].
+    pub fn is_tunnel(&self) -> bool {
+        self.session.is_tunnel()
+    }
+
     /// See [`Session::awaits_sent`].
     pub fn awaits_sent(&self) -> bool {
         self.session.awaits_sent()

@@ -283,6 +283,7 @@ fn event(raw: Raw) -> Result<Option<Event<'static>>, Expected> {
             message: raw.message.ok_or(Expected("message"))?.into(),
             action: match raw.action.as_deref() {
                 Some("tunnelled") => Action::Tunnelled,
+                Some("closed") => Action::Closed,
                 _ => Action::Forwarded,
             },
         }),

@@ -24,13 +24,14 @@ pub struct Args {
 /// If it cannot start, or a log that may not fail has failed.
 pub fn run(args: &Args) -> Result<(), Error> {
     let config = args.config.load()?;
-    let upstream = config.upstream.first().to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start_failed)?;
     runtime.block_on(async {
         // Before the ready line: whoever has read it may send any signal.
         let mut signals = Signals::listen().map_err(start_failed)?;
         let proxy = Proxy::builder().config(config).start().await?;
-        say(format_args!("listening on {} -> {upstream}", proxy.endpoint()));
+        for (endpoint, upstream) in proxy.listeners() {
+            say(format_args!("listening on {endpoint} -> {upstream}"));
+        }
         say(format_args!("use {}", proxy.uri()));
         let failed = serve(&proxy, &mut signals).await;
         let ended = tokio::select! {
@@ -71,6 +72,7 @@ impl From<StartError> for Error {
                 let message = format!("{endpoint}: cannot listen: {}", io_reason(&error));
                 Self::new(Code::Io, message).hint(listen_hint(&endpoint, error.kind()))
             }
+            StartError::OtherSet { message, hint } => Self::new(Code::Usage, message).hint(hint),
             _ => Self::new(Code::Io, message),
         }
     }

@@ -23,6 +23,7 @@ use crate::event::{Address, Phase};
 use crate::sink::{EventKind, Format, Namespace};
 
 pub use address::Endpoint;
+pub(crate) use address::percent_encode;
 pub(crate) use file::io_reason;
 pub use file::{List, LogSettings, Pairs, Settings, Text, TopologySettings};
 pub use resolve::Flags;

@@ -91,19 +91,22 @@ pub enum Action {
     Forwarded,
     /// Everything from here on, both ways, is forwarded unread.
     Tunnelled,
+    /// It was kept back, and the connection closed: it names servers past the proxy.
+    Closed,
 }
 
 impl Action {
-    /// `forwarded` or `tunnelled`.
+    /// `forwarded`, `tunnelled` or `closed`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Forwarded => "forwarded",
             Self::Tunnelled => "tunnelled",
+            Self::Closed => "closed",
         }
     }
 }
 
-/// Something on the wire is not what the protocol says. It was forwarded all the same.
+/// Something on the wire is not what the protocol says, or cannot be passed on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProtocolError<'a> {
     /// Who sent it.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll, ready};
 
 use tokio::net::{TcpListener, UnixListener};
 
@@ -109,15 +110,20 @@ pub(super) enum Listener {
 impl Listener {
     /// The next client: its socket and its address.
     pub(super) async fn accept(&self) -> io::Result<(Accepted, String)> {
-        match self {
+        std::future::poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// The same, for who waits for several.
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Accepted, String)>> {
+        Poll::Ready(match self {
             Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
+                let (socket, peer) = ready!(listener.poll_accept(cx))?;
                 Ok((Accepted::Tcp(socket.into_std()?), peer.to_string()))
             }
             Self::Unix(listener, _) => {
-                let (socket, _) = listener.accept().await?;
+                let (socket, _) = ready!(listener.poll_accept(cx))?;
                 Ok((Accepted::Unix(socket.into_std()?), "unix".to_owned()))
             }
-        }
+        })
     }
 }

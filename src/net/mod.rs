@@ -8,13 +8,18 @@
 //! A connection stays on the thread it was given to, so nothing is shared between connections but counters. What is
 //! decoded, paired and written of the bytes is not decided here.
 
+mod acceptor;
 pub mod client;
 pub mod clock;
 mod codec;
+mod discover;
 mod listener;
+mod members;
+mod places;
 mod proxy;
 mod pump;
 pub mod recorder;
+mod rewriter;
 pub mod say;
 pub mod serve;
 mod stream;

@@ -2,36 +2,37 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
+use super::acceptor::Acceptor;
 use super::clock;
-use super::listener::{Bound, Listener};
+use super::discover::{self, Found};
+use super::members::{JoinError, Joined, Members};
+use super::places::reached_at;
 use super::recorder::{Listeners, Recorder, RunInfo, Total};
 use super::say::say;
 use super::topologies;
-use super::worker::{Arrival, Context, Stop, Worker};
-use crate::config::{self, Advertise, Config, Endpoint, Log, Per};
+use super::worker::{Context, Stop, Worker};
+use crate::config::{self, Config, Endpoint, Log, Per, percent_encode};
 use crate::event::{
-    Address, CommandListener, Connection, ConnectionId, ConnectionListener, ServerHeartbeatListener, ServerListener,
-    TopologyListener, TopologyType,
+    Address, CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener,
+    TopologyType,
 };
 use crate::pipeline::Topologies;
 use crate::session::{Limits, Observations, Shared};
 use crate::sink::{EventKind, Statistics};
+use crate::topology::rewrite::RewriteError;
 use crate::topology::{self, ClientsSettings};
-
-/// After an accept that failed for want of something, the next try waits this long.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
-
-/// Accepts that fail within this of each other fail for the same reason, which is said once.
-const SAME_TROUBLE: Duration = Duration::from_secs(10);
 
 /// How often threads that are to end are looked at.
 const GLANCE: Duration = Duration::from_millis(2);
+
+/// The way out for members that have no place to listen.
+const PORTS_HINT: &str = "listen on a lower port, or give members places with [topology] listen";
 
 /// Why a proxy could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,14 @@ pub enum StartError {
         endpoint: Endpoint,
         /// What the system says.
         error: io::Error,
+    },
+    /// The upstream is another deployment than its connection string says.
+    #[error("{message}")]
+    OtherSet {
+        /// Both names.
+        message: String,
+        /// The way out.
+        hint: String,
     },
     /// A log cannot be opened.
     #[error(transparent)]
@@ -80,9 +89,9 @@ pub enum StartError {
 /// # }
 /// ```
 pub struct Proxy {
-    endpoint: Endpoint,
-    /// Where applications find it.
-    reached_at: Endpoint,
+    members: Arc<Members>,
+    /// What stands after the hosts of the URI for applications.
+    options: String,
     drain: Duration,
     stop: Stop,
     threads: Vec<JoinHandle<()>>,
@@ -192,12 +201,12 @@ impl Builder {
     ///
     /// # Errors
     /// If an address or a log is not what it should be, or not to be had.
-    #[expect(clippy::unused_async, reason = "starting may come to wait for name resolution")]
     pub async fn start(self) -> Result<Proxy, StartError> {
         if let Some(error) = self.error {
             return Err(error.into());
         }
-        Proxy::start(self.config, self.listeners)
+        let found = discover::find_members(&self.config).await?;
+        Proxy::start(self.config, self.listeners, &found)
     }
 }
 
@@ -207,20 +216,16 @@ impl Proxy {
         Builder::default()
     }
 
-    fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
-        let failed = |error| StartError::Listen { endpoint: config.listen.clone(), error };
-        let bound = Bound::bind(&config.listen).map_err(failed)?;
-        let endpoint = bound.endpoint().map_err(failed)?;
-        let server = match &config.advertise {
-            Advertise::Listener => endpoint.to_address(),
-            Advertise::As(address) => address.clone(),
-        };
+    fn start(config: Config, listeners: Listeners, found: &Found) -> Result<Self, StartError> {
+        let (members, joined) = Members::new(&config);
+        let members = Arc::new(members);
+        take_in(&members, found)?;
         let started = clock::now();
         let run = RunInfo {
             // Enough to tell runs apart; it is no secret.
             run: format!("{:x}-{:x}", started.unix_micros, std::process::id()),
-            listen: endpoint.to_string(),
-            upstream: config.upstream.first().to_string(),
+            listen: members.all().iter().map(|it| it.endpoint.to_string()).collect::<Vec<_>>().join(","),
+            upstream: config.upstream.hosts_text(),
         };
         let recorder = Recorder::start(&config.logs, listeners, run, clock::now, |line| say(line))?;
         let limits = Limits {
@@ -235,26 +240,25 @@ impl Proxy {
             observations = Observations::default();
         }
         let context = Context {
-            upstream: config.upstream.clone(),
+            members: Arc::clone(&members),
             shared: Shared { limits, observations, idle_after: config.topology.idle_after, ..Shared::default() },
             stop: Stop::default(),
-            reachable: Arc::new(AtomicBool::new(true)),
         };
-        let reached_at = reached_at(&endpoint, &config.advertise);
         let mut proxy = Self {
-            endpoint,
-            reached_at,
+            options: options(&config, found),
+            members,
             drain: config.drain,
             stop: context.stop.clone(),
             threads: Vec::new(),
             recorder: None,
             release: Arc::new(recorder.releaser()),
         };
-        let topologies = Topologies::new(clients(&config, &server));
+        let topologies = Topologies::new(clients(&config, found, &proxy.members));
         let source = topologies::Source { observations: observed, lost };
         let thread = topologies::start(source, topologies, recorder.feed()).map_err(StartError::Thread)?;
         proxy.threads.push(thread);
-        proxy.spawn(&config, bound, server, context, &recorder).map_err(StartError::Thread)?;
+        proxy.spawn(&config, joined, context, &recorder).map_err(StartError::Thread)?;
+        proxy.members.set_ready();
         proxy.recorder = Some(recorder);
         Ok(proxy)
     }
@@ -262,8 +266,7 @@ impl Proxy {
     fn spawn(
         &mut self,
         config: &Config,
-        bound: Bound,
-        server: Address,
+        joined: UnboundedReceiver<Joined>,
         context: Context,
         recorder: &Recorder,
     ) -> io::Result<()> {
@@ -274,42 +277,44 @@ impl Proxy {
         let workers = (1..=threads)
             .map(|number| Worker::start(number, context.clone(), recorder.feed()))
             .collect::<io::Result<Vec<_>>>()?;
-        let mut acceptor = Acceptor {
-            workers: Vec::new(),
-            places: Arc::new(Semaphore::new(config.max_connections)),
-            server,
-            upstream: config.upstream.first().to_string(),
-            accepted: 0,
-            stop: context.stop.clone(),
-        };
+        let mut idlest = Vec::new();
         for worker in workers {
-            acceptor.workers.push((worker.arrivals, worker.load));
+            idlest.push((worker.arrivals, worker.load));
             self.threads.push(worker.thread);
         }
+        let mut acceptor = Acceptor::new(idlest, config.max_connections, joined, context.stop.clone());
+        let members = Arc::clone(&self.members);
         // The topologies end with the last of those that could observe something.
         drop(context);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("mongotap-accept".to_owned()).spawn(move || {
             runtime.block_on(async {
-                match bound.adopt() {
-                    Ok(listener) => acceptor.run(&listener).await,
-                    Err(error) => say(format_args!("cannot accept connections: {error}")),
+                if members.are_discovered {
+                    tokio::spawn(discover::learn(members));
                 }
+                acceptor.run().await;
             });
+            // A name that is still being resolved holds up nobody.
+            runtime.shutdown_background();
         })?;
         self.threads.push(thread);
         Ok(())
     }
 
-    /// The URI for applications: with the advertised address if there is one.
+    /// The URI for applications: all listeners, by their advertised names if they have such.
     pub fn uri(&self) -> String {
-        // Without directConnection a driver would follow the server's own names past the proxy.
-        format!("mongodb://{}/?directConnection=true", self.reached_at.in_uri())
+        let hosts: Vec<_> = self.members.all().iter().map(|member| in_uri(&member.server)).collect();
+        format!("mongodb://{}/{}", hosts.join(","), self.options)
     }
 
-    /// Where it listens.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+    /// Where it listens; with several listeners, the first one.
+    pub fn endpoint(&self) -> Endpoint {
+        self.listeners().swap_remove(0).0
+    }
+
+    /// Where it listens, and the server behind each listener. There may come to be more as members join.
+    pub fn listeners(&self) -> Vec<(Endpoint, Endpoint)> {
+        self.members.all().iter().map(|member| (member.endpoint.clone(), member.dial())).collect()
     }
 
     /// Latency per database, collection and command, so far.
@@ -367,17 +372,51 @@ fn wait(threads: &[JoinHandle<()>], patience: Duration) -> bool {
     }
 }
 
-/// Where applications find a listener: nothing can connect to the address that stands for all of them.
-fn reached_at(endpoint: &Endpoint, advertise: &Advertise) -> Endpoint {
-    let advertised = match advertise {
-        Advertise::As(Address { host, port: Some(port) }) => Endpoint::Tcp { host: host.clone(), port: *port },
-        Advertise::As(Address { host, port: None }) => Endpoint::Unix(host.into()),
-        Advertise::Listener => endpoint.clone(),
+/// Gives each member that was found its listener: the seeds first, in their order.
+fn take_in(members: &Members, found: &Found) -> Result<(), StartError> {
+    let mut asked = Vec::new();
+    for (seed, hello) in &found.seeds {
+        let me = hello.as_ref().and_then(discover::name_of);
+        let member = members.add_seed(seed, me)?;
+        asked.extend(hello.as_ref().map(|hello| (member, hello)));
+    }
+    for (member, hello) in asked {
+        match members.add_named(&member, hello.as_bytes()) {
+            Err(RewriteError::Name(error)) => return Err(error.into()),
+            Err(error) => say(format_args!("upstream {}: {error}", member.dial())),
+            Ok(()) => {}
+        }
+        members.set_learnt(&member);
+    }
+    Ok(())
+}
+
+/// What the URI for applications says of the deployment.
+fn options(config: &Config, found: &Found) -> String {
+    match &found.set_name {
+        // Without directConnection a driver would follow the server's own names past the proxy.
+        _ if config.upstream.direct => "?directConnection=true".to_owned(),
+        _ if config.upstream.load_balanced => "?loadBalanced=true".to_owned(),
+        Some(name) => format!("?replicaSet={}", percent_encode(name)),
+        None => String::new(),
+    }
+}
+
+/// A listener's name as it stands in a URI.
+fn in_uri(server: &Address) -> String {
+    let endpoint = match server {
+        Address { host, port: Some(port) } => Endpoint::Tcp { host: host.clone(), port: *port },
+        Address { host, port: None } => Endpoint::Unix(host.into()),
     };
-    match advertised {
-        Endpoint::Tcp { host, port } if host == "0.0.0.0" => Endpoint::Tcp { host: "127.0.0.1".to_owned(), port },
-        Endpoint::Tcp { host, port } if host == "::" => Endpoint::Tcp { host: "::1".to_owned(), port },
-        other => other,
+    reached_at(&endpoint).in_uri()
+}
+
+impl From<JoinError> for StartError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Listen { endpoint, error, .. } => Self::Listen { endpoint, error },
+            other => Self::OtherSet { message: format!("upstream: {other}"), hint: PORTS_HINT.to_owned() },
+        }
     }
 }
 
@@ -410,9 +449,10 @@ fn at_least_a_hello(limit: usize) -> usize {
 }
 
 /// Whose topologies are derived, and what they begin with: what the URI says that applications are to use.
-fn clients(config: &Config, server: &Address) -> ClientsSettings {
+fn clients(config: &Config, found: &Found, members: &Members) -> ClientsSettings {
     let upstream = &config.upstream;
-    let initial = match &upstream.replica_set {
+    let seeds = members.all().iter().map(|member| member.server.clone()).collect();
+    let initial = match &found.set_name {
         _ if upstream.load_balanced => TopologyType::LoadBalanced,
         _ if upstream.direct => TopologyType::Single,
         Some(_) => TopologyType::ReplicaSetNoPrimary,
@@ -422,65 +462,7 @@ fn clients(config: &Config, server: &Address) -> ClientsSettings {
         per_client: config.topology.per == Per::Client,
         closed_after: config.topology.closed_after,
         ended_after: config.topology.ended_after,
-        seeds: topology::Settings { seeds: vec![server.clone()], initial, set_name: upstream.replica_set.clone() },
-    }
-}
-
-/// Accepts clients and hands each to the worker with the fewest.
-struct Acceptor {
-    workers: Vec<(tokio::sync::mpsc::UnboundedSender<Arrival>, Arc<std::sync::atomic::AtomicUsize>)>,
-    places: Arc<Semaphore>,
-    server: Address,
-    upstream: String,
-    accepted: u64,
-    stop: Stop,
-}
-
-impl Acceptor {
-    async fn run(&mut self, listener: &Listener) {
-        let draining = self.stop.draining.clone();
-        tokio::select! {
-            () = draining.cancelled() => {}
-            () = self.accept_all(listener) => {}
-        }
-    }
-
-    async fn accept_all(&mut self, listener: &Listener) {
-        let mut failed_at = None;
-        loop {
-            let Ok(permit) = Arc::clone(&self.places).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((socket, client)) => {
-                    self.accepted += 1;
-                    let connection = Arc::new(Connection {
-                        id: ConnectionId(self.accepted),
-                        client,
-                        upstream: self.upstream.clone(),
-                        server: self.server.clone(),
-                        tls: false,
-                    });
-                    self.hand_out(Arrival { socket, connection, at: clock::now(), permit });
-                }
-                Err(error) => {
-                    let now = clock::now();
-                    if failed_at.replace(now).is_none_or(|before| now.since(before) > SAME_TROUBLE) {
-                        say(format_args!("cannot accept a connection: {error}; trying again"));
-                    }
-                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
-                }
-            }
-        }
-    }
-
-    fn hand_out(&self, arrival: Arrival) {
-        let idlest = self.workers.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed));
-        if let Some((arrivals, load)) = idlest {
-            load.fetch_add(1, Ordering::AcqRel);
-            // A worker ends only after the acceptor.
-            if arrivals.send(arrival).is_err() {
-                load.fetch_sub(1, Ordering::AcqRel);
-            }
-        }
+        seeds: topology::Settings { seeds, initial, set_name: found.set_name.clone() },
     }
 }
 
@@ -490,15 +472,12 @@ mod tests {
 
     #[test]
     fn applications_are_told_an_address_to_connect_to() {
-        let read = |text: &str| text.parse::<Endpoint>().unwrap();
-        let told = |listen: &str| reached_at(&read(listen), &Advertise::Listener).in_uri();
+        let told = |listen: &str| in_uri(&listen.parse::<Endpoint>().unwrap().to_address());
         assert_eq!(told("127.0.0.1:1"), "127.0.0.1:1");
         assert_eq!(told("0.0.0.0:27027"), "127.0.0.1:27027");
         assert_eq!(told("[::]:27027"), "[::1]:27027");
         assert_eq!(told("/tmp/x.sock"), "%2Ftmp%2Fx.sock");
-        for address in ["db.example.com:27017", "[fe80::1]:5", "/run/m.sock"] {
-            let advertise = Advertise::As(read(address).to_address());
-            assert_eq!(reached_at(&read("0.0.0.0:1"), &advertise), read(address));
-        }
+        assert_eq!(told("db.example.com:27017"), "db.example.com:27017");
+        assert_eq!(told("[fe80::1]:5"), "[fe80::1]:5");
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::clock;
+use super::rewriter::Rewriting;
 use super::stream::Stream;
 use super::worker::{self, Stop};
 use crate::event::Side;
@@ -34,6 +35,8 @@ pub(super) struct Pump {
     requests: Direction,
     replies: Direction,
     pipeline: Pipeline,
+    /// Where replies to `hello` are not to go on as they are.
+    rewriting: Option<Box<Rewriting>>,
     /// Who ended first, once somebody has.
     ended_by: Option<Side>,
     is_closed: bool,
@@ -74,19 +77,27 @@ enum State {
 }
 
 /// An error, and the side whose socket had it.
-struct Failed {
-    side: Side,
-    error: io::Error,
+pub(super) struct Failed {
+    pub(super) side: Side,
+    pub(super) error: io::Error,
 }
 
 impl Pump {
-    pub(super) fn new(client: Stream, server: Stream, pipeline: Pipeline, idle_after: Duration, stop: &Stop) -> Self {
+    pub(super) fn new(
+        client: Stream,
+        server: Stream,
+        pipeline: Pipeline,
+        rewriting: Option<Box<Rewriting>>,
+        idle_after: Duration,
+        stop: &Stop,
+    ) -> Self {
         Self {
             client,
             server,
             requests: Direction::default(),
             replies: Direction::default(),
             pipeline,
+            rewriting,
             ended_by: None,
             is_closed: false,
             refused: None,
@@ -163,6 +174,9 @@ impl Pump {
 
     /// Reads once, writes on what came, and then tells the pipeline.
     fn read(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        if side == Side::Server && self.rewriting.is_some() {
+            return self.read_rewritten(cx);
+        }
         let (direction, from, to) = match side {
             Side::Client => (&mut self.requests, &mut self.client, &mut self.server),
             Side::Server => (&mut self.replies, &mut self.server, &mut self.client),
@@ -193,6 +207,47 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
+    /// The same for replies that are not all to go on as they are: those to `hello` when they are whole, with other names.
+    fn read_rewritten(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        let (direction, from, to) = (&mut self.replies, &mut self.server, &mut self.client);
+        let (pipeline, rewriting) = (&mut self.pipeline, &mut self.rewriting);
+        let at_server = |error| Failed { side: Side::Server, error };
+        let is_end = ready!(worker::with(|scratch, sink| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(at_server)?;
+            let at = clock::now();
+            let bytes = buffer.filled();
+            let Some(rewriting) = rewriting else { unreachable!("asked before") };
+            let mut go_on = |bytes: &[u8], pipeline: &mut Pipeline| {
+                let written = if direction.kept.is_empty() {
+                    direction.write(cx, to, bytes)
+                } else {
+                    direction.kept.extend_from_slice(bytes);
+                    Ok(())
+                };
+                pipeline.handle_bytes(Side::Server, bytes, at, sink);
+                written.map_err(|error| Failed { side: Side::Client, error })
+            };
+            if bytes.is_empty() {
+                let (kept, goes_on) = rewriting.finish();
+                // The log sees that a reply was torn; the client, which could do nothing with half of one, does not.
+                if goes_on && !kept.is_empty() {
+                    go_on(&kept, pipeline)?;
+                } else {
+                    pipeline.handle_bytes(Side::Server, &kept, at, sink);
+                }
+                direction.state = State::Ending;
+                return Poll::Ready(Ok(true));
+            }
+            rewriting.pass(bytes, pipeline, &mut go_on)?;
+            Poll::Ready(Ok(false))
+        }))?;
+        if is_end {
+            self.note_end(Side::Server);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Unacknowledged writes are done once their bytes are out, those that had to wait for a slow server too.
     fn note_sent(&mut self) {
         if self.pipeline.awaits_sent() && self.requests.kept.is_empty() {
@@ -218,6 +273,13 @@ impl Pump {
     }
 
     fn fail(&mut self, Failed { side, error }: &Failed) {
+        if let Some(message) = self.rewriting.as_mut().and_then(|rewriting| rewriting.withheld.take()) {
+            let pipeline = &mut self.pipeline;
+            worker::with(|_, sink| pipeline.handle_withheld(Side::Server, &message, clock::now(), sink));
+            self.close(Some(&message));
+            self.client.abort_on_close();
+            return self.server.abort_on_close();
+        }
         // A client that has ended in good order, and is owed nothing, does not mind how the server ends.
         if self.ended_by == Some(Side::Client) && *side == Side::Server && !self.pipeline.is_busy() {
             return self.close(None);

@@ -10,15 +10,17 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::clock;
+use super::members::{Member, Members};
 use super::pump::Pump;
 use super::recorder::Feed;
+use super::rewriter::Rewriting;
 use super::say::say;
 use super::stream::{Accepted, Stream};
-use crate::config::Upstream;
 use crate::event::{Connection, Entry, Side};
 use crate::pipeline::Pipeline;
 use crate::redact::Redacted;
@@ -32,6 +34,11 @@ const HAND_OVER_AFTER: Duration = Duration::from_millis(20);
 
 /// A dial that has not come through by then will not: drivers give up no later.
 const DIAL_FOR: Duration = Duration::from_secs(30);
+
+/// A client whose server cannot be reached is listened to for so long before its connection is closed, and to so many
+/// bytes.
+const TURNED_AWAY_AFTER: Duration = Duration::from_millis(50);
+const TURNED_AWAY_LEN: usize = 64 << 10;
 
 /// The two steps of the proxy's end.
 #[derive(Clone, Debug, Default)]
@@ -67,11 +74,9 @@ impl Stop {
 /// What every worker needs to serve connections.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
-    pub(super) upstream: Upstream,
+    pub(super) members: Arc<Members>,
     pub(super) shared: Shared,
     pub(super) stop: Stop,
-    /// Whether the upstream could be reached when last tried: its going and its return are said once each.
-    pub(super) reachable: Arc<AtomicBool>,
 }
 
 /// A client on its way to a worker.
@@ -79,6 +84,8 @@ pub(super) struct Context {
 pub(super) struct Arrival {
     pub(super) socket: Accepted,
     pub(super) connection: Arc<Connection>,
+    /// The server it is for.
+    pub(super) member: Arc<Member>,
     pub(super) at: crate::event::Timestamp,
     /// Its place among the connections that are served.
     pub(super) permit: OwnedSemaphorePermit,
@@ -199,27 +206,32 @@ impl Drop for Leaving {
 }
 
 async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
-    let Arrival { socket, connection, at, permit } = arrival;
+    let Arrival { socket, connection, member, at, permit } = arrival;
     let mut pipeline = Pipeline::new(connection, at, context.shared.clone());
     let dialled = tokio::select! {
-        dialled = dial(&context) => dialled,
+        dialled = dial(&member) => dialled,
         () = context.stop.draining.cancelled() => Err("proxy stopped".to_owned()),
     };
-    match dialled.and_then(|server| Ok((socket.adopt().map_err(|error| error.to_string())?, server))) {
-        Ok((client, server)) => Pump::new(client, server, pipeline, context.shared.idle_after, &context.stop).await,
-        // The client's socket closes with this: to be refused late is to be refused.
-        Err(message) => with(|_, sink| pipeline.handle_close(Some(Side::Server), Some(&message), clock::now(), sink)),
+    let adopted = socket.adopt().map_err(|error| error.to_string());
+    match (dialled, adopted) {
+        (Ok(server), Ok(client)) => {
+            let rewriting = Rewriting::of(&context.members, &member, context.shared.limits.max_message_bytes);
+            let idle_after = context.shared.idle_after;
+            Pump::new(client, server, pipeline, rewriting, idle_after, &context.stop).await;
+        }
+        (Err(message), Ok(client)) => turn_away(client, pipeline, &message).await,
+        (_, Err(message)) => close(&mut pipeline, &message),
     }
     drop((permit, leaving));
 }
 
-async fn dial(context: &Context) -> Result<Stream, String> {
-    let endpoint = context.upstream.first();
-    let dialled = match tokio::time::timeout(DIAL_FOR, Stream::connect(endpoint)).await {
+async fn dial(member: &Member) -> Result<Stream, String> {
+    let endpoint = member.dial();
+    let dialled = match tokio::time::timeout(DIAL_FOR, Stream::connect(&endpoint)).await {
         Ok(dialled) => dialled,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
-    let was_reachable = context.reachable.swap(dialled.is_ok(), Ordering::Relaxed);
+    let was_reachable = member.reachable.swap(dialled.is_ok(), Ordering::Relaxed);
     match &dialled {
         Ok(_) if !was_reachable => say(format_args!("upstream {endpoint}: reached")),
         Err(error) if was_reachable => {
@@ -228,4 +240,19 @@ async fn dial(context: &Context) -> Result<Stream, String> {
         _ => {}
     }
     dialled.map_err(|error| format!("upstream {endpoint} could not be reached: {error}"))
+}
+
+/// Closes a connection that has no server, with a look at what the client has said: so it is known whose it was. To be
+/// refused late is to be refused.
+async fn turn_away(mut client: Stream, mut pipeline: Pipeline, message: &str) {
+    let mut said = vec![0; TURNED_AWAY_LEN];
+    if let Ok(Ok(len @ 1..)) = tokio::time::timeout(TURNED_AWAY_AFTER, client.read(&mut said)).await {
+        let said = said.get(..len).unwrap_or_default();
+        with(|_, sink| pipeline.handle_bytes(Side::Client, said, clock::now(), sink));
+    }
+    close(&mut pipeline, message);
+}
+
+fn close(pipeline: &mut Pipeline, message: &str) {
+    with(|_, sink| pipeline.handle_close(Some(Side::Server), Some(message), clock::now(), sink));
 }

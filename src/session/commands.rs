@@ -440,6 +440,19 @@ impl Commands {
         self.tunnel(side, offset, error.to_string().into(), at, emit);
     }
 
+    /// A message is not passed on, and the connection will be closed for it.
+    pub(super) fn handle_withheld(
+        &mut self,
+        side: Side,
+        offset: u64,
+        message: &str,
+        at: Timestamp,
+        emit: &mut Emit<'_>,
+    ) {
+        let event = ProtocolError { side, offset, message: message.into(), action: Action::Closed };
+        self.lifecycle.emit(at, Phase::App, Event::ProtocolError(event), emit);
+    }
+
     /// Nothing more is read of this connection.
     fn tunnel(&mut self, side: Side, offset: u64, message: Cow<'_, str>, at: Timestamp, emit: &mut Emit<'_>) {
         self.is_tunnel = true;

@@ -176,6 +176,26 @@ impl Session {
         self.commands.is_busy() || (!self.commands.is_tunnel() && self.client.is_within_message())
     }
 
+    /// Whether a reply that names that request may be one to a `hello`. Feed the replies before it first, for a stream's
+    /// next reply names the one before.
+    pub fn awaits_hello(&self, response_to: i32) -> bool {
+        self.commands.pairing.awaits_hello(response_to)
+    }
+
+    /// Whether nothing more is read of this connection: where its messages begin is not known any more.
+    pub fn is_tunnel(&self) -> bool {
+        self.commands.is_tunnel()
+    }
+
+    /// Notes that the next message of `side` is not passed on, and why. The connection is to be closed then.
+    pub fn handle_withheld(&mut self, side: Side, message: &str, at: Timestamp, emit: &mut Emit<'_>) {
+        let framer = match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        self.commands.handle_withheld(side, framer.offset(), message, at, emit);
+    }
+
     /// Notes the end of the connection. `by` is who ended it first, `None` for the proxy itself; `error` says what went
     /// wrong, if anything did.
     pub fn handle_close(&mut self, by: Option<Side>, error: Option<&str>, at: Timestamp, emit: &mut Emit<'_>) {

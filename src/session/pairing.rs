@@ -69,6 +69,12 @@ impl Pairing {
         Some(Match { pending, in_order: position == 0, position })
     }
 
+    /// Whether a `hello` waits under that id, first or not.
+    pub(super) fn awaits_hello(&self, response_to: i32) -> bool {
+        let is_hello = |pending: &Pending| pending.request.as_ref().is_some_and(|request| request.hello.is_some());
+        self.waiting.iter().any(|pending| pending.key == response_to && is_hello(pending))
+    }
+
     /// Gives a phase to the requests that are in another for want of a better one.
     pub(super) fn settle(&mut self, from: Phase, to: Phase) {
         for pending in self.waiting.iter_mut().filter(|pending| pending.phase == from) {

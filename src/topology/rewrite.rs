@@ -97,8 +97,11 @@ fn rewrite_plain<N: Names>(
     Ok(Some(renamed))
 }
 
-/// A reply's document with its members renamed.
-fn rename<N: Names>(document: &[u8], names: &mut N) -> Result<Option<Vec<u8>>, RewriteError<N::Error>> {
+/// The document of such a reply with its members renamed; `None` if that changes nothing.
+///
+/// # Errors
+/// If it breaks, or a member has no name.
+pub fn rename<N: Names>(document: &[u8], names: &mut N) -> Result<Option<Vec<u8>>, RewriteError<N::Error>> {
     if let Some(me) = find(document, b"me").and_then(|element| element.as_str()) {
         names.answers_as(me);
     }

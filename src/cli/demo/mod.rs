@@ -66,7 +66,7 @@ pub async fn run_with(
     let upstream = serve(fixture).map_err(network)?;
     let proxy = Proxy::builder().upstream(&format!("mongodb://{}", upstream.endpoint().in_uri())).log(log);
     let proxy = proxy.start().await?;
-    shop_at(proxy.endpoint()).await.map_err(|error| Error::new(Code::Io, format!("the shop: {error}")))?;
+    shop_at(&proxy.endpoint()).await.map_err(|error| Error::new(Code::Io, format!("the shop: {error}")))?;
     if let Some(stay) = stay {
         tokio::time::sleep(SETTLE).await;
         print(&invitation(&proxy.uri()))?;

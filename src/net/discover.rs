@@ -1,0 +1,174 @@
+//! Finds the members before the first client comes, by asking each seed `hello` once; seeds that are down are asked
+//! again later, for the set may have other names for them than the connection string.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::raw::RawDocumentBuf;
+use tokio::sync::oneshot;
+
+use super::StartError;
+use super::client::{Client, Options};
+use super::members::Members;
+use super::say::say;
+use crate::bson::find;
+use crate::config::{Config, Endpoint};
+
+/// A seed that has not answered within this is taken to be down.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Seeds that were down are asked again this often.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// What is known of the deployment at the start.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The seeds, and what those that are up say of themselves.
+    pub(super) seeds: Vec<(Endpoint, Option<RawDocumentBuf>)>,
+    /// The replica set that they are, if they are one.
+    pub(super) set_name: Option<String>,
+}
+
+/// Asks the seeds of a deployment whose members are discovered; any other is taken as it is.
+///
+/// # Errors
+/// If it is not the replica set that it should be.
+pub(super) async fn find_members(config: &Config) -> Result<Found, StartError> {
+    let hosts = config.upstream.hosts.clone();
+    if !config.upstream.is_discovered() {
+        return Ok(Found { seeds: hosts.into_iter().map(|host| (host, None)).collect(), set_name: None });
+    }
+    let dial = config.topology.dial.clone();
+    let seeds = elsewhere(move || async move {
+        let asked = hosts.into_iter().map(|seed| {
+            let endpoint = dial.get(&seed.to_string().to_ascii_lowercase()).unwrap_or(&seed).clone();
+            tokio::spawn(async move { (seed, hello(&endpoint).await) })
+        });
+        let mut answers = Vec::new();
+        for asked in asked.collect::<Vec<_>>() {
+            answers.extend(asked.await);
+        }
+        answers
+    });
+    check(config, seeds.await?)
+}
+
+/// Runs on a thread and a runtime of its own, so that it can be awaited in any.
+async fn elsewhere<T: Send + 'static, F: Future<Output = T>>(
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<T, StartError> {
+    let (tell, told) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    let thread = std::thread::Builder::new().name("mongotap-find".to_owned());
+    let run = move || {
+        // Nobody may want to know any more.
+        _ = tell.send(runtime.block_on(work()));
+        // A name that is still being resolved holds up nobody.
+        runtime.shutdown_background();
+    };
+    thread.spawn(run).map_err(StartError::Thread)?;
+    told.await.map_err(|_| StartError::Thread(std::io::Error::other("the thread that asks the seeds panicked")))
+}
+
+/// What a server says of itself; `None` if it is down.
+async fn hello(endpoint: &Endpoint) -> Option<RawDocumentBuf> {
+    let options = Options { patience: PATIENCE, ..Options::default() };
+    let client = tokio::time::timeout(PATIENCE, Client::connect(endpoint, &options)).await.ok()?.ok()?;
+    Some(client.hello().to_owned())
+}
+
+/// What a member calls itself.
+pub(super) fn name_of(hello: &RawDocumentBuf) -> Option<&str> {
+    find(hello.as_bytes(), b"me")?.as_str()
+}
+
+/// Holds what the seeds say against the replica set that they should be. Those of another set are said, and not believed.
+fn check(config: &Config, seeds: Vec<(Endpoint, Option<RawDocumentBuf>)>) -> Result<Found, StartError> {
+    let mut found = Found { seeds: Vec::new(), set_name: config.upstream.replica_set.clone() };
+    let mut others = Vec::new();
+    let mut fits = false;
+    for (seed, hello) in seeds {
+        let text = |name: &[u8]| find(hello.as_ref()?.as_bytes(), name)?.as_str().map(str::to_owned);
+        let set_name = text(b"setName");
+        // One that waits to be initiated may become a member of any.
+        let is_new = hello.as_ref().is_some_and(|it| find(it.as_bytes(), b"isreplicaset").is_some());
+        let other = match (&config.upstream.replica_set, &set_name) {
+            (Some(wanted), Some(name)) if wanted != name => Some(format!("is a member of {name:?}")),
+            (Some(_), None) if hello.is_some() && !is_new => Some("is not a member of a replica set".to_owned()),
+            _ => None,
+        };
+        if let (Some(wanted), Some(other)) = (&config.upstream.replica_set, other) {
+            others.push((format!("upstream: replicaSet is {wanted:?}, but {seed} {other}"), set_name));
+            found.seeds.push((seed, None));
+            continue;
+        }
+        fits |= set_name.is_some();
+        found.set_name = found.set_name.or(set_name);
+        found.seeds.push((seed, hello));
+    }
+    match others.first() {
+        Some((message, name)) if !fits => {
+            let hint = match name {
+                Some(name) => format!("replicaSet={name} is the one that it is"),
+                None => "name it without replicaSet and other hosts, or start it with --replSet".to_owned(),
+            };
+            Err(StartError::OtherSet { message: message.clone(), hint })
+        }
+        _ => {
+            others.iter().for_each(|(message, _)| say(message));
+            Ok(found)
+        }
+    }
+}
+
+/// Asks the seeds that were down until each has said what the set calls it.
+pub(super) async fn learn(members: Arc<Members>) {
+    loop {
+        let unlearnt = members.unlearnt();
+        if unlearnt.is_empty() {
+            return;
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+        for member in unlearnt {
+            if let Some(hello) = hello(&member.dial()).await {
+                if let Err(error) = members.add_named(&member, hello.as_bytes()) {
+                    members.say_once(format!("{}: {error}", member.dial()));
+                }
+                members.set_learnt(&member);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    fn seed(name: &str, hello: Option<RawDocumentBuf>) -> (Endpoint, Option<RawDocumentBuf>) {
+        (name.parse().unwrap(), hello)
+    }
+
+    fn checked(uri: &str, seeds: Vec<(Endpoint, Option<RawDocumentBuf>)>) -> Result<Found, String> {
+        let config = Config { upstream: uri.parse().unwrap(), ..Config::default() };
+        check(&config, seeds).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn members_of_another_set_are_not_believed() {
+        let uri = "mongodb://a,b/?replicaSet=rs0";
+        let (fits, other) = (rawdoc! { "setName": "rs0", "me": "m:1" }, rawdoc! { "setName": "rs1" });
+        let found = checked(uri, vec![seed("a:1", Some(fits)), seed("b:1", Some(other.clone()))]).unwrap();
+        assert!(found.seeds[0].1.is_some() && found.seeds[1].1.is_none());
+
+        let message = checked(uri, vec![seed("a:1", None), seed("b:1", Some(other.clone()))]).unwrap_err();
+        assert_eq!(message, "upstream: replicaSet is \"rs0\", but b:1 is a member of \"rs1\"");
+        let message = checked(uri, vec![seed("a:1", Some(rawdoc! { "ok": 1 }))]).unwrap_err();
+        assert_eq!(message, "upstream: replicaSet is \"rs0\", but a:1 is not a member of a replica set");
+
+        assert!(checked(uri, vec![seed("a:1", Some(rawdoc! { "isreplicaset": true }))]).is_ok());
+        assert_eq!(checked("mongodb://a,b", vec![seed("b:1", Some(other))]).unwrap().set_name.as_deref(), Some("rs1"));
+        assert_eq!(checked("mongodb://a,b", vec![seed("b:1", None)]).unwrap().set_name, None);
+    }
+}

@@ -1,0 +1,293 @@
+//! The members of the deployment: the server behind each listener, what the set calls it, and what clients are told.
+//!
+//! A plain proxy has one member and asks nothing here. Where members are discovered, each has a listener of its own, and
+//! the replies to `hello` name the listeners in the members' place. A member that a reply names for the first time gets
+//! its listener before the reply goes on; one that has left keeps it until the proxy ends, for it may come back.
+//!
+//! Names are what the set has for its members, `host:port` in lower case. What a seed calls itself (`me`) becomes a name of
+//! the same member, so that seeds need not be written as the set has them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+
+use super::listener::Bound;
+use super::places::{Place, Places};
+use super::say::say;
+use crate::config::{Config, Endpoint};
+use crate::event::Address;
+use crate::topology::rewrite::{Names, RewriteError, rename, rewrite};
+
+/// A replica set has 50 members at most; the rest is for those that come and go, and for many mongos.
+const MEMBERS_MAX: usize = 256;
+
+/// Different troubles that are said; a proxy that has more says them in the log alone.
+const SAID_MAX: usize = 64;
+
+/// A listener and the server behind it.
+#[derive(Debug)]
+pub(super) struct Member {
+    position: usize,
+    /// Where it listens.
+    pub(super) endpoint: Endpoint,
+    /// What clients call it.
+    pub(super) server: Address,
+    dial: Mutex<Dial>,
+    /// Whether it could be reached when last tried: its going and its return are said once each.
+    pub(super) reachable: AtomicBool,
+    /// It has said what it calls itself, or that it has no name.
+    is_learnt: AtomicBool,
+}
+
+/// Where a member is dialled.
+#[derive(Clone, Debug)]
+struct Dial {
+    endpoint: Endpoint,
+    /// It is the name that the set has for the member, which may not be an address here.
+    by_name: bool,
+}
+
+impl Member {
+    /// Where it is dialled.
+    pub(super) fn dial(&self) -> Endpoint {
+        self.locked_dial().endpoint.clone()
+    }
+
+    fn locked_dial(&self) -> MutexGuard<'_, Dial> {
+        self.dial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A member with its socket, on the way to who accepts its clients.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) bound: Bound,
+    pub(super) member: Arc<Member>,
+}
+
+/// All members of a run.
+#[derive(Debug)]
+pub(super) struct Members {
+    table: Mutex<Table>,
+    joined: mpsc::UnboundedSender<Joined>,
+    /// The members are discovered: replies to `hello` are rewritten.
+    pub(super) are_discovered: bool,
+    inflate_max: usize,
+}
+
+#[derive(Debug)]
+struct Table {
+    members: Vec<Arc<Member>>,
+    /// Positions in `members`.
+    names: HashMap<String, usize>,
+    places: Places,
+    dial: BTreeMap<String, Endpoint>,
+    /// The proxy is ready: who joins from now on is told of.
+    is_ready: bool,
+    said: HashSet<String>,
+}
+
+/// Why a member has no listener.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JoinError {
+    /// What is there of a name is none.
+    #[error("{0:?} is not a member's name")]
+    Name(String),
+    /// There are too many.
+    #[error("{name} would be one member more than {MEMBERS_MAX}")]
+    Many { name: String },
+    /// The ports are used up.
+    #[error("{name} would need a port beyond 65535")]
+    Ports { name: String },
+    /// Its address cannot be listened on.
+    #[error("{endpoint}: cannot listen for {name}: {error}")]
+    Listen { name: String, endpoint: Endpoint, error: io::Error },
+}
+
+impl Members {
+    /// None yet; those that join come out of the receiver.
+    pub(super) fn new(config: &Config) -> (Self, mpsc::UnboundedReceiver<Joined>) {
+        let (joined, receiver) = mpsc::unbounded_channel();
+        let table = Table {
+            members: Vec::new(),
+            names: HashMap::new(),
+            places: Places::new(config),
+            dial: config.topology.dial.clone(),
+            is_ready: false,
+            said: HashSet::new(),
+        };
+        let members = Self {
+            table: Mutex::new(table),
+            joined,
+            are_discovered: config.upstream.is_discovered(),
+            inflate_max: config.inflate_max_bytes,
+        };
+        (members, receiver)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that there are, in the order in which they came.
+    pub(super) fn all(&self) -> Vec<Arc<Member>> {
+        self.table().members.clone()
+    }
+
+    /// Takes in a seed, and what it calls itself if it has said so. One that is known by either name is not taken twice.
+    pub(super) fn add_seed(&self, seed: &Endpoint, me: Option<&str>) -> Result<Arc<Member>, JoinError> {
+        let mut table = self.table();
+        let name = key_of(seed);
+        let me = me.and_then(|me| me.parse().ok()).map(|me| key_of(&me));
+        let known = table.names.get(&name).or_else(|| table.names.get(me.as_ref()?)).copied();
+        let position = match known {
+            Some(position) => position,
+            None => {
+                let endpoint = table.dial.get(&name).unwrap_or(seed).clone();
+                let names = [Some(name.as_str()), me.as_deref()];
+                table.join(&names, Dial { endpoint, by_name: false }, &self.joined)?
+            }
+        };
+        table.names.insert(name, position);
+        let member = Arc::clone(&table.members[position]);
+        if let Some(me) = me {
+            table.names.entry(me).or_insert(position);
+            member.is_learnt.store(true, Ordering::Relaxed);
+        }
+        Ok(member)
+    }
+
+    /// Takes in the members that a reply to `hello` names.
+    pub(super) fn add_named(&self, by: &Arc<Member>, hello: &[u8]) -> Result<(), RewriteError<JoinError>> {
+        let mut answer = Answer { table: self.table(), by, joined: &self.joined };
+        rename(hello, &mut answer).map(|_| ())
+    }
+
+    /// A reply to `hello` for a client of `by`'s; `None` if it may go on as it is.
+    ///
+    /// # Errors
+    /// Why it must not go on at all.
+    pub(super) fn rewrite(&self, by: &Arc<Member>, frame: &[u8]) -> Result<Option<BytesMut>, String> {
+        let mut answer = Answer { table: self.table(), by, joined: &self.joined };
+        rewrite(frame, self.inflate_max, &mut answer).map_err(|error| error.to_string())
+    }
+
+    /// Notes that a seed has answered; there may be nothing that it calls itself.
+    pub(super) fn set_learnt(&self, member: &Member) {
+        member.is_learnt.store(true, Ordering::Relaxed);
+    }
+
+    /// Those that have not said what they call themselves, though they may be known to the set by another name.
+    pub(super) fn unlearnt(&self) -> Vec<Arc<Member>> {
+        let unlearnt =
+            |member: &Arc<Member>| !member.is_learnt.load(Ordering::Relaxed) && !member.locked_dial().by_name;
+        self.table().members.iter().filter(|member| unlearnt(member)).cloned().collect()
+    }
+
+    /// From now on those that join are told of.
+    pub(super) fn set_ready(&self) {
+        self.table().is_ready = true;
+    }
+
+    /// Says a trouble with a reply, the first time that there is this one.
+    pub(super) fn say_once(&self, trouble: String) {
+        let mut table = self.table();
+        if table.said.len() < SAID_MAX && table.said.insert(trouble.clone()) {
+            say(trouble);
+        }
+    }
+}
+
+impl Table {
+    /// A member of these names gets its listener; its position.
+    fn join(
+        &mut self,
+        names: &[Option<&str>],
+        dial: Dial,
+        joined: &mpsc::UnboundedSender<Joined>,
+    ) -> Result<usize, JoinError> {
+        let names = || names.iter().copied().flatten();
+        let name = names().next().unwrap_or_default().to_owned();
+        let position = self.members.len();
+        if position >= MEMBERS_MAX {
+            return Err(JoinError::Many { name });
+        }
+        let Some(place) = names().find_map(|name| self.places.given(name)).or_else(|| self.places.next()) else {
+            return Err(JoinError::Ports { name });
+        };
+        let bound = Bound::bind(&place.endpoint).and_then(|bound| Ok((bound.endpoint()?, bound)));
+        let (endpoint, bound) = bound.map_err(|error| {
+            let Place { endpoint, .. } = place.clone();
+            JoinError::Listen { name: name.clone(), endpoint, error }
+        })?;
+        let server = self.places.take(&place, &endpoint);
+        if self.is_ready {
+            say(format_args!("listening on {endpoint} -> {}", dial.endpoint));
+        }
+        let member = Arc::new(Member {
+            position,
+            endpoint,
+            server,
+            dial: Mutex::new(dial),
+            reachable: AtomicBool::new(true),
+            is_learnt: AtomicBool::new(false),
+        });
+        self.names.extend(names().map(|name| (name.to_owned(), position)));
+        self.members.push(Arc::clone(&member));
+        // Nobody accepts any more when the proxy ends.
+        _ = joined.send(Joined { bound, member });
+        Ok(position)
+    }
+}
+
+/// A reply to `hello` whose members are looked up, and taken in if they are new.
+struct Answer<'a> {
+    table: MutexGuard<'a, Table>,
+    /// Who answers.
+    by: &'a Arc<Member>,
+    joined: &'a mpsc::UnboundedSender<Joined>,
+}
+
+impl Names for Answer<'_> {
+    type Error = JoinError;
+
+    fn answers_as(&mut self, me: &str) {
+        self.by.is_learnt.store(true, Ordering::Relaxed);
+        let Ok(me) = me.parse().map(|me| key_of(&me)) else { return };
+        match self.table.names.get(&me) {
+            // Another listener was made for it when a reply named it, which leads where this one does.
+            Some(position) if *position != self.by.position => {
+                let mut dial = self.table.members[*position].locked_dial();
+                if dial.by_name {
+                    *dial = Dial { endpoint: self.by.dial(), by_name: false };
+                }
+            }
+            Some(_) => {}
+            None => _ = self.table.names.insert(me, self.by.position),
+        }
+    }
+
+    fn name_for(&mut self, member: &str) -> Result<String, JoinError> {
+        let endpoint: Endpoint = member.parse().map_err(|_| JoinError::Name(member.to_owned()))?;
+        let name = key_of(&endpoint);
+        let position = match self.table.names.get(&name) {
+            Some(position) => *position,
+            None => {
+                let given = self.table.dial.get(&name).cloned();
+                let by_name = given.is_none();
+                let dial = Dial { endpoint: given.unwrap_or(endpoint), by_name };
+                self.table.join(&[Some(&name)], dial, self.joined)?
+            }
+        };
+        Ok(self.table.members[position].server.to_string())
+    }
+}
+
+/// A name as names are compared: in lower case, the port always there.
+fn key_of(endpoint: &Endpoint) -> String {
+    endpoint.to_string().to_ascii_lowercase()
+}

@@ -1,0 +1,283 @@
+//! Finds the replies to `hello` among a server's bytes, which are to be held until they are whole: everything else goes
+//! on at once, even in part.
+
+use std::io;
+use std::sync::Arc;
+
+use super::members::{Member, Members};
+use super::pump::Failed;
+use crate::event::Side;
+use crate::pipeline::Pipeline;
+use crate::wire::{HEADER_LEN, Header, Reader};
+
+/// The longest reply to `hello` that is held, in bytes. A real one has a few kilobytes.
+const HELLO_LEN_MAX: usize = 1 << 20;
+
+/// A connection whose replies to `hello` have other names for the members.
+#[derive(Debug)]
+pub(super) struct Rewriting {
+    rewriter: Rewriter,
+    members: Arc<Members>,
+    member: Arc<Member>,
+    /// Why a reply must not go on, once there is one that must not.
+    pub(super) withheld: Option<String>,
+}
+
+impl Rewriting {
+    /// For a connection to that member; `None` if replies go on as they are.
+    pub(super) fn of(members: &Arc<Members>, member: &Arc<Member>, max_message_bytes: usize) -> Option<Box<Self>> {
+        let rewriting = || {
+            let (members, member) = (Arc::clone(members), Arc::clone(member));
+            Box::new(Self { rewriter: Rewriter::new(max_message_bytes), members, member, withheld: None })
+        };
+        members.are_discovered.then(rewriting)
+    }
+
+    /// What was kept of a message whose rest will not come; see [`Rewriter::finish`].
+    pub(super) fn finish(&mut self) -> (Vec<u8>, bool) {
+        self.rewriter.finish()
+    }
+
+    /// Has bytes of the server's go on as they are to: by `go_on`, in their order, what belongs together at once.
+    ///
+    /// # Errors
+    /// That of `go_on`, and if a reply must not go on.
+    pub(super) fn pass(
+        &mut self,
+        bytes: &[u8],
+        pipeline: &mut Pipeline,
+        go_on: &mut dyn FnMut(&[u8], &mut Pipeline) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        // Bytes that go on as they are, together.
+        let (mut start, mut end) = (0, 0);
+        while let Some(rest @ [_, ..]) = bytes.get(end..) {
+            let (taken, cut) = self.cut(rest, pipeline);
+            let before = start..end;
+            end += taken;
+            let other = match cut {
+                Cut::Pass => continue,
+                Cut::Kept => None,
+                Cut::Header(kept) => Some(kept),
+                Cut::Hello(frame) => Some(self.rewrite(frame)?),
+                Cut::TooLong(len) => return Err(self.withhold(&format!("{len} bytes are too many"))),
+            };
+            start = end;
+            for piece in [bytes.get(before), other.as_deref()].into_iter().flatten() {
+                if !piece.is_empty() {
+                    go_on(piece, pipeline)?;
+                }
+            }
+        }
+        match bytes.get(start..) {
+            None | Some([]) => Ok(()),
+            Some(rest) => go_on(rest, pipeline),
+        }
+    }
+
+    fn cut(&mut self, bytes: &[u8], pipeline: &Pipeline) -> (usize, Cut) {
+        if !pipeline.is_tunnel() {
+            return self.rewriter.cut(bytes, |response_to| pipeline.awaits_hello(response_to));
+        }
+        // Nobody knows where messages begin: nothing is kept any more.
+        match self.rewriter.finish() {
+            (kept, true) if kept.is_empty() => (bytes.len(), Cut::Pass),
+            (kept, true) => (bytes.len(), Cut::Header([&kept, bytes].concat())),
+            (kept, false) => (bytes.len(), Cut::TooLong(kept.len())),
+        }
+    }
+
+    /// What goes on in the place of a reply to `hello`.
+    fn rewrite(&mut self, frame: Vec<u8>) -> Result<Vec<u8>, Failed> {
+        match self.members.rewrite(&self.member, &frame) {
+            Ok(other) => Ok(other.map_or(frame, Vec::from)),
+            Err(error) => Err(self.withhold(&error)),
+        }
+    }
+
+    /// A reply cannot be rewritten, and so the connection ends.
+    fn withhold(&mut self, error: &str) -> Failed {
+        let message = format!("a reply to hello is kept back: {error}");
+        self.members.say_once(format!("upstream {}: {message}; the connection is closed", self.member.dial()));
+        let failed = Failed { side: Side::Server, error: io::Error::other(message.clone()) };
+        self.withheld = Some(message);
+        failed
+    }
+}
+
+/// Where it stands in the server's bytes.
+#[derive(Debug)]
+pub(super) struct Rewriter {
+    state: State,
+    /// The longest message; where one is longer, nobody knows any more where the next one begins.
+    max_message_bytes: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A part of a header, or nothing yet.
+    Header(Vec<u8>),
+    /// So many bytes of a message that goes on as it comes.
+    Passing(usize),
+    /// A part of a reply to `hello`, and its whole length.
+    Holding(Vec<u8>, usize),
+}
+
+/// What becomes of bytes.
+#[derive(Debug, PartialEq)]
+pub(super) enum Cut {
+    /// They go on as they are.
+    Pass,
+    /// They are kept for now.
+    Kept,
+    /// With them, the header that was kept is to go on.
+    Header(Vec<u8>),
+    /// With them, a reply to `hello` is whole.
+    Hello(Vec<u8>),
+    /// A reply to `hello` that is too long to be held.
+    TooLong(usize),
+}
+
+impl Rewriter {
+    pub(super) fn new(max_message_bytes: usize) -> Self {
+        Self { state: State::Header(Vec::new()), max_message_bytes }
+    }
+
+    /// Says of how many of these bytes, at least one, becomes what. `is_hello` tells by its `responseTo` whether a
+    /// message is the reply to a `hello`.
+    pub(super) fn cut(&mut self, bytes: &[u8], is_hello: impl Fn(i32) -> bool) -> (usize, Cut) {
+        match &mut self.state {
+            State::Passing(left) => {
+                let taken = bytes.len().min(*left);
+                *left -= taken;
+                if *left == 0 {
+                    self.state = State::Header(Vec::new());
+                }
+                (taken, Cut::Pass)
+            }
+            State::Holding(frame, len) => {
+                let taken = bytes.len().min(*len - frame.len());
+                frame.extend_from_slice(&bytes[..taken]);
+                if frame.len() < *len {
+                    return (taken, Cut::Kept);
+                }
+                let frame = std::mem::take(frame);
+                self.state = State::Header(Vec::new());
+                (taken, Cut::Hello(frame))
+            }
+            State::Header(start) => {
+                let taken = bytes.len().min(HEADER_LEN - start.len());
+                if start.len() + taken < HEADER_LEN {
+                    start.extend_from_slice(&bytes[..taken]);
+                    return (taken, Cut::Kept);
+                }
+                let mut header = std::mem::take(start);
+                let was_kept = !header.is_empty();
+                header.extend_from_slice(&bytes[..taken]);
+                let (state, cut) = self.begin(header, was_kept, is_hello);
+                self.state = state;
+                (taken, cut)
+            }
+        }
+    }
+
+    /// What the message of that header is, and what becomes of the header.
+    fn begin(&self, header: Vec<u8>, was_kept: bool, is_hello: impl Fn(i32) -> bool) -> (State, Cut) {
+        let decoded = Header::decode(&mut Reader::new(&header));
+        let len = decoded.and_then(|header| header.checked_len(self.max_message_bytes));
+        let passed = if was_kept { Cut::Header(header.clone()) } else { Cut::Pass };
+        match (decoded, len) {
+            (Ok(decoded), Ok(len)) if is_hello(decoded.response_to) => match len {
+                // Nothing but a header: no names are in it, and it is whole.
+                HEADER_LEN => (State::Header(Vec::new()), passed),
+                HELLO_LEN_MAX.. => (State::Passing(usize::MAX), Cut::TooLong(len)),
+                len => (State::Holding(header, len), Cut::Kept),
+            },
+            (_, Ok(HEADER_LEN)) => (State::Header(Vec::new()), passed),
+            (_, Ok(len)) => (State::Passing(len - HEADER_LEN), passed),
+            _ => (State::Passing(usize::MAX), passed),
+        }
+    }
+
+    /// What is kept of a message whose rest will not come, and whether it is to go on all the same: half a reply to
+    /// `hello` is not, for its names cannot be changed any more.
+    pub(super) fn finish(&mut self) -> (Vec<u8>, bool) {
+        match std::mem::replace(&mut self.state, State::Passing(usize::MAX)) {
+            State::Header(start) => (start, true),
+            State::Holding(frame, _) => (frame, false),
+            State::Passing(_) => (Vec::new(), true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::OpMsg;
+
+    /// A message of so many bytes that answers that request.
+    fn message(response_to: i32, more: usize) -> Vec<u8> {
+        let mut frame = bytes::BytesMut::new();
+        let document = bson::rawdoc! { "x": "y".repeat(more) };
+        OpMsg::new(0, document.as_bytes()).encode(9, response_to, &mut frame).unwrap();
+        frame.to_vec()
+    }
+
+    /// Everything in pieces of `size`: what went on, with the replies to request 7 in capitals of their length.
+    fn run(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let mut rewriter = Rewriter::new(1 << 21);
+        let (mut passed, mut hellos) = (Vec::new(), Vec::new());
+        for mut chunk in bytes.chunks(size) {
+            while !chunk.is_empty() {
+                let (taken, cut) = rewriter.cut(chunk, |id| id == 7);
+                assert!(taken > 0);
+                match cut {
+                    Cut::Pass => passed.extend_from_slice(&chunk[..taken]),
+                    Cut::Kept => {}
+                    Cut::Header(header) => passed.extend_from_slice(&header),
+                    Cut::Hello(frame) => hellos.push(frame),
+                    Cut::TooLong(len) => panic!("{len}"),
+                }
+                chunk = &chunk[taken..];
+            }
+        }
+        let (kept, goes_on) = rewriter.finish();
+        if goes_on {
+            passed.extend_from_slice(&kept);
+        }
+        (passed, hellos)
+    }
+
+    #[test]
+    fn however_the_bytes_come_only_replies_to_hello_are_held() {
+        let header_only = [16, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0xdd, 7, 0, 0];
+        let parts = [message(1, 3), message(7, 30), header_only.to_vec(), message(7, 0), message(2, 100), vec![1; 5]];
+        let others = [&parts[0][..], &parts[2], &parts[4], &parts[5]].concat();
+        for size in 1..300 {
+            let (passed, hellos) = run(&parts.concat(), size);
+            assert_eq!(passed, others, "{size}");
+            assert_eq!(hellos, [parts[1].clone(), parts[3].clone()], "{size}");
+        }
+        // Half of one goes nowhere.
+        let (passed, hellos) = run(&parts[1][..40], 7);
+        assert!(passed.is_empty() && hellos.is_empty());
+    }
+
+    #[test]
+    fn bytes_of_a_message_go_on_before_it_is_whole() {
+        let mut rewriter = Rewriter::new(1 << 20);
+        let other = message(1, 100);
+        assert_eq!(rewriter.cut(&other[..30], |_| false), (16, Cut::Pass));
+        assert_eq!(rewriter.cut(&other[16..30], |_| false), (14, Cut::Pass));
+    }
+
+    #[test]
+    fn what_is_no_message_goes_on_for_good() {
+        let garbage = [0xff; 100];
+        assert_eq!(run(&garbage, 11), (garbage.to_vec(), Vec::new()));
+        let mut rewriter = Rewriter::new(1 << 21);
+        let long = (1 << 20) + 1;
+        let mut header = message(7, 0)[..HEADER_LEN].to_vec();
+        header[..4].copy_from_slice(&i32::to_le_bytes(long));
+        assert_eq!(rewriter.cut(&header, |_| true), (HEADER_LEN, Cut::TooLong(1 << 20 | 1)));
+    }
+}
