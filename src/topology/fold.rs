@@ -111,18 +111,18 @@ impl Topology {
         }
     }
 
-    /// A server answered a `hello`, whoever asked. What is older than what is known is passed over; an answer that is
-    /// not `ok` makes the server Unknown and clears its pool.
+    /// A server answered a `hello`, whoever asked. What is older than what is known is passed over. An answer that is not
+    /// `ok` makes the server Unknown, and clears its pool however old it is.
     pub fn handle_hello(&mut self, address: &Address, reply: &RawDocument, emit: &mut dyn FnMut(Event<'static>)) {
         let Some(known) = self.monitored(address) else { return };
         let server = describe(address, reply);
-        if compare_versions(known.topology_version, server.topology_version) == Ordering::Greater {
-            return;
-        }
+        let is_stale = compare_versions(known.topology_version, server.topology_version) == Ordering::Greater;
         if server.server_type == ServerType::Unknown {
             self.clear(&server.address);
         }
-        self.take_in(&server, emit);
+        if !is_stale {
+            self.take_in(&server, emit);
+        }
     }
 
     /// A check of a monitor came to no answer. The server is Unknown and its pool cleared.
