@@ -257,7 +257,7 @@ fn check(topology: &Topology, outcome: &Map<String, Value>) -> Result<(), String
     same("how many servers", &json!(servers.len()), json!(actual.servers.len()))?;
     for (address, expected) in servers {
         let parsed = Address::parse(address);
-        let server = actual.servers.iter().find(|it| it.address == parsed).ok_or(format!("no {address}"))?;
+        let server = actual.servers.iter().find(|it| it.address == parsed).ok_or_else(|| format!("no {address}"))?;
         let mut expected = expected.as_object().unwrap().clone();
         if let Some(pool) = expected.remove("pool") {
             same("generation", &pool, json!({ "generation": topology.generation(&parsed) }))?;

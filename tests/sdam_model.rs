@@ -9,7 +9,7 @@
 mod deployment;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
@@ -167,17 +167,11 @@ type Heard = (Vec<Event<'static>>, TopologyDescription);
 /// Opens, lets hear, closes, and lets hear again.
 fn heard(script: &Script) -> Vec<Heard> {
     let mut topology = Topology::new(TOPOLOGY_ID, script.settings());
-    let mut inputs: Vec<Heard> = Vec::new();
-    let mut hear = |topology: &mut Topology, input: &dyn Fn(&mut Topology, &mut dyn FnMut(Event<'static>))| {
-        let mut events = Vec::new();
-        input(topology, &mut |event| events.push(event));
-        inputs.push((events, topology.description().clone()));
-    };
-    hear(&mut topology, &|topology, emit| topology.open(emit));
+    let mut inputs = vec![after(&mut topology, Topology::open)];
     for step in &script.steps {
-        hear(&mut topology, &|topology, emit| step.feed(topology, emit));
+        inputs.push(after(&mut topology, |topology, emit| step.feed(topology, emit)));
     }
-    hear(&mut topology, &|topology, emit| topology.close(emit));
+    inputs.push(after(&mut topology, Topology::close));
     let mut late = 0;
     for step in script.steps.iter().take(2) {
         step.feed(&mut topology, &mut |_| late += 1);
@@ -186,6 +180,12 @@ fn heard(script: &Script) -> Vec<Heard> {
     topology.close(&mut |_| late += 1);
     assert_eq!(late, 0, "events after the end");
     inputs
+}
+
+fn after(topology: &mut Topology, input: impl FnOnce(&mut Topology, &mut dyn FnMut(Event<'static>))) -> Heard {
+    let mut events = Vec::new();
+    input(topology, &mut |event| events.push(event));
+    (events, topology.description().clone())
 }
 
 /// What a listener knows from the events alone.
@@ -243,9 +243,10 @@ impl Listener {
             return Err(format!("told {:?}, known {known:?}", self.topology));
         }
         for server in &known.servers {
-            let told = self.servers.get(&server.address).ok_or(format!("{} is not open", server.address))?;
-            let possible = server.server_type == ServerType::PossiblePrimary;
-            if !same_server(told, server) && !(possible && told.server_type == ServerType::Unknown) {
+            let told = self.servers.get(&server.address).ok_or_else(|| format!("{} is not open", server.address))?;
+            let is_possible =
+                server.server_type == ServerType::PossiblePrimary && told.server_type == ServerType::Unknown;
+            if !is_possible && !same_server(told, server) {
                 return Err(format!("told {told:?}, known {server:?}"));
             }
         }
@@ -280,6 +281,22 @@ fn events_tell_of_every_change_and_of_nothing_else() {
     };
     runner().run(&scripts(), check).unwrap_or_else(|error| panic!("{error}"));
     runner().run(&broken_scripts(), check).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// The deployments are not of one kind.
+#[test]
+fn every_type_of_server_and_topology_is_met() {
+    let (mut runner, mut met) = (TestRunner::deterministic(), BTreeSet::new());
+    for _ in 0..200 {
+        for (_, known) in heard(&scripts().new_tree(&mut runner).unwrap().current()) {
+            met.insert(known.topology_type.as_str());
+            met.extend(known.servers.iter().map(|server| server.server_type.as_str()));
+        }
+    }
+    let all = ServerType::ALL.map(ServerType::as_str).into_iter().chain(TopologyType::ALL.map(TopologyType::as_str));
+    let missing: Vec<_> = all.filter(|name| !met.contains(name)).collect();
+    // They have no monitors, and nothing to say.
+    assert_eq!(missing, ["LoadBalancer", "LoadBalanced"]);
 }
 
 #[test]

@@ -238,3 +238,134 @@ fn same_set<T: Ord>(one: &[T], other: &[T]) -> bool {
     };
     one == other || sorted(one) == sorted(other)
 }
+
+#[cfg(test)]
+mod tests {
+    use ::bson::oid::ObjectId;
+    use ::bson::{RawArrayBuf, rawdoc};
+
+    use super::*;
+
+    fn described(reply: &RawDocument) -> ServerDescription {
+        describe(&Address::parse("A:27017"), reply)
+    }
+
+    #[test]
+    fn types_are_tried_in_order() {
+        let table = [
+            (rawdoc! { "ok": 1 }, ServerType::Standalone),
+            (rawdoc! { "ok": 1.0, "msg": "isdbgrid" }, ServerType::Mongos),
+            (rawdoc! { "ok": 1, "msg": "isdbgrid", "setName": "rs" }, ServerType::RSOther),
+            (rawdoc! { "ok": 1, "isreplicaset": true, "setName": "rs", "secondary": true }, ServerType::RSGhost),
+            (rawdoc! { "ok": 1, "setName": "rs", "hidden": true, "secondary": true }, ServerType::RSOther),
+            (rawdoc! { "ok": 1, "setName": "rs", "ismaster": true }, ServerType::RSPrimary),
+            (rawdoc! { "ok": 1, "setName": "rs", "isWritablePrimary": true, "ismaster": false }, ServerType::RSPrimary),
+            (rawdoc! { "ok": 1, "setName": "rs", "isWritablePrimary": false, "ismaster": true }, ServerType::RSOther),
+            (rawdoc! { "ok": 1, "setName": "rs", "secondary": true, "passive": true }, ServerType::RSSecondary),
+            (rawdoc! { "ok": 1, "setName": "rs", "arbiterOnly": true }, ServerType::RSArbiter),
+            (rawdoc! { "ok": 1, "setName": "rs" }, ServerType::RSOther),
+            (rawdoc! { "ok": 0, "setName": "rs", "secondary": true }, ServerType::Unknown),
+            (rawdoc! { "ismaster": true }, ServerType::Unknown),
+        ];
+        for (reply, expected) in table {
+            assert_eq!(described(&reply).server_type, expected, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let id = ObjectId::from_bytes([7; 12]);
+        let mut hosts = RawArrayBuf::new();
+        for host in ["A:1", "[::1]:2", "plain", "/tmp/Mongo.sock"] {
+            hosts.push(host);
+        }
+        let reply = rawdoc! {
+            "ok": 1, "setName": "RS", "setVersion": 3_i64, "electionId": id, "me": "ME:27017", "hosts": hosts,
+            "passives": ["P:1"], "arbiters": ["X:1"], "primary": "B:27017", "tags": { "dc": "East", "n": 1 },
+            "minWireVersion": 0, "maxWireVersion": 21, "logicalSessionTimeoutMinutes": 30, "iscryptd": true,
+            "topologyVersion": { "processId": id, "counter": 5_i64 },
+            "lastWrite": { "opTime": { "t": 1_i64 }, "lastWriteDate": DateTime::from_millis(9) },
+        };
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let expected = ServerDescription {
+            address: Address::parse("a:27017"),
+            server_type: ServerType::RSOther,
+            error: None,
+            set_name: Some("RS".into()),
+            set_version: Some(3),
+            election_id: Some(id),
+            me: Some("me:27017".into()),
+            hosts: names(&["a:1", "[::1]:2", "plain:27017", "/tmp/Mongo.sock"]),
+            passives: names(&["p:1"]),
+            arbiters: names(&["x:1"]),
+            primary: Some("b:27017".into()),
+            tags: vec![("dc".into(), "East".into())],
+            min_wire_version: Some(0),
+            max_wire_version: Some(21),
+            logical_session_timeout_minutes: Some(30),
+            topology_version: Some(TopologyVersion { process_id: id, counter: 5 }),
+            last_write_date: Some(DateTime::from_millis(9)),
+            op_time: Some(rawdoc! { "t": 1_i64 }),
+            iscryptd: true,
+        };
+        assert_eq!(described(&reply), expected);
+    }
+
+    #[test]
+    fn what_has_another_type_is_not_said() {
+        let reply = rawdoc! {
+            "ok": 1, "setName": 5, "setVersion": "1", "electionId": 1, "me": 1, "hosts": "a:1", "tags": "east",
+            "maxWireVersion": i64::MAX, "topologyVersion": { "counter": 1 }, "lastWrite": { "lastWriteDate": 5_i64 },
+        };
+        let address = Address::parse("a:27017");
+        let expected = ServerDescription { address, server_type: ServerType::Standalone, ..Default::default() };
+        assert_eq!(described(&reply), expected);
+    }
+
+    #[test]
+    fn a_failure_keeps_its_version_and_nothing_else() {
+        let process_id = ObjectId::from_bytes([7; 12]);
+        let reply = rawdoc! {
+            "ok": 0, "errmsg": "no", "code": 91, "setName": "rs", "topologyVersion": { "processId": process_id, "counter": 5 }
+        };
+        let version = Some(TopologyVersion { process_id, counter: 5 });
+        assert_eq!(described(&reply), unknown(&Address::parse("a:27017"), "code 91: no".into(), version));
+    }
+
+    #[test]
+    fn the_last_write_and_the_order_do_not_count() {
+        let one = rawdoc! { "ok": 1, "setName": "rs", "hosts": ["a:1", "b:1"], "tags": { "x": "1", "y": "2" } };
+        let other = rawdoc! {
+            "ok": 1, "setName": "rs", "hosts": ["b:1", "A:1"], "tags": { "y": "2", "x": "1" },
+            "lastWrite": { "opTime": { "t": 1 }, "lastWriteDate": DateTime::from_millis(9) },
+        };
+        assert!(same_server(&described(&one), &described(&other)));
+        let table = [
+            rawdoc! { "iscryptd": true },
+            rawdoc! { "hosts": ["a:1"] },
+            rawdoc! { "me": "a:1" },
+            rawdoc! { "tags": { "x": "1", "y": "3" } },
+            rawdoc! { "topologyVersion": { "processId": ObjectId::from_bytes([1; 12]), "counter": 1 } },
+        ];
+        for changed in table {
+            let mut reply = one.clone();
+            changed.iter().for_each(|field| {
+                let (name, value) = field.unwrap();
+                reply.append(name, value);
+            });
+            assert!(!same_server(&described(&one), &described(&reply)), "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn versions_of_one_process_compare() {
+        let version =
+            |process, counter| Some(TopologyVersion { process_id: ObjectId::from_bytes([process; 12]), counter });
+        assert_eq!(compare_versions(version(1, 5), version(1, 5)), Ordering::Equal);
+        assert_eq!(compare_versions(version(1, 6), version(1, 5)), Ordering::Greater);
+        assert_eq!(compare_versions(version(1, 4), version(1, 5)), Ordering::Less);
+        assert_eq!(compare_versions(version(2, 9), version(1, 5)), Ordering::Less);
+        assert_eq!(compare_versions(None, version(1, 5)), Ordering::Less);
+        assert_eq!(compare_versions(version(1, 5), None), Ordering::Less);
+    }
+}

@@ -128,3 +128,77 @@ pub(super) fn command_message(error: &[u8]) -> String {
         (None, None) => "the reply is not ok".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ::bson::raw::RawDocumentBuf;
+    use ::bson::rawdoc;
+
+    use super::*;
+
+    fn of_command(reply: &RawDocumentBuf, stage: Stage) -> Consequence {
+        ApplicationError { kind: ErrorKind::Command(reply), stage, generation: 0 }.consequence()
+    }
+
+    fn lost(error: &str, clear: bool) -> Consequence {
+        Consequence::Unknown { error: error.to_owned(), clear }
+    }
+
+    #[test]
+    fn the_code_decides_else_the_message() {
+        let table = [
+            (rawdoc! { "ok": 0, "code": 11600 }, lost("code 11600", true)),
+            (rawdoc! { "ok": 0, "code": 91, "codeName": "ShutdownInProgress" }, lost("ShutdownInProgress (91)", true)),
+            (rawdoc! { "ok": 0, "code": 10107, "errmsg": "no" }, lost("code 10107: no", false)),
+            (rawdoc! { "ok": 0.0, "code": 189_i64, "errmsg": "" }, lost("code 189: ", false)),
+            (rawdoc! { "ok": 0, "code": 1, "errmsg": "not master" }, Consequence::None),
+            (rawdoc! { "ok": 0, "errmsg": "is not master, it says" }, lost("is not master, it says", false)),
+            (rawdoc! { "ok": 0, "errmsg": "not master or secondary" }, lost("not master or secondary", false)),
+            (rawdoc! { "ok": 0, "errmsg": "node is recovering" }, lost("node is recovering", false)),
+            (rawdoc! { "ok": 0, "errmsg": "not primary" }, Consequence::None),
+            (rawdoc! { "errmsg": "not master" }, lost("not master", false)),
+            (rawdoc! { "ok": 1, "code": 11600, "errmsg": "not master" }, Consequence::None),
+        ];
+        for (reply, expected) in table {
+            assert_eq!(of_command(&reply, Stage::Ready), expected, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn write_concern_errors_count_and_write_errors_do_not() {
+        let error = || rawdoc! { "code": 91, "errmsg": "off" };
+        let table = [
+            (rawdoc! { "ok": 1, "writeConcernError": error() }, lost("code 91: off", true)),
+            (rawdoc! { "ok": 1, "writeErrors": [error()] }, Consequence::None),
+            (rawdoc! { "ok": 1, "writeErrors": [error()], "writeConcernError": { "code": 64 } }, Consequence::None),
+            (rawdoc! { "ok": 0, "code": 112, "writeConcernError": error() }, lost("code 91: off", true)),
+            (rawdoc! { "ok": 0, "code": 10107, "writeConcernError": error() }, lost("code 10107", false)),
+        ];
+        for (reply, expected) in table {
+            assert_eq!(of_command(&reply, Stage::Ready), expected, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn how_far_the_connection_had_come_counts() {
+        let refused = rawdoc! { "ok": 0, "code": 18, "codeName": "AuthenticationFailed", "errmsg": "no" };
+        let (network, timeout) = (ErrorKind::Network("broken"), ErrorKind::Timeout("slow"));
+        let table = [
+            (network, Stage::Establishing, Consequence::None),
+            (timeout, Stage::Establishing, Consequence::None),
+            (ErrorKind::Command(&refused), Stage::Establishing, Consequence::None),
+            (network, Stage::Authenticating, lost("broken", true)),
+            (timeout, Stage::Authenticating, lost("slow", true)),
+            (ErrorKind::Command(&refused), Stage::Authenticating, lost("AuthenticationFailed (18): no", true)),
+            (network, Stage::Ready, lost("broken", true)),
+            (timeout, Stage::Ready, Consequence::None),
+            (ErrorKind::Command(&refused), Stage::Ready, Consequence::None),
+        ];
+        for (kind, stage, expected) in table {
+            let error = ApplicationError { kind, stage, generation: 0 };
+            assert_eq!(error.consequence(), expected, "{error:?}");
+        }
+        // A server that steps down before it has answered has stepped down.
+        assert_eq!(of_command(&rawdoc! { "ok": 0, "code": 189 }, Stage::Establishing), lost("code 189", false));
+    }
+}

@@ -15,6 +15,8 @@ mod fold;
 mod members;
 mod primary;
 pub mod rewrite;
+#[cfg(test)]
+mod tests;
 
 pub use clients::{Clients, SETTLED_AFTER, Settings as ClientsSettings};
 pub use description::{describe, same_server, same_topology};
