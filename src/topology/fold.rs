@@ -35,7 +35,8 @@ pub struct Settings {
 /// It marks the server that a member names as its primary as `PossiblePrimary`, as the specification's cases have it,
 /// until that server speaks itself; there is no event of the server's for it, and drivers with several threads leave it
 /// Unknown. A member that is discovered opens before the topology's change is told. What a server that is removed said
-/// last is told before it closes.
+/// last is told before it closes. Compatible are servers that speak wire version 8 (MongoDB 4.2) or later and none that
+/// wants one beyond 29, as for drivers of today.
 #[derive(Clone, Debug)]
 pub struct Topology {
     id: TopologyId,
@@ -173,8 +174,8 @@ impl Topology {
 
     /// The description of a server that is asked how it is. A load balancer is not.
     fn monitored(&self, address: &Address) -> Option<&ServerDescription> {
-        let is_monitored = self.state == State::Open && self.description.topology_type != TopologyType::LoadBalanced;
-        is_monitored.then(|| find(&self.description, &normal(address))).flatten()
+        let known = find(&self.description, &normal(address));
+        known.filter(|_| self.description.topology_type != TopologyType::LoadBalanced)
     }
 
     fn clear(&mut self, address: &Address) {
