@@ -147,8 +147,10 @@ fn topology_changed(event: &TopologyDescriptionChanged, out: &mut Vec<u8>) {
 fn has_primary(description: &TopologyDescription) -> bool {
     let has = |wanted: fn(ServerType) -> bool| description.servers.iter().any(|server| wanted(server.server_type));
     match description.topology_type {
-        TopologyType::Unknown | TopologyType::ReplicaSetNoPrimary => false,
-        TopologyType::ReplicaSetWithPrimary => has(|it| it == ServerType::RSPrimary),
+        TopologyType::Unknown => false,
+        TopologyType::ReplicaSetNoPrimary | TopologyType::ReplicaSetWithPrimary => {
+            has(|it| it == ServerType::RSPrimary)
+        }
         TopologyType::Single | TopologyType::Sharded | TopologyType::LoadBalanced => {
             has(|it| !matches!(it, ServerType::Unknown | ServerType::PossiblePrimary))
         }
