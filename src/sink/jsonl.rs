@@ -93,7 +93,7 @@
 //! |---|---|
 //! | `recorderStartedEvent` | first line of each file: `version`, `logVersion`, `run`, `listen`, `upstream` |
 //! | `recorderStoppedEvent` | last line of a run: `events`, `exchanges`, `droppedExchanges`, `droppedBytes` |
-//! | `eventsDroppedEvent` | stands for what is missing here: `exchanges`, `bytes`, `reason` |
+//! | `eventsDroppedEvent` | stands for what is missing here: `exchanges` (commands with their ends), `bytes` (of these, and of events that are no part of one), `reason` |
 //! | `protocolErrorEvent` | `side` (`client`, `server`), `offset` in that side's bytes, `message`, `action` (`forwarded`, `tunnelled`, `closed`); never bytes of the payload |
 //!
 //! [Extended JSON v2]: https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/

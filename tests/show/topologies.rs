@@ -30,7 +30,7 @@ fn topologies_are_shown_as_they_were_seen() {
     let all = directory.show(&["--events", "heartbeat,server,topology"]);
     assert_eq!(all, live(Format::Compact, &mut events.iter()));
     let expected = "\
-        07:44:31.867Z t6d7e8f topology opened\n\
+        07:44:31.867Z t6d7e8f topology opened by 127.0.0.1:40112 (c3)\n\
         07:44:31.867Z t6d7e8f topology ReplicaSetWithPrimary  set rs0  primary a:27017  servers a:27017\n\
         07:44:31.867Z t6d7e8f topology ReplicaSetNoPrimary  no primary (was a:27017)  lost a:27017: connection closed\n\
         07:44:31.867Z t6d7e8f topology closed\n";

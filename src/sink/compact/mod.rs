@@ -261,7 +261,8 @@ impl Render for Compact {
                 self.of_topology(entry, event.topology_id, about("server", Some(&event.address), "closed"), out);
             }
             Event::TopologyOpening(event) => {
-                self.of_topology(entry, event.topology_id, about("topology", None, "opened"), out);
+                let how = format!("opened by {} ({})", entry.connection.client, entry.connection.id);
+                self.of_topology(entry, event.topology_id, about("topology", None, &how), out);
             }
             Event::TopologyDescriptionChanged(event) => {
                 self.of_topology(entry, event.topology_id, topology::topology_changed(event), out);

@@ -2,7 +2,10 @@
 //! and why.
 //!
 //! ```text
-//! 07:44:31.867Z t00001f topology ReplicaSetWithPrimary  primary a:27017  b:27017 RSSecondary
+//! 07:44:31.852Z t00001f topology opened by 127.0.0.1:40112 (c1)
+//! 07:44:31.852Z t00001f topology ReplicaSetNoPrimary  set rs0  servers a:27017, b:27017
+//! 07:44:31.867Z t00001f topology ReplicaSetWithPrimary  primary a:27017
+//! 07:44:31.869Z t00001f topology ReplicaSetWithPrimary  b:27017 RSSecondary
 //! 07:44:58.113Z t00001f topology ReplicaSetNoPrimary  no primary (was a:27017)  lost a:27017: connection closed
 //! 07:45:09.402Z t00001f topology ReplicaSetWithPrimary  primary b:27017
 //! ```
@@ -218,7 +221,7 @@ mod tests {
         ] {
             assert_eq!(line(topology_changed(previous.clone(), new.clone())), expected);
         }
-        assert_eq!(line(TopologyOpening { topology_id: TOPOLOGY }), "topology opened");
+        assert_eq!(line(TopologyOpening { topology_id: TOPOLOGY }), "topology opened by 127.0.0.1:40112 (c1)");
         assert_eq!(line(TopologyClosed { topology_id: TOPOLOGY }), "topology closed");
     }
 
