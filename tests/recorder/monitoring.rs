@@ -139,6 +139,42 @@ fn each_kind_is_told_of_its_events_in_log_order() {
     assert_eq!(derived, 6);
 }
 
+/// A heartbeat is told whole or not at all, however full the queue is in between.
+#[test]
+fn a_slow_listener_loses_whole_heartbeats() {
+    struct Held(Tell, Receiver<()>);
+    impl ServerHeartbeatListener for Held {
+        fn started(&mut self, event: &ServerHeartbeatStarted) {
+            _ = self.1.recv();
+            ServerHeartbeatListener::started(&mut self.0, event);
+        }
+        fn succeeded(&mut self, event: &ServerHeartbeatSucceeded<'_>) {
+            self.0.succeeded(event);
+        }
+    }
+    let (tell, heard) = channel();
+    let (allow, wait) = channel();
+    let listener = Box::new(Held(Tell(tell), wait));
+    let listeners = Listeners { heartbeat: vec![listener], queue_bytes: 20_000, ..Listeners::default() };
+    let bench = Bench::try_start(&[], listeners).unwrap();
+    let mut feed = bench.feed();
+    for _ in 0..1000 {
+        let (connection_id, awaited, duration) = (Address::parse("a:27017"), true, Duration::from_millis(5));
+        let started = ServerHeartbeatStarted { connection_id: connection_id.clone(), awaited };
+        let reply = rawdoc! { "ok": 1.0, "filler": "x".repeat(100) }.into();
+        let succeeded = ServerHeartbeatSucceeded { connection_id, awaited, duration, reply };
+        bench::record(&mut feed, Phase::Monitor, Event::ServerHeartbeatStarted(Box::new(started)));
+        bench::record(&mut feed, Phase::Monitor, Event::ServerHeartbeatSucceeded(Box::new(succeeded)));
+    }
+    drop(feed);
+    drop(allow); // from here on it is quick
+    bench.stop();
+    let heard: Vec<String> = heard.iter().collect();
+    assert!((10..1000).contains(&heard.len()), "{}", heard.len());
+    let whole = ["asked a:27017", "answered in 5ms with 2 fields"];
+    assert!(heard.chunks(2).all(|pair| pair == whole), "{heard:?}");
+}
+
 /// What waits for a listener that does not get on is bounded, descriptions included.
 #[test]
 fn a_slow_listener_does_not_fill_the_memory() {

@@ -1,13 +1,13 @@
 //! The recorder's end on a data thread: renders entries and gathers the lines until it is worth handing them over.
 //!
-//! Whether there is room is decided when an exchange starts. One that finds none is left out whole: its end too is
-//! rendered (the renderers want to see everything in order), counted, and taken away again.
+//! Whether there is room is decided when an exchange starts, or a heartbeat. One that finds none is left out whole: its
+//! end too is rendered (the renderers want to see everything in order), counted, and taken away again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config;
-use crate::event::{Entry, Event, Exchange, Failure, Phase, ServerDescription, Timestamp, TopologyId};
+use crate::event::{ConnectionId, Entry, Event, Exchange, Failure, Phase, ServerDescription, Timestamp, TopologyId};
 use crate::redact::Redacted;
 use crate::sink::{EventKind, Filter, Options, Render, Statistics};
 
@@ -120,7 +120,7 @@ impl LogFeed {
         if !self.gate.wants(entry) {
             return;
         }
-        let keep = self.gate.admits(&entry.event);
+        let keep = self.gate.admits(entry);
         let lines = &mut self.gate.held;
         let before = lines.bytes.len();
         self.renderer.render(entry, &mut lines.bytes);
@@ -132,7 +132,7 @@ impl LogFeed {
             self.gate.added(bytes, entry.at);
         } else {
             lines.bytes.truncate(before);
-            self.gate.left_out(&entry.event, bytes);
+            self.gate.left_out(entry, bytes);
         }
     }
 }
@@ -156,12 +156,12 @@ impl ListenerFeed {
             return;
         }
         let bytes = bytes_of(&entry.event);
-        if self.gate.admits(&entry.event) {
+        if self.gate.admits(entry) {
             let owned = owned.get_or_insert_with(|| Arc::new(entry.clone().into_owned()));
             self.gate.held.push(Arc::clone(owned));
             self.gate.added(bytes, entry.at);
         } else {
-            self.gate.left_out(&entry.event, bytes);
+            self.gate.left_out(entry, bytes);
         }
     }
 }
@@ -188,9 +188,9 @@ impl<T: Default> Gate<T> {
     }
 
     /// Whether the event is to be kept; waits for room where that was chosen.
-    fn admits(&mut self, event: &Event<'_>) -> bool {
-        if is_end(event) {
-            return !self.left_out.holds(event);
+    fn admits(&mut self, entry: &Entry<'_>) -> bool {
+        if is_end(&entry.event) || is_heartbeat_end(&entry.event) {
+            return !self.left_out.holds(entry);
         }
         if self.queue.has_room(self.bytes) {
             return true;
@@ -210,8 +210,8 @@ impl<T: Default> Gate<T> {
         }
     }
 
-    fn left_out(&mut self, event: &Event<'_>, bytes: usize) {
-        self.left_out.add(event, bytes, &self.queue);
+    fn left_out(&mut self, entry: &Entry<'_>, bytes: usize) {
+        self.left_out.add(entry, bytes, &self.queue);
     }
 
     fn hand_over(&mut self) {
@@ -233,31 +233,46 @@ impl<T: Default> Drop for Gate<T> {
     }
 }
 
-/// The exchanges that were left out and have not ended yet, with the bytes of their starts.
+/// What was left out and has not ended yet.
 #[derive(Debug, Default)]
-struct LeftOut(HashMap<Exchange, u64>);
+struct LeftOut {
+    /// Exchanges, with the bytes of their starts.
+    exchanges: HashMap<Exchange, u64>,
+    /// Connections whose heartbeat it is: they have one at a time.
+    heartbeats: HashSet<ConnectionId>,
+}
 
 impl LeftOut {
-    /// Whether the event is the end of one of them.
-    fn holds(&self, event: &Event<'_>) -> bool {
-        !self.0.is_empty() && event.command_info().is_some_and(|info| self.0.contains_key(&info.exchange))
+    /// Whether the event is the end of something in it.
+    fn holds(&self, entry: &Entry<'_>) -> bool {
+        match entry.event.command_info() {
+            Some(info) => !self.exchanges.is_empty() && self.exchanges.contains_key(&info.exchange),
+            None => self.heartbeats.contains(&entry.connection.id),
+        }
     }
 
     /// Takes note of an event left out. An exchange is counted when it ends, with both its events.
-    fn add<T: Default>(&mut self, event: &Event<'_>, bytes: usize, queue: &Queue<T>) {
+    fn add<T: Default>(&mut self, entry: &Entry<'_>, bytes: usize, queue: &Queue<T>) {
         let bytes = bytes as u64;
-        match event.command_info() {
-            None => queue.leave_out(0, bytes),
-            Some(info) if is_end(event) => {
-                queue.leave_out(1, bytes + self.0.remove(&info.exchange).unwrap_or_default());
+        match entry.event.command_info() {
+            None => {
+                queue.leave_out(0, bytes);
+                if is_heartbeat_end(&entry.event) {
+                    self.heartbeats.remove(&entry.connection.id);
+                } else if matches!(entry.event, Event::ServerHeartbeatStarted(_)) {
+                    self.heartbeats.insert(entry.connection.id);
+                }
             }
-            Some(info) => _ = self.0.insert(info.exchange, bytes),
+            Some(info) if is_end(&entry.event) => {
+                queue.leave_out(1, bytes + self.exchanges.remove(&info.exchange).unwrap_or_default());
+            }
+            Some(info) => _ = self.exchanges.insert(info.exchange, bytes),
         }
     }
 
     /// Counts those whose end was never seen.
     fn settle<T: Default>(&mut self, queue: &Queue<T>) {
-        self.0.drain().for_each(|(_, bytes)| queue.leave_out(1, bytes));
+        self.exchanges.drain().for_each(|(_, bytes)| queue.leave_out(1, bytes));
     }
 }
 
@@ -274,6 +289,10 @@ fn each_line(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn is_end(event: &Event<'_>) -> bool {
     matches!(event, Event::CommandSucceeded(_) | Event::CommandFailed(_))
+}
+
+fn is_heartbeat_end(event: &Event<'_>) -> bool {
+    matches!(event, Event::ServerHeartbeatSucceeded(_) | Event::ServerHeartbeatFailed(_))
 }
 
 /// About how much memory an entry takes that was copied for a listener.
