@@ -133,6 +133,7 @@ fn clients() -> Clients {
             seeds: SERVERS[..2].iter().map(|seed| Address::parse(seed)).collect(),
             initial: TopologyType::ReplicaSetNoPrimary,
             set_name: Some("rs".to_owned()),
+            possible_primary: false,
         },
     })
 }

@@ -190,7 +190,12 @@ fn settings(uri: &str) -> Settings {
         Some(_) => TopologyType::ReplicaSetNoPrimary,
         None => TopologyType::Unknown,
     };
-    Settings { seeds: hosts.trim_end_matches('/').split(',').map(Address::parse).collect(), initial, set_name }
+    Settings {
+        seeds: hosts.trim_end_matches('/').split(',').map(Address::parse).collect(),
+        initial,
+        set_name,
+        possible_primary: true,
+    }
 }
 
 /// Gives a phase's responses and errors to the topology; how many those were.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bson::raw::RawDocumentBuf;
 
 use super::{Connection, Timestamp};
+use crate::bson::find_path;
 
 /// Something that bears on a client's view of its deployment.
 #[derive(Clone, Debug)]
@@ -27,6 +28,13 @@ pub struct ClientIdentity {
     pub host: String,
     /// The `client` document of its first `hello`, byte for byte; empty if there was none.
     pub metadata: Box<[u8]>,
+}
+
+/// Whether what a client says of itself is libmongoc's: the driver whose clients may have no thread but the
+/// application's.
+pub(crate) fn is_libmongoc(metadata: &[u8]) -> bool {
+    let name = find_path(metadata, &[b"driver", b"name"]);
+    name.and_then(|name| name.as_str_bytes()).is_some_and(|name| name.starts_with(b"mongoc"))
 }
 
 /// What can be seen of a deployment on one connection.

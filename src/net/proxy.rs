@@ -462,7 +462,7 @@ fn clients(config: &Config, found: &Found, members: &Members) -> ClientsSettings
         per_client: config.topology.per == Per::Client,
         closed_after: config.topology.closed_after,
         ended_after: config.topology.ended_after,
-        seeds: topology::Settings { seeds, initial, set_name: found.set_name.clone() },
+        seeds: topology::Settings { seeds, initial, set_name: found.set_name.clone(), ..topology::Settings::default() },
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Emit, Shared};
 use crate::bson::find_path;
 use crate::event::{
     CloseReason, Compressor, Connection, ConnectionClosed, ConnectionCreated, ConnectionReady, Entry, Event, Metadata,
-    Observed, Phase, Side, Timestamp,
+    Observed, Phase, Side, Timestamp, is_libmongoc,
 };
 
 /// Events that may be held back; with more the connection is nobody's that is known, and taken for an application's.
@@ -124,8 +124,7 @@ impl Lifecycle {
     pub(super) fn greet(&mut self, key: ClientKey, hello: &Hello, at: Timestamp) {
         self.key = Some(key);
         self.watch.greet(hello.client.as_deref(), hello.load_balanced, at);
-        let driver = hello.client.as_deref().and_then(|client| find_path(client, &[b"driver", b"name"]));
-        let is_mongoc = driver.and_then(|name| name.as_str_bytes()).is_some_and(|name| name.starts_with(b"mongoc"));
+        let is_mongoc = hello.client.as_deref().is_some_and(is_libmongoc);
         // libmongoc has clients with monitors, which have connected before, and clients without.
         self.is_single_threaded = is_mongoc && !hello.load_balanced && !self.monitors.has_monitor(key);
         self.client = hello.client.clone();

@@ -17,7 +17,7 @@ use bson::oid::ObjectId;
 use super::{ApplicationError, ErrorKind, Settings as Seeds, Stage, Topology};
 use crate::event::{
     ClientIdentity, Connection, ConnectionId, Entry, Event, Observation, Observed, Phase, Timestamp, TopologyId,
-    TopologyType,
+    TopologyType, is_libmongoc,
 };
 
 /// What several threads tell is in order after this.
@@ -167,7 +167,7 @@ impl Clients {
             if self.clients.len() >= CLIENTS_MAX && !self.make_room(at, emit) {
                 return;
             }
-            let client = self.open(connection, load_balanced, created_at, emit);
+            let client = self.open(&identity, connection, load_balanced, created_at, emit);
             self.clients.insert(identity.clone(), client);
         }
         let Some(client) = self.clients.get_mut(&identity) else { return };
@@ -180,13 +180,15 @@ impl Clients {
 
     fn open(
         &mut self,
+        identity: &ClientIdentity,
         connection: &Arc<Connection>,
         load_balanced: bool,
         at: Timestamp,
         emit: &mut Emit<'_>,
     ) -> Client {
         self.opened += 1;
-        let mut seeds = self.settings.seeds.clone();
+        let possible_primary = is_libmongoc(&identity.metadata);
+        let mut seeds = Seeds { possible_primary, ..self.settings.seeds.clone() };
         if load_balanced {
             seeds = Seeds { seeds: vec![connection.server.clone()], initial: TopologyType::LoadBalanced, ..seeds };
         } else if seeds.initial == TopologyType::Single {

@@ -28,13 +28,14 @@ pub struct Settings {
     pub initial: TopologyType,
     /// The `replicaSet` of the URI.
     pub set_name: Option<String>,
+    /// The driver marks the server that a member names as its primary as `PossiblePrimary` until that server speaks
+    /// itself, as those with one thread do; the others leave it Unknown.
+    pub possible_primary: bool,
 }
 
 /// One client's view of its deployment.
 ///
-/// It marks the server that a member names as its primary as `PossiblePrimary`, as the specification's cases have it,
-/// until that server speaks itself; there is no event of the server's for it, and drivers with several threads leave it
-/// Unknown. A member that is discovered opens before the topology's change is told. What a server that is removed said
+/// A server that becomes `PossiblePrimary` has no event of its own for it. A member that is discovered opens before the topology's change is told. What a server that is removed said
 /// last is told before it closes. Compatible are servers that speak wire version 8 (MongoDB 4.2) or later and none that
 /// wants one beyond 29, as for drivers of today.
 #[derive(Clone, Debug)]
@@ -201,6 +202,10 @@ impl Topology {
     fn take_in(&mut self, spoke: &ServerDescription, emit: &mut dyn FnMut(Event<'static>)) {
         let previous = self.description.clone();
         update(&mut self.description, spoke, self.settings.seeds.len());
+        if !self.settings.possible_primary {
+            let possible = |it: &&mut ServerDescription| it.server_type == ServerType::PossiblePrimary;
+            self.description.servers.iter_mut().filter(possible).for_each(|it| it.server_type = ServerType::Unknown);
+        }
         let after = find(&self.description, &spoke.address).unwrap_or(spoke);
         self.tell_server(find(&previous, &spoke.address), after, emit);
         for server in self.description.servers.iter().filter(|it| it.address != spoke.address) {

@@ -17,7 +17,7 @@ struct Client {
 impl Client {
     fn new(seeds: &str, initial: TopologyType, set_name: Option<&str>) -> Self {
         let seeds = seeds.split(',').map(Address::parse).collect();
-        let settings = Settings { seeds, initial, set_name: set_name.map(str::to_owned) };
+        let settings = Settings { seeds, initial, set_name: set_name.map(str::to_owned), possible_primary: true };
         let mut client = Self { topology: Topology::new(ObjectId::from_bytes([1; 12]), settings), opening: Vec::new() };
         client.opening = client.told(Topology::open);
         client

@@ -50,7 +50,7 @@ pub(crate) enum Kind {
 impl Script {
     pub(crate) fn settings(&self) -> Settings {
         let seeds = HOSTS[..self.seeds].iter().map(|host| address_of(host)).collect();
-        Settings { seeds, initial: self.initial, set_name: self.set_name.map(str::to_owned) }
+        Settings { seeds, initial: self.initial, set_name: self.set_name.map(str::to_owned), possible_primary: true }
     }
 }
 

@@ -141,7 +141,7 @@ impl Words {
             per_client: !self.has("upstream"),
             closed_after: Duration::from_secs(30),
             ended_after: Duration::from_millis(500),
-            seeds: topology::Settings { seeds, initial, set_name: self.value("set") },
+            seeds: topology::Settings { seeds, initial, set_name: self.value("set"), possible_primary: false },
         })
     }
 
