@@ -1,23 +1,26 @@
 //! Records what a MongoDB client and server say to each other, without changing a byte of it.
 //!
 //! ```text
-//! client ─▶ net::pump ───────────────────────────▶ server      bytes go on at once, as they came
-//!               └▶ pipeline: session ─▶ redact ─▶ recorder ─▶ sinks, listeners, statistics
+//! client ─▶ net::pump ────────────────────────────────────▶ server      bytes go on at once, as they came
+//!               └▶ pipeline: session ─────────▶ redact ─▶ recorder ─▶ sinks, listeners, statistics
+//!                               └▶ topology ──────┘
 //! ```
 //!
 //! Layers, lowest first:
 //!
 //! - [`wire`]: bytes ⇄ messages, one file an opcode. [`bson`]: one walker over raw BSON, and its visitors.
 //! - [`event`]: what happened, as plain data under the specifications' names; the listener traits.
-//! - [`session`]: one connection: framing, pairing, phases.
-//! - [`redact`]: the only door to a sink or a file. [`pipeline`]: session and redactor, the one path from bytes to what
-//!   may be seen.
+//! - [`session`]: one connection: framing, pairing, phases, heartbeats. [`topology`]: what each client knows of its
+//!   deployment, from what all its connections show; and replies to `hello` with other names for the members.
+//! - [`redact`]: the only door to a sink or a file. [`pipeline`]: sessions, topologies and redactor, the one path from
+//!   bytes to what may be seen.
 //! - [`sink`]: events as log lines and statistics. [`capture`]: recordings, read back. [`replay`]: answering as a server. [`config`]:
 //!   `proxy.toml` and flags.
 //! - [`net`]: sockets, threads, the clock, files. [`cli`]: the commands.
 //!
 //! Arrows point down only, and below [`net`] nothing opens a socket, starts a task, or asks what time it is: callers pass
-//! the time in. Nothing here pools, retries, reorders or invents traffic.
+//! the time in. Nothing here pools, retries or reorders traffic. Replies to `hello` of a deployment whose members are
+//! discovered have the listeners' names in the members' place; every other byte goes on as it came.
 //!
 //! A program can embed the proxy: see [`Proxy`].
 
