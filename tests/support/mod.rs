@@ -15,6 +15,7 @@ pub(crate) mod matcher;
 pub(crate) mod mongod;
 pub(crate) mod proxy;
 pub(crate) mod relay;
+pub(crate) mod replica_set;
 
 use std::thread;
 use std::time::{Duration, Instant};

