@@ -4,6 +4,7 @@
 //! package manager installs or a compiler makes never lands among the sources.
 
 use std::collections::hash_map::DefaultHasher;
+use std::env;
 use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,15 @@ pub(crate) struct Manifest {
     #[serde(default)]
     build: Vec<Vec<String>>,
     run: Vec<String>,
+    /// The program that tells what the driver's listeners hear of the servers.
+    #[serde(default)]
+    sdam: Vec<String>,
+    /// The program of steady writes.
+    #[serde(default)]
+    writer: Vec<String>,
+    /// The program that does, step by step, what an application asks of a replica set.
+    #[serde(default)]
+    replica_set: Vec<String>,
     pub(crate) listeners: bool,
     pub(crate) gridfs: bool,
     /// Its directory below `tests/drivers/`.
@@ -61,12 +71,45 @@ impl Manifest {
         }
     }
 
-    /// The program, prepared, with nothing of a test's environment yet.
+    /// The workload's program, prepared, with nothing of a test's environment yet.
     pub(crate) fn command(&self) -> Command {
-        let mut program = command(&self.run);
+        self.program(&self.run)
+    }
+
+    /// The same for its `sdam`; `None` if it has no such program.
+    pub(crate) fn sdam(&self) -> Option<Command> {
+        (!self.sdam.is_empty()).then(|| self.program(&self.sdam))
+    }
+
+    /// The same for its `writer`.
+    pub(crate) fn writer(&self) -> Option<Command> {
+        (!self.writer.is_empty()).then(|| self.program(&self.writer))
+    }
+
+    /// The same for its `replica_set`.
+    pub(crate) fn replica_set(&self) -> Option<Command> {
+        (!self.replica_set.is_empty()).then(|| self.program(&self.replica_set))
+    }
+
+    fn program(&self, words: &[String]) -> Command {
+        let mut program = command(words);
         program.current_dir(copy().join(&self.directory));
         program
     }
+}
+
+/// Those of them that can run here. The others are named, each with the line that installs it; that is a failure where
+/// `MONGOTAP_TEST_DRIVERS=all` asks for all of them.
+#[expect(clippy::print_stdout, reason = "what is not tested is to be seen")]
+pub(crate) fn installed(manifests: Vec<Manifest>) -> Vec<Manifest> {
+    let (found, missing): (Vec<_>, Vec<_>) = manifests.into_iter().partition(Manifest::is_installed);
+    missing.iter().for_each(|it| println!("not found here, not tested: {:<14} {}", it.name, it.install));
+    let all = env::var_os("MONGOTAP_TEST_DRIVERS").is_some_and(|it| it == "all");
+    assert!(missing.is_empty() || !all, "MONGOTAP_TEST_DRIVERS=all: each of those is a failure");
+    for required in ["pymongo", "rust"] {
+        assert!(found.iter().any(|it| it.name == required), "the {required} driver must always run, and is not found");
+    }
+    found
 }
 
 /// All programs, by name.

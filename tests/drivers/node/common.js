@@ -1,36 +1,8 @@
-// What the two Node programs share: the recorder of command events, checks, and data of ../workload.md.
+// What the two workload programs share: checks, and data of ../workload.md.
 'use strict';
 
-const fs = require('node:fs');
 const BSON = require('mongodb').BSON;
 const { EJSON, Binary, Code, Decimal128, Double, Int32, Long, MaxKey, MinKey, ObjectId, BSONRegExp, Timestamp, UUID } = BSON;
-
-// Writes each command event of a client to a file, as one JSON object a line.
-function record(client, path) {
-  const file = fs.openSync(path, 'w');
-  // Commands hold buffers and models, which are documents only once they are serialized.
-  const raw = (document) => BSON.deserialize(BSON.serialize(document), { promoteValues: false, bsonRegExp: true });
-  const canonical = (document) => document && JSON.parse(EJSON.stringify(raw(document), { relaxed: false }));
-  const write = (name, event, more) => {
-    const line = {
-      event: name,
-      commandName: event.commandName,
-      databaseName: event.databaseName,
-      requestId: event.requestId,
-      serverConnectionId: event.serverConnectionId == null ? undefined : Number(event.serverConnectionId),
-      ...more,
-    };
-    fs.writeSync(file, JSON.stringify(line) + '\n');
-  };
-  const micros = (event) => Math.round(event.duration * 1000);
-  client.on('commandStarted', (event) => write('commandStartedEvent', event, { command: canonical(event.command) }));
-  client.on('commandSucceeded', (event) =>
-    write('commandSucceededEvent', event, { durationMicros: micros(event), reply: canonical(event.reply) }));
-  client.on('commandFailed', (event) => {
-    const reply = event.failure.errorResponse ?? event.failure.result;
-    write('commandFailedEvent', event, { durationMicros: micros(event), failure: canonical(reply) ?? String(event.failure) });
-  });
-}
 
 let operations = 0;
 
@@ -128,4 +100,4 @@ function run(program) {
     });
 }
 
-module.exports = { expect, failure, files, items, range, record, run, types, until };
+module.exports = { expect, failure, files, items, range, run, types, until };

@@ -3,7 +3,8 @@
 'use strict';
 
 const mongoose = require('mongoose');
-const { expect, failure, files, items, range, record, run, types, until } = require('./common.js');
+const { expect, failure, files, items, range, run, types, until } = require('./common.js');
+const { record } = require('./events.js');
 
 // Any fields and any `_id`, no version field, and no collections or indexes made unasked: the commands are those of the workload.
 const options = { strict: false, versionKey: false, autoCreate: false, autoIndex: false, minimize: false };

@@ -2,7 +2,8 @@
 'use strict';
 
 const { MongoClient, GridFSBucket } = require('mongodb');
-const { expect, failure, files, items, range, record, run, types, until } = require('./common.js');
+const { expect, failure, files, items, range, run, types, until } = require('./common.js');
+const { record } = require('./events.js');
 
 async function start(client, db) {
   expect('ping', (await client.db('admin').command({ ping: 1 })).ok, 1);

@@ -7,10 +7,8 @@ either kind of cursor.
 import asyncio
 import datetime
 import inspect
-import json
 import os
 import sys
-import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 import gridfs
 import motor.motor_asyncio
 import pymongo
-from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, json_util
-from pymongo import DeleteOne, InsertOne, ReplaceOne, ReturnDocument, UpdateMany, UpdateOne, monitoring
+from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from pymongo import DeleteOne, InsertOne, ReplaceOne, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, WriteError
 from pymongo.write_concern import WriteConcern
+
+import events
 
 CLIENTS = {
     "pymongo": (pymongo.MongoClient, gridfs.GridFSBucket),
@@ -29,38 +29,6 @@ CLIENTS = {
     "motor": (motor.motor_asyncio.AsyncIOMotorClient, motor.motor_asyncio.AsyncIOMotorGridFSBucket),
 }
 UNACKNOWLEDGED = WriteConcern(w=0)
-
-
-class Recorder(monitoring.CommandListener):
-    """Writes each command event to a file, as one JSON object a line."""
-
-    def __init__(self, path):
-        self.file = open(path, "w", encoding="utf-8")
-        self.lock = threading.Lock()
-
-    def write(self, name, event, **more):
-        line = {"event": name, "commandName": event.command_name, "databaseName": event.database_name,
-                "requestId": event.request_id, "serverConnectionId": event.server_connection_id, **more}
-        line = {key: value for key, value in line.items() if value is not None}
-        text = json.dumps(line, ensure_ascii=False)
-        with self.lock:
-            self.file.write(text + "\n")
-            self.file.flush()
-
-    def started(self, event):
-        self.write("commandStartedEvent", event, command=canonical(event.command))
-
-    def succeeded(self, event):
-        self.write("commandSucceededEvent", event, durationMicros=event.duration_micros, reply=canonical(event.reply))
-
-    def failed(self, event):
-        self.write("commandFailedEvent", event, durationMicros=event.duration_micros, failure=canonical(event.failure))
-
-
-def canonical(document):
-    """The canonical Extended JSON of a document, as plain values."""
-    return json.loads(json_util.dumps(document, json_options=json_util.CANONICAL_JSON_OPTIONS))
-
 
 operations = []
 
@@ -180,7 +148,7 @@ async def aggregates(client, db):
         "minKey": MinKey(), "maxKey": MaxKey(), "": "empty key",
     }
     await done(db.types.insert_one(document))
-    expect("types", canonical(await done(db.types.find_one({"_id": "types"}))), canonical(document))
+    expect("types", events.canonical(await done(db.types.find_one({"_id": "types"}))), events.canonical(document))
 
 
 async def changes(client, db):
@@ -253,8 +221,8 @@ async def exhaust(client, db):
 
 async def main(driver):
     client_of, bucket_of = CLIENTS[driver]
-    events = os.environ.get("MONGOTAP_TEST_EVENTS")
-    listeners = [Recorder(events)] if events else []
+    path = os.environ.get("MONGOTAP_TEST_EVENTS")
+    listeners = [events.Commands(events.File(path))] if path else []
     client = client_of(os.environ["MONGODB_URI"], appName=f"mongotap-test-{driver}", event_listeners=listeners)
     db = client[os.environ["MONGOTAP_TEST_DB"]]
     for step in [start, writes, reads, aggregates, changes, schema, failures, size_and_concurrency, exhaust]:

@@ -1,4 +1,4 @@
-//! The workload of `../workload.md` with the Rust driver.
+//! The programs of `../workload.md` with the Rust driver: the workload, and by their names `sdam` and `writer`.
 //!
 //! Its bulk writes need MongoDB 8.0, so those steps are the writes that make up a bulk write. It refuses unacknowledged write
 //! concerns: there the commands say w: 0, and the server answers them. It has no exhaust cursors.
@@ -7,12 +7,8 @@ use std::{
     env,
     error::Error,
     fmt::Debug,
-    fs::File,
     io::Write,
-    sync::{
-        Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -20,12 +16,17 @@ use mongodb::{
     Client, Collection, Cursor, Database, IndexModel,
     bson::{Binary, Bson, DateTime, Document, Regex, Timestamp, doc, oid::ObjectId, spec::BinarySubtype},
     error::{ErrorKind, WriteFailure},
-    event::{EventHandler, command::CommandEvent},
+    event::EventHandler,
     options::{ClientOptions, GridFsBucketOptions, IndexOptions, ReturnDocument},
 };
-use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::compat::{FuturesAsyncReadCompatExt, FuturesAsyncWriteCompatExt};
+
+use events::Events;
+
+mod events;
+mod sdam;
+mod writer;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -34,7 +35,11 @@ static OPERATIONS: AtomicU32 = AtomicU32::new(0);
 
 fn main() -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run())?;
+    match env::args().nth(1).as_deref() {
+        Some("sdam") => return runtime.block_on(sdam::run()),
+        Some("writer") => return runtime.block_on(writer::run()),
+        _ => runtime.block_on(run())?,
+    }
     writeln!(std::io::stdout(), "ok {}", OPERATIONS.load(Ordering::Relaxed))?;
     Ok(())
 }
@@ -43,8 +48,8 @@ async fn run() -> Outcome {
     let mut options = ClientOptions::parse(env::var("MONGODB_URI")?).await?;
     options.app_name = Some("mongotap-test-rust".to_owned());
     if let Some(path) = env::var_os("MONGOTAP_TEST_EVENTS").filter(|path| !path.is_empty()) {
-        let file = Mutex::new(File::create(path)?);
-        options.command_event_handler = Some(EventHandler::callback(move |event| record(&file, event)));
+        let file = Events::create(path)?;
+        options.command_event_handler = Some(EventHandler::callback(move |event| file.command(event)));
     }
     let client = Client::with_options(options)?;
     let db = client.database(&env::var("MONGOTAP_TEST_DB")?);
@@ -61,36 +66,6 @@ async fn run() -> Outcome {
     files(&db).await?;
     client.shutdown().await;
     Ok(())
-}
-
-/// Writes a command event to the file, as one JSON object on a line.
-fn record(file: &Mutex<File>, event: CommandEvent) {
-    let canonical = |document| Bson::Document(document).into_canonical_extjson();
-    let micros = |duration: Duration| duration.as_micros() as u64;
-    let mut line = match event {
-        CommandEvent::Started(e) => json!({
-            "event": "commandStartedEvent", "commandName": e.command_name, "databaseName": e.db, "requestId": e.request_id,
-            "serverConnectionId": e.connection.server_id, "command": canonical(e.command),
-        }),
-        CommandEvent::Succeeded(e) => json!({
-            "event": "commandSucceededEvent", "commandName": e.command_name, "requestId": e.request_id,
-            "serverConnectionId": e.connection.server_id, "durationMicros": micros(e.duration), "reply": canonical(e.reply),
-        }),
-        CommandEvent::Failed(e) => {
-            let reply = e.failure.server_response().and_then(|reply| Document::try_from(reply).ok());
-            json!({
-                "event": "commandFailedEvent", "commandName": e.command_name, "requestId": e.request_id,
-                "serverConnectionId": e.connection.server_id, "durationMicros": micros(e.duration),
-                "failure": reply.map_or_else(|| Value::from(e.failure.to_string()), canonical),
-            })
-        }
-        _ => return,
-    };
-    if line["serverConnectionId"].is_null() {
-        line.as_object_mut().map(|fields| fields.shift_remove("serverConnectionId"));
-    }
-    let mut file = file.lock().expect("no listener panics while it writes");
-    writeln!(file, "{line}").expect("the events file can be written");
 }
 
 /// Counts an operation whose result is the wanted one; an error where it is not.
