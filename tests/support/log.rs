@@ -123,6 +123,8 @@ impl Log {
         assert!(self.events("eventsDroppedEvent").next().is_none(), "nothing was dropped");
         self.check_exchanges();
         self.check_order();
+        self.check_heartbeats();
+        self.check_topologies();
     }
 
     /// Each start has exactly one end after it, and they agree.
@@ -151,6 +153,48 @@ impl Log {
         assert!(dangling.is_empty(), "started and never ended: {dangling:?}");
     }
 
+    /// On a connection each heartbeat that starts ends, before the next one starts.
+    fn check_heartbeats(&self) {
+        let mut open: BTreeMap<i64, Option<&Record>> = BTreeMap::new();
+        for record in self.records.iter().filter(|record| record.event().starts_with("serverHeartbeat")) {
+            let connection = record.proxy_i64("connection").unwrap_or_else(|| panic!("no connection: {}", record.0));
+            let before = open.entry(connection).or_default();
+            if record.event() == "serverHeartbeatStartedEvent" {
+                assert!(before.is_none(), "a heartbeat starts before {before:?} ends: {}", record.0);
+                *before = Some(record);
+                continue;
+            }
+            let start = before.take().unwrap_or_else(|| panic!("a heartbeat ends and never started: {}", record.0));
+            for field in ["connectionId", "awaited"] {
+                assert!(start.0.get(field).is_some(), "{field}: {}", start.0);
+                assert_eq!(start.0.get(field), record.0.get(field), "{field} of a heartbeat: {}", record.0);
+            }
+            assert!(record.i64("durationMicros").is_some_and(|it| it >= 0), "an end has its duration: {}", record.0);
+            let outcome = if record.event() == "serverHeartbeatFailedEvent" { "failure" } else { "reply" };
+            assert!(record.0.get(outcome).is_some_and(Value::is_object), "an end has its {outcome}: {}", record.0);
+        }
+        let dangling: Vec<_> = open.values().flatten().collect();
+        assert!(dangling.is_empty(), "started and never ended: {dangling:?}");
+    }
+
+    /// Each topology opens, goes on from each description to the next, and closes when all of its servers have.
+    fn check_topologies(&self) {
+        let mut topologies: BTreeMap<&str, Topology<'_>> = BTreeMap::new();
+        for record in &self.records {
+            let derived = record.event().starts_with("topology")
+                || ["serverOpeningEvent", "serverDescriptionChangedEvent", "serverClosedEvent"]
+                    .contains(&record.event());
+            assert_eq!(record.proxy("derived"), derived.then_some(&Value::Bool(true)), "derived: {}", record.0);
+            if derived {
+                let id = record.str("topologyId").unwrap_or_else(|| panic!("no topologyId: {}", record.0));
+                topologies.entry(id).or_default().take(record);
+            }
+        }
+        for (id, topology) in topologies {
+            assert!(topology.is_closed, "topology {id} is not closed");
+        }
+    }
+
     /// Within a connection time does not go back.
     fn check_order(&self) {
         let mut latest: BTreeMap<i64, &str> = BTreeMap::new();
@@ -161,6 +205,58 @@ impl Log {
             assert!(before <= ts, "time goes back on connection {connection}: {before}, then {}", record.0);
         }
     }
+}
+
+/// What a log has told of a topology.
+#[derive(Default)]
+struct Topology<'a> {
+    is_open: bool,
+    is_closed: bool,
+    description: Option<Value>,
+    /// The descriptions of the open servers, once told.
+    servers: BTreeMap<&'a str, Option<Value>>,
+}
+
+impl<'a> Topology<'a> {
+    fn take(&mut self, record: &'a Record) {
+        let line = &record.0;
+        assert!(!self.is_closed, "after its end: {line}");
+        assert_eq!(self.is_open, record.event() != "topologyOpeningEvent", "a topology opens first, and once: {line}");
+        let address = record.str("address").unwrap_or_default();
+        let (before, after) = (lasting(line.get("previousDescription")), lasting(line.get("newDescription")));
+        match record.event() {
+            "topologyOpeningEvent" => self.is_open = true,
+            "topologyClosedEvent" => {
+                assert!(self.servers.is_empty(), "{:?} are open: {line}", self.servers.keys());
+                self.is_closed = true;
+            }
+            "topologyDescriptionChangedEvent" => {
+                assert!(self.description.is_none() || self.description == before, "another description before: {line}");
+                self.description = after;
+            }
+            "serverOpeningEvent" => assert!(self.servers.insert(address, None).is_none(), "it is open: {line}"),
+            "serverClosedEvent" => assert!(self.servers.remove(address).is_some(), "it is not open: {line}"),
+            _ => {
+                let told = self.servers.get_mut(address).unwrap_or_else(|| panic!("it is not open: {line}"));
+                // That a server may be the primary is told by the topology alone.
+                let may_be = before.as_ref().is_some_and(|it| it["type"] == "PossiblePrimary");
+                assert!(told.is_none() || *told == before || may_be, "another description before: {line}");
+                *told = after;
+            }
+        }
+    }
+}
+
+/// A description without what may change untold.
+fn lasting(description: Option<&Value>) -> Option<Value> {
+    let mut description = description?.clone();
+    let fields = description.as_object_mut()?;
+    fields.retain(|field, _| field != "lastWriteDate" && field != "opTime");
+    let servers = fields.get_mut("servers").and_then(Value::as_array_mut).into_iter().flatten();
+    for server in servers {
+        *server = lasting(Some(server))?;
+    }
+    Some(description)
 }
 
 fn record(line: &str) -> Record {
