@@ -1,8 +1,25 @@
-//! A replica set of three real mongods that loses its primary and gets it back.
+//! A replica set of three real mongods behind the proxy: unmodified drivers work on while the primary steps down, is
+//! killed and comes back, as they do without the proxy, and the log tells who served what.
+//!
+//! Time and members are told by the set itself: recovery counts from when a member has become primary, and the
+//! connections are those in the members' own logs.
+
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bson::{Document, doc};
+use serde_json::Value;
+
 use support::client::{Client, hello};
+use support::log::{Log, Record};
+use support::manifest::{self, Manifest};
+use support::program::{Line, Program};
+use support::proxy::Proxy;
 use support::replica_set::ReplicaSet;
+use support::{now, wait_for};
 
 /// The tool of these tests itself: a set loses its primary in each way, and gets its member back.
 #[test]
@@ -20,3 +37,257 @@ fn a_set_fails_over_and_heals() {
     let found = accepted.iter().find(|it| it.app_name == "mongotap-test-smoke");
     assert_eq!(found.map(|it| it.connection_id), Some(i64::from(id.get_i32("connectionId").unwrap())));
 }
+
+/// Writers of every driver, first without the proxy and then with it.
+#[test]
+fn steady_writes_survive_failover_as_without_the_proxy() {
+    let mut set = ReplicaSet::start(3);
+    let writers = manifest::installed(manifest::all().into_iter().filter(|it| it.writer().is_some()).collect());
+    writers.iter().for_each(Manifest::prepare);
+    let uri = set.uri();
+    let (direct, _) = write_through_failures(&mut set, &writers, &uri, "direct");
+    let before: Vec<_> = (0..3).map(|member| set.accepted(member).len()).collect();
+
+    let proxy = Proxy::start(&set.uri(), &PROXY_ARGUMENTS);
+    let uri = proxy.uri.clone();
+    let (proxied, primaries) = write_through_failures(&mut set, &writers, &uri, "proxied");
+    let listeners = listeners(&proxy, &set);
+    let log = proxy.stop().log;
+
+    for (direct, proxied) in direct.iter().zip(&proxied) {
+        println!("{direct:?}\n  through the proxy: {proxied:?}");
+        for (without, with) in direct.recovered.iter().zip(&proxied.recovered) {
+            assert!(*with <= *without + HEARTBEAT, "{} recovered in {with:?}, directly in {without:?}", direct.driver);
+        }
+    }
+    assert_all_went_through(&set, &before, &log);
+    let addresses: Vec<_> = primaries.iter().map(|member| &listeners[member]).collect();
+    assert_primaries(&log, &addresses, writers.len());
+}
+
+/// What one driver's writer went through.
+struct Written {
+    driver: String,
+    acknowledged: Vec<i64>,
+    failed: Vec<String>,
+    /// From when there was a new primary to the next write that was acknowledged, each time.
+    recovered: Vec<Duration>,
+}
+
+/// Every driver writes while the primary steps down, and its successor is killed and comes back. The members that were
+/// primary, in order. All that was acknowledged is there in the end.
+fn write_through_failures(
+    set: &mut ReplicaSet,
+    writers: &[Manifest],
+    uri: &str,
+    database: &str,
+) -> (Vec<Written>, Vec<usize>) {
+    let start = |manifest: &Manifest| {
+        let mut command = manifest.writer().expect("it was chosen because it has one");
+        command.env("MONGODB_URI", format!("{uri}&{DRIVER_OPTIONS}")).env("MONGOTAP_TEST_DB", database);
+        (manifest.name.clone(), Program::start(command))
+    };
+    let running: Vec<_> = writers.iter().map(start).collect();
+    running.iter().for_each(|(_, program)| assert!(program.answer("the start").text.starts_with("ok ")));
+    thread::sleep(STEADY);
+    let (first, second) = set.step_down();
+    let mut since = vec![now()];
+    thread::sleep(STEADY);
+    set.wait_until_whole();
+    let third = set.kill(second);
+    since.push(now());
+    thread::sleep(STEADY);
+    set.restart(second);
+    thread::sleep(STEADY);
+    let finish = |(driver, program): (String, Program)| {
+        let written = Written::new(driver, &program.finish(), &since);
+        written.assert_kept(set, database, third);
+        written
+    };
+    (running.into_iter().map(finish).collect(), vec![first, second, third])
+}
+
+impl Written {
+    fn new(driver: String, lines: &[Line], since: &[Instant]) -> Self {
+        let (ok, failed): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.text.starts_with("ok "));
+        let recovered = since.iter().map(|since| {
+            let next = ok.iter().find(|line| line.at > *since);
+            next.unwrap_or_else(|| panic!("{driver} never wrote again")).at - *since
+        });
+        let recovered = recovered.collect();
+        let number = |line: &&Line| line.text.split(' ').nth(1)?.parse().ok();
+        let acknowledged = ok.iter().map(|line| number(line).expect("the number follows")).collect();
+        Self { driver, acknowledged, failed: failed.iter().map(|line| line.text.clone()).collect(), recovered }
+    }
+
+    fn assert_kept(&self, set: &ReplicaSet, database: &str, primary: usize) {
+        let Self { driver, acknowledged, .. } = self;
+        assert!(acknowledged.len() >= 100, "{driver} wrote {} documents", acknowledged.len());
+        let find = doc! { "find": format!("writes_{driver}"), "batchSize": 100_000, "$db": database };
+        let reply = set.members[primary].client().command(&find);
+        let batch = reply.get_document("cursor").and_then(|it| it.get_array("firstBatch")).expect("a batch");
+        let id = |document: &Document| document.get_i64("_id").or_else(|_| document.get_i32("_id").map(i64::from));
+        let kept: BTreeSet<_> = batch.iter().map(|it| id(it.as_document().unwrap()).unwrap()).collect();
+        let missing: Vec<_> = acknowledged.iter().filter(|number| !kept.contains(number)).collect();
+        assert!(missing.is_empty(), "{driver}: acknowledged and missing: {missing:?}");
+    }
+}
+
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { driver, acknowledged, failed, recovered } = self;
+        write!(f, "{driver}: {} acknowledged, {} failed, recovered in {recovered:?}", acknowledged.len(), failed.len())
+    }
+}
+
+/// By member, where clients reach it.
+fn listeners(proxy: &Proxy, set: &ReplicaSet) -> BTreeMap<usize, String> {
+    let listener = |member: usize| {
+        let upstream = set.members[member].address();
+        let listener = proxy.listeners.iter().find(|it| it.upstream == upstream);
+        listener.unwrap_or_else(|| panic!("no listener for {upstream}: {:?}", proxy.listeners)).address.clone()
+    };
+    (0..set.members.len()).map(|member| (member, listener(member))).collect()
+}
+
+/// Every connection that a member accepted from a driver is one of the log's, and the other way round.
+fn assert_all_went_through(set: &ReplicaSet, before: &[usize], log: &Log) {
+    for (member, before) in before.iter().enumerate() {
+        let accepted = set.accepted(member).split_off(*before);
+        let drivers = accepted.iter().filter(|it| it.app_name.starts_with("mongotap-test-"));
+        let mut theirs: Vec<_> = drivers.map(|it| it.connection_id).collect();
+        let address = set.members[member].address();
+        let mut ours: Vec<_> = upstream_connections(log, &address);
+        theirs.sort_unstable();
+        ours.sort_unstable();
+        assert!(theirs.len() >= 8, "{address}: {} connections", theirs.len());
+        assert_eq!(theirs, ours, "{address}: connections that the member has, and those that the log has");
+    }
+}
+
+/// The numbers that a member gave to the connections of the log, one for each.
+fn upstream_connections(log: &Log, upstream: &str) -> Vec<i64> {
+    let of_member = |record: &&Record| record.proxy_str("upstream") == Some(upstream);
+    let known = log
+        .records
+        .iter()
+        .filter(of_member)
+        .filter_map(|record| Some((record.proxy_i64("connection")?, record.i64("serverConnectionId")?)));
+    known.collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+/// The log of every client says who was primary, in order.
+fn assert_primaries(log: &Log, wanted: &[&String], clients: usize) {
+    let mut primaries: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for record in log.events("topologyDescriptionChangedEvent") {
+        let of_client = primaries.entry(record.str("topologyId").unwrap_or_default()).or_default();
+        let servers = record.0["newDescription"]["servers"].as_array().into_iter().flatten();
+        let primary = servers.filter(|it| it["type"] == "RSPrimary").find_map(|it| it["address"].as_str());
+        if let Some(primary) = primary.filter(|it| of_client.last().is_none_or(|last| last != it)) {
+            of_client.push(primary.to_owned());
+        }
+    }
+    assert_eq!(primaries.len(), clients, "a topology for each client: {primaries:?}");
+    for (topology, primaries) in &primaries {
+        assert!(primaries.iter().eq(wanted.iter().copied()), "{topology}: primaries {primaries:?}, not {wanted:?}");
+    }
+}
+
+/// What applications do with a set, with and without the proxy; the log says who served it.
+#[test]
+fn an_application_finds_everything_that_a_set_offers() {
+    let mut set = ReplicaSet::start(3);
+    let manifests = manifest::all();
+    let pymongo = manifests.iter().find(|it| it.replica_set().is_some()).expect("PyMongo has the program");
+    pymongo.prepare();
+    let start = |uri: &str, database: &str| {
+        let mut command = pymongo.replica_set().expect("it was chosen because it has one");
+        command.env("MONGODB_URI", format!("{uri}&{DRIVER_OPTIONS}")).env("MONGOTAP_TEST_DB", database);
+        Program::start(command)
+    };
+    let mut direct = start(&set.uri(), "direct");
+    for step in STEPS {
+        assert_eq!(direct.ask(step), "ok", "{step}, without the proxy");
+    }
+    direct.finish();
+    set.wait_until_whole();
+
+    let proxy = Proxy::start(&set.uri(), &PROXY_ARGUMENTS);
+    let mut proxied = start(&proxy.uri, "proxied");
+    let primary = set.primary();
+    for step in STEPS {
+        assert_eq!(proxied.ask(step), "ok", "{step}, through the proxy");
+    }
+    set.wait_until_whole();
+    let next = set.primary();
+    let victim = set.secondary();
+    set.kill(victim);
+    assert_eq!(proxied.ask("read without"), "ok");
+    set.restart(victim);
+    wait_for("the member to serve again", Duration::from_secs(20), || {
+        assert_eq!(proxied.ask("read again"), "ok");
+        served(&proxy.log_so_far(), "again").contains(&set.members[victim].address()).then_some(())
+    });
+    proxied.finish();
+    let log = proxy.stop().log;
+    let addresses: Vec<_> = set.members.iter().map(|it| it.address()).collect();
+    let others = |member: usize| addresses.iter().filter(|it| **it != addresses[member]).cloned().collect();
+
+    assert_eq!(upstreams(&log, |it| reads(it, "secondary")), others(primary), "secondaries serve their reads");
+    let only = |member: usize| BTreeSet::from([addresses[member].clone()]);
+    assert_eq!(upstreams(&log, |it| it.command_name() == "commitTransaction"), only(primary));
+    let is_stream = |it: &Record| !it.0["command"]["pipeline"][0]["$changeStream"].is_null();
+    assert_eq!(upstreams(&log, is_stream), only(primary));
+    assert_retried(&log, &addresses[primary], &addresses[next]);
+    let without = upstreams(&log, |it| reads(it, "without") && succeeded(&log, it));
+    assert!(!without.contains(&addresses[victim]) && !without.is_empty(), "{without:?}");
+}
+
+/// The insert went to the old primary, which refused it, and as the same write to the new one, which took it.
+fn assert_retried(log: &Log, old: &str, new: &str) {
+    let starts: Vec<_> = log.events("commandStartedEvent").collect();
+    let retried = starts.iter().filter(|it| it.0["command"]["documents"][0]["_id"] == "retried");
+    let retried: Vec<_> = retried.copied().collect();
+    let [refused, .., taken] = retried.as_slice() else { panic!("not retried: {retried:?}") };
+    assert_eq!((refused.proxy_str("upstream"), taken.proxy_str("upstream")), (Some(old), Some(new)));
+    for field in ["txnNumber", "lsid"] {
+        assert!(!refused.0["command"][field].is_null(), "{field}: {}", refused.0);
+        assert_eq!(refused.0["command"][field], taken.0["command"][field], "{field}");
+    }
+    assert!(!succeeded(log, refused) && succeeded(log, taken), "{retried:?}");
+}
+
+fn succeeded(log: &Log, start: &Record) -> bool {
+    let exchange = start.proxy_i64("exchange");
+    log.events("commandSucceededEvent").any(|it| it.proxy_i64("exchange") == exchange)
+}
+
+/// Whether it is the program's read of that word.
+fn reads(record: &Record, word: &str) -> bool {
+    record.command_name() == "find" && record.0["command"]["filter"]["step"] == word
+}
+
+/// The members that such commands went to.
+fn upstreams(log: &Log, which: impl Fn(&Record) -> bool) -> BTreeSet<String> {
+    let starts = log.events("commandStartedEvent").filter(|record| which(record));
+    starts.filter_map(|record| record.proxy_str("upstream").map(str::to_owned)).collect()
+}
+
+/// The same for the reads of a word in a log that is being written.
+fn served(text: &str, word: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).map(Record);
+    let reads = lines.filter(|it| it.event() == "commandStartedEvent" && reads(it, word));
+    reads.filter_map(|record| record.proxy_str("upstream").map(str::to_owned)).collect()
+}
+
+/// The steps of the application before a member is killed.
+const STEPS: [&str; 5] = ["create", "read secondary", "transaction", "change_stream", "retryable_write"];
+
+/// Every exchange, of whatever phase, because it tells the server's number of its connection.
+const PROXY_ARGUMENTS: [&str; 4] = ["--log-phases", "app,auth,handshake,monitor,rtt", "--log-on-overflow", "block"];
+
+const DRIVER_OPTIONS: &str = "w=majority&retryWrites=true&heartbeatFrequencyMS=500&connectTimeoutMS=2000";
+/// As the options say.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// Writing without a disturbance, between two.
+const STEADY: Duration = Duration::from_millis(2000);

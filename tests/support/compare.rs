@@ -28,6 +28,24 @@ pub(crate) enum Departure {
     Milliseconds,
     /// The driver does not tell which of the server's connections it used.
     NoServerConnectionId,
+    /// The driver calls a heartbeat awaited at its end if the server could have waited, whatever it was asked.
+    AwaitedByReply,
+    /// The driver gives the round trip time for the duration of a heartbeat that the server was allowed to wait with.
+    RoundTripDurations,
+    /// The driver adds `isWritablePrimary` to the reply of an old `hello` that has `ismaster`.
+    ReplyAmended,
+    /// The driver takes two failures for two whatever they say, and an unknown server to have changed from one to another.
+    ErrorsDiffer,
+    /// The driver does not tell that a server's description changed by what another server said.
+    OthersUntold,
+    /// The driver shows a server's hosts, passives and arbiters together.
+    HostsTogether,
+    /// The driver does not tell that a topology without servers is what is left when it closes.
+    NoLastDescription,
+    /// The driver goes on to call the topology one with a primary when its primary says that it is none any more.
+    StaysWithPrimary,
+    /// The driver still shows the name of the set, and how new its configuration was, when it closes.
+    SetKeptAtEnd,
 }
 
 /// A comparison, and which departures it needed.

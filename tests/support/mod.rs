@@ -13,9 +13,11 @@ pub(crate) mod log;
 pub(crate) mod manifest;
 pub(crate) mod matcher;
 pub(crate) mod mongod;
+pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod relay;
 pub(crate) mod replica_set;
+pub(crate) mod sdam;
 
 use std::thread;
 use std::time::{Duration, Instant};
