@@ -72,6 +72,7 @@ impl From<StartError> for Error {
                 let message = format!("{endpoint}: cannot listen: {}", io_reason(&error));
                 Self::new(Code::Io, message).hint(listen_hint(&endpoint, error.kind()))
             }
+            StartError::Dns { message, hint } => Self::new(Code::Io, message).hint(hint),
             StartError::OtherSet { message, hint } => Self::new(Code::Usage, message).hint(hint),
             _ => Self::new(Code::Io, message),
         }

@@ -289,6 +289,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Holds the upstream, whose hosts may have become known only now, against where it listens.
+    pub(crate) fn check_upstream(&self) -> Result<(), Error> {
+        topology::check(self)
+    }
+
     /// Takes over what a connection string says.
     pub(crate) fn set_upstream(&mut self, read: ConnectionString) {
         // A name in DNS stands for servers with TLS, unless it says otherwise (Initial DNS Seedlist Discovery

@@ -11,6 +11,7 @@ use super::StartError;
 use super::client::{Client, Options};
 use super::members::Members;
 use super::say::say;
+use super::srv::{self, Question, SrvError};
 use crate::bson::find;
 use crate::config::{Config, Endpoint};
 
@@ -27,16 +28,49 @@ pub(super) struct Found {
     pub(super) seeds: Vec<(Endpoint, Option<RawDocumentBuf>)>,
     /// The replica set that they are, if they are one.
     pub(super) set_name: Option<String>,
+    /// The name in DNS that is to be looked up again.
+    pub(super) poll: Option<Poll>,
 }
 
-/// Asks the seeds of a deployment whose members are discovered; any other is taken as it is.
+/// A name in DNS that is to be looked up again.
+#[derive(Debug)]
+pub(super) struct Poll {
+    question: Question,
+    hosts: Vec<Endpoint>,
+    /// How long what it said may be believed.
+    first: Duration,
+}
+
+impl Poll {
+    pub(super) async fn run(self, members: Arc<Members>) {
+        self.question.poll(members, self.hosts, self.first, srv::AGAIN_AFTER).await;
+    }
+}
+
+/// Asks the seeds of a deployment whose members are discovered; any other is taken as it is. A name in DNS is looked up
+/// before, and the upstream's hosts are what it says.
 ///
 /// # Errors
-/// If it is not the replica set that it should be.
-pub(super) async fn find_members(config: &Config) -> Result<Found, StartError> {
+/// If the name leads nowhere, or it is not the replica set that it should be.
+pub(super) async fn find_members(config: &mut Config) -> Result<Found, StartError> {
+    let mut poll = None;
+    if let Some(srv) = config.upstream.srv.clone() {
+        let question = Question { srv, dns: config.topology.dns };
+        let asking = question.clone();
+        let records = elsewhere(move || async move { asking.ask().await }).await??;
+        config.upstream = question.describe(&config.upstream, &records)?;
+        config.check_upstream()?;
+        poll = Some(Poll { question, hosts: config.upstream.hosts.clone(), first: records.ttl });
+    }
+    let found = ask_seeds(config).await?;
+    let is_polled = config.upstream.is_discovered() && found.set_name.is_none();
+    Ok(Found { poll: poll.filter(|_| is_polled), ..found })
+}
+
+async fn ask_seeds(config: &Config) -> Result<Found, StartError> {
     let hosts = config.upstream.hosts.clone();
     if !config.upstream.is_discovered() {
-        return Ok(Found { seeds: hosts.into_iter().map(|host| (host, None)).collect(), set_name: None });
+        return Ok(Found { seeds: hosts.into_iter().map(|host| (host, None)).collect(), ..Found::default() });
     }
     let dial = config.topology.dial.clone();
     let seeds = elsewhere(move || async move {
@@ -84,7 +118,7 @@ pub(super) fn name_of(hello: &RawDocumentBuf) -> Option<&str> {
 
 /// Holds what the seeds say against the replica set that they should be. Those of another set are said, and not believed.
 fn check(config: &Config, seeds: Vec<(Endpoint, Option<RawDocumentBuf>)>) -> Result<Found, StartError> {
-    let mut found = Found { seeds: Vec::new(), set_name: config.upstream.replica_set.clone() };
+    let mut found = Found { set_name: config.upstream.replica_set.clone(), ..Found::default() };
     let mut others = Vec::new();
     let mut fits = false;
     for (seed, hello) in seeds {
@@ -118,6 +152,12 @@ fn check(config: &Config, seeds: Vec<(Endpoint, Option<RawDocumentBuf>)>) -> Res
             others.iter().for_each(|(message, _)| say(message));
             Ok(found)
         }
+    }
+}
+
+impl From<SrvError> for StartError {
+    fn from(error: SrvError) -> Self {
+        Self::Dns { message: format!("upstream: {error}"), hint: error.hint }
     }
 }
 

@@ -86,6 +86,8 @@ struct Table {
     names: HashMap<String, usize>,
     places: Places,
     dial: BTreeMap<String, Endpoint>,
+    /// A reply has named members.
+    has_names: bool,
     /// The proxy is ready: who joins from now on is told of.
     is_ready: bool,
     said: HashSet<String>,
@@ -117,6 +119,7 @@ impl Members {
             names: HashMap::new(),
             places: Places::new(config),
             dial: config.topology.dial.clone(),
+            has_names: false,
             is_ready: false,
             said: HashSet::new(),
         };
@@ -186,6 +189,11 @@ impl Members {
         let unlearnt =
             |member: &Arc<Member>| !member.is_learnt.load(Ordering::Relaxed) && !member.locked_dial().by_name;
         self.table().members.iter().filter(|member| unlearnt(member)).cloned().collect()
+    }
+
+    /// Whether a member has told of others: then they tell of all that come.
+    pub(super) fn is_replica_set(&self) -> bool {
+        self.table().has_names
     }
 
     /// From now on those that join are told of.
@@ -272,6 +280,7 @@ impl Names for Answer<'_> {
     }
 
     fn name_for(&mut self, member: &str) -> Result<String, JoinError> {
+        self.table.has_names = true;
         let endpoint: Endpoint = member.parse().map_err(|_| JoinError::Name(member.to_owned()))?;
         let name = key_of(&endpoint);
         let position = match self.table.names.get(&name) {

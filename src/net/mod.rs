@@ -22,6 +22,7 @@ pub mod recorder;
 mod rewriter;
 pub mod say;
 pub mod serve;
+mod srv;
 mod stream;
 pub(crate) mod terminal;
 mod topologies;

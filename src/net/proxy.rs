@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::acceptor::Acceptor;
 use super::clock;
-use super::discover::{self, Found};
+use super::discover::{self, Found, Poll};
 use super::members::{JoinError, Joined, Members};
 use super::places::reached_at;
 use super::recorder::{Listeners, Recorder, RunInfo, Total};
@@ -52,6 +52,14 @@ pub enum StartError {
     #[error("{message}")]
     OtherSet {
         /// Both names.
+        message: String,
+        /// The way out.
+        hint: String,
+    },
+    /// The upstream's name in DNS does not lead to a deployment.
+    #[error("{message}")]
+    Dns {
+        /// The name, and what is wrong with it.
         message: String,
         /// The way out.
         hint: String,
@@ -201,12 +209,12 @@ impl Builder {
     ///
     /// # Errors
     /// If an address or a log is not what it should be, or not to be had.
-    pub async fn start(self) -> Result<Proxy, StartError> {
+    pub async fn start(mut self) -> Result<Proxy, StartError> {
         if let Some(error) = self.error {
             return Err(error.into());
         }
-        let found = discover::find_members(&self.config).await?;
-        Proxy::start(self.config, self.listeners, &found)
+        let found = discover::find_members(&mut self.config).await?;
+        Proxy::start(self.config, self.listeners, found)
     }
 }
 
@@ -216,10 +224,10 @@ impl Proxy {
         Builder::default()
     }
 
-    fn start(config: Config, listeners: Listeners, found: &Found) -> Result<Self, StartError> {
+    fn start(config: Config, listeners: Listeners, found: Found) -> Result<Self, StartError> {
         let (members, joined) = Members::new(&config);
         let members = Arc::new(members);
-        take_in(&members, found)?;
+        take_in(&members, &found)?;
         let started = clock::now();
         let run = RunInfo {
             // Enough to tell runs apart; it is no secret.
@@ -245,7 +253,7 @@ impl Proxy {
             stop: Stop::default(),
         };
         let mut proxy = Self {
-            options: options(&config, found),
+            options: options(&config, &found),
             members,
             drain: config.drain,
             stop: context.stop.clone(),
@@ -253,11 +261,11 @@ impl Proxy {
             recorder: None,
             release: Arc::new(recorder.releaser()),
         };
-        let topologies = Topologies::new(clients(&config, found, &proxy.members));
+        let topologies = Topologies::new(clients(&config, &found, &proxy.members));
         let source = topologies::Source { observations: observed, lost };
         let thread = topologies::start(source, topologies, recorder.feed()).map_err(StartError::Thread)?;
         proxy.threads.push(thread);
-        proxy.spawn(&config, joined, context, &recorder).map_err(StartError::Thread)?;
+        proxy.spawn(&config, joined, found.poll, context, &recorder).map_err(StartError::Thread)?;
         proxy.members.set_ready();
         proxy.recorder = Some(recorder);
         Ok(proxy)
@@ -267,6 +275,7 @@ impl Proxy {
         &mut self,
         config: &Config,
         joined: UnboundedReceiver<Joined>,
+        poll: Option<Poll>,
         context: Context,
         recorder: &Recorder,
     ) -> io::Result<()> {
@@ -290,7 +299,10 @@ impl Proxy {
         let thread = thread::Builder::new().name("mongotap-accept".to_owned()).spawn(move || {
             runtime.block_on(async {
                 if members.are_discovered {
-                    tokio::spawn(discover::learn(members));
+                    tokio::spawn(discover::learn(Arc::clone(&members)));
+                }
+                if let Some(poll) = poll {
+                    tokio::spawn(poll.run(members));
                 }
                 acceptor.run().await;
             });
