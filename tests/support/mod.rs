@@ -17,6 +17,7 @@ pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod relay;
 pub(crate) mod replica_set;
+pub(crate) mod scripted;
 pub(crate) mod sdam;
 
 use std::thread;

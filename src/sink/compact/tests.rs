@@ -290,7 +290,7 @@ fn nothing_hostile_reaches_the_terminal() {
         let text = rendered(Options { width, ..Options::default() }, events);
         assert_eq!(text.lines().count(), 7);
         let hidden: Vec<_> = text.chars().filter(|it| it.is_control() && *it != '\n' || *it == '\u{202e}').collect();
-        assert_eq!(hidden, [], "{text:?}");
+        assert!(hidden.is_empty(), "{text:?}");
     }
 }
 
