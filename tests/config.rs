@@ -181,6 +181,14 @@ fn the_format_follows_the_target_and_the_events_the_format() {
 }
 
 #[test]
+fn a_name_in_dns_stands_for_servers_with_tls() {
+    let tls = |upstream: &str| from_flags(&["--upstream", upstream]).unwrap().tls.upstream;
+    assert!(tls("mongodb+srv://db.example.org").is_some());
+    assert_eq!(tls("mongodb+srv://db.example.org/?tls=false"), None);
+    assert_eq!(tls("mongodb://db.example.org"), None);
+}
+
+#[test]
 fn no_log_is_allowed() {
     assert!(from_file("log = []").unwrap().logs.is_empty());
 }

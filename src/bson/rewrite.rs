@@ -3,6 +3,12 @@
 
 use super::{BsonError, Element, Elements, Kind};
 
+/// What stands in something's place; `None` leaves it.
+pub type Exchanged<T, E> = Result<Option<T>, E>;
+
+/// Gives what stands in the place of a string, by the string's bytes.
+pub type Exchange<'a, E> = dyn FnMut(&[u8]) -> Exchanged<String, E> + 'a;
+
 /// The document with the strings of those fields at its top level exchanged, alone or as elements of arrays. `with` is
 /// given each one's bytes and gives what stands in its place; `None` leaves it. If it leaves them all, so does this.
 ///
@@ -11,8 +17,8 @@ use super::{BsonError, Element, Elements, Kind};
 pub fn replace_strings<E: From<BsonError>>(
     document: &[u8],
     fields: &[&[u8]],
-    with: &mut dyn FnMut(&[u8]) -> Result<Option<String>, E>,
-) -> Result<Option<Vec<u8>>, E> {
+    with: &mut Exchange<'_, E>,
+) -> Exchanged<Vec<u8>, E> {
     splice(document, &mut |element| match element.kind {
         _ if !fields.contains(&element.name) => Ok(None),
         Kind::Array => splice(element.value, &mut |element| string(element, with)),
@@ -23,8 +29,8 @@ pub fn replace_strings<E: From<BsonError>>(
 /// The document with the values of elements exchanged for those that `value` gives.
 fn splice<E: From<BsonError>>(
     document: &[u8],
-    value: &mut dyn FnMut(&Element<'_>) -> Result<Option<Vec<u8>>, E>,
-) -> Result<Option<Vec<u8>>, E> {
+    value: &mut dyn FnMut(&Element<'_>) -> Exchanged<Vec<u8>, E>,
+) -> Exchanged<Vec<u8>, E> {
     let mut spliced = Vec::new();
     let mut copied = 0;
     for element in Elements::new(document)? {
@@ -47,10 +53,7 @@ fn splice<E: From<BsonError>>(
 }
 
 /// The value that stands for a string, its length before it; `None` for what is no string.
-fn string<E: From<BsonError>>(
-    element: &Element<'_>,
-    with: &mut dyn FnMut(&[u8]) -> Result<Option<String>, E>,
-) -> Result<Option<Vec<u8>>, E> {
+fn string<E: From<BsonError>>(element: &Element<'_>, with: &mut Exchange<'_, E>) -> Exchanged<Vec<u8>, E> {
     let Some(text) = element.as_str_bytes().map(with).transpose()?.flatten() else { return Ok(None) };
     let mut bytes = text.into_bytes();
     bytes.push(0);
@@ -67,8 +70,8 @@ fn length_of(bytes: &[u8]) -> Result<i32, BsonError> {
 mod tests {
     use ::bson::rawdoc;
 
-    use super::super::testing::every_kind;
     use super::*;
+    use crate::bson::testing::every_kind;
 
     fn upper(text: &[u8]) -> Result<Option<String>, BsonError> {
         Ok(Some(String::from_utf8_lossy(text).to_uppercase() + "!"))

@@ -13,6 +13,9 @@ use crate::wire::{HEADER_LEN, Header, Reader};
 /// The longest reply to `hello` that is held, in bytes. A real one has a few kilobytes.
 const HELLO_LEN_MAX: usize = 1 << 20;
 
+/// Takes bytes for the client, and tells the pipeline of them.
+pub(super) type GoOn<'a> = dyn FnMut(&[u8], &mut Pipeline) -> Result<(), Failed> + 'a;
+
 /// A connection whose replies to `hello` have other names for the members.
 #[derive(Debug)]
 pub(super) struct Rewriting {
@@ -42,12 +45,7 @@ impl Rewriting {
     ///
     /// # Errors
     /// That of `go_on`, and if a reply must not go on.
-    pub(super) fn pass(
-        &mut self,
-        bytes: &[u8],
-        pipeline: &mut Pipeline,
-        go_on: &mut dyn FnMut(&[u8], &mut Pipeline) -> Result<(), Failed>,
-    ) -> Result<(), Failed> {
+    pub(super) fn pass(&mut self, bytes: &[u8], pipeline: &mut Pipeline, go_on: &mut GoOn<'_>) -> Result<(), Failed> {
         // Bytes that go on as they are, together.
         let (mut start, mut end) = (0, 0);
         while let Some(rest @ [_, ..]) = bytes.get(end..) {

@@ -211,9 +211,15 @@ fn reason(name: &str, kind: &str, error: &NetError) -> String {
 const DNS_HINT: &str = "[topology] dns names the DNS server to ask";
 const TXT_HINT: &str = "the connection string and the TXT record contradict each other";
 
+/// A DNS server to ask.
+#[cfg(test)]
+#[path = "../../tests/support/dns.rs"]
+mod dns;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn question(name: &str, max_hosts: usize) -> Question {
         Question { srv: Srv { name: name.to_owned(), service: "mongodb".to_owned(), max_hosts }, dns: None }
@@ -263,6 +269,36 @@ mod tests {
             let error = described(&format!("{uri}{options}"), hosts, Some(txt)).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn new_hosts_get_listeners_until_the_members_tell_of_each_other() {
+        let dns = dns::Dns::start().unwrap();
+        dns.set("db.example.org", &[("a.example.org", 1)], &[]);
+        let config = Config {
+            upstream: "mongodb+srv://db.example.org".parse().unwrap(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            ..Config::default()
+        };
+        let (members, _joined) = Members::new(&config);
+        let members = Arc::new(members);
+        let question = Question { dns: Some(dns.address().parse().unwrap()), ..question("db.example.org", 0) };
+        let hosts = question.ask().await.unwrap().hosts;
+        let first = members.add_seed(&hosts[0], None).unwrap();
+
+        let least = Duration::from_millis(10);
+        let polling = tokio::spawn(question.poll(Arc::clone(&members), hosts, Duration::ZERO, least));
+        dns.set("db.example.org", &[("b.example.org", 2), ("c.example.org", 3)], &[]);
+        while members.all().len() < 3 {
+            tokio::time::sleep(least).await;
+        }
+        let dialled: Vec<_> = members.all().iter().map(|member| member.dial().to_string()).collect();
+        assert_eq!(dialled, ["a.example.org:1", "b.example.org:2", "c.example.org:3"]);
+        assert!(dns.asked() >= 4);
+
+        // A replica set needs DNS no more.
+        members.add_named(&first, bson::rawdoc! { "hosts": ["a.example.org:1"] }.as_bytes()).unwrap();
+        polling.await.unwrap();
     }
 
     #[test]

@@ -215,7 +215,7 @@ mod tests {
         let name = "[a-z]{1,12}:[0-9]{1,5}|\\[::[0-9a-f]{1,4}\\]:[0-9]{1,5}|";
         let value = prop_oneof![
             3 => name.prop_map(Bson::String),
-            3 => proptest::collection::vec(name, 0..5).prop_map(|names| Bson::from(names)),
+            3 => proptest::collection::vec(name, 0..5).prop_map(Bson::from),
             1 => any::<i64>().prop_map(Bson::Int64),
             1 => Just(Bson::Document(doc! { "me": "nested:1", "hosts": ["nested:2"] })),
             1 => Just(Bson::Array(vec![Bson::Int32(1), Bson::String("mixed:1".into()), Bson::Null])),

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod compare;
 pub(crate) mod differential;
+pub(crate) mod dns;
 pub(crate) mod fetch;
 pub(crate) mod harness;
 pub(crate) mod log;
