@@ -52,6 +52,19 @@ const LOG: [(&str, &str); 12] = [
     ("keep", "1"),
 ];
 
+/// A value other than the default for every key of `[tls.listen]`; the first is needed by the others.
+const TLS_LISTEN: [(&str, &str); 3] = [("certificate", "server.pem"), ("key", "server.key"), ("ca", "clients.pem")];
+
+/// The same for `[tls.upstream]`.
+const TLS_UPSTREAM: [(&str, &str); 6] = [
+    ("certificate", "client.pem"),
+    ("key", "client.key"),
+    ("ca", "ca.pem"),
+    ("server_name", "db.example.org"),
+    ("allow_invalid_certificates", "true"),
+    ("allow_invalid_hostnames", "true"),
+];
+
 fn from_file(text: &str) -> Result<Config, Error> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("proxy.toml");
@@ -94,6 +107,9 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
     assert_eq!(keys(&shipped), known(""));
     assert_eq!(keys(shipped["topology"].as_table().unwrap()), known("[topology]"));
     assert_eq!(keys(log.as_table().unwrap()), known("[[log]]"));
+    for section in ["listen", "upstream"] {
+        assert_eq!(keys(shipped["tls"][section].as_table().unwrap()), known(&format!("[tls.{section}]")));
+    }
     let lines: Vec<&str> = SHIPPED.lines().collect();
     let keys = lines.windows(2).filter(|pair| pair[1].contains(" = ") && !pair[1].starts_with('#'));
     let bare: Vec<_> = keys.filter(|pair| !pair[0].starts_with('#')).collect();
@@ -103,9 +119,11 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
 #[test]
 fn the_values_tried_here_are_of_every_key() {
     let tried = |values: &[(&str, &str)]| values.iter().map(|(key, _)| (*key).to_owned()).collect::<BTreeSet<_>>();
-    let sections = BTreeSet::from(["log".to_owned(), "topology".to_owned()]);
+    let sections = BTreeSet::from(["log".to_owned(), "tls".to_owned(), "topology".to_owned()]);
     assert_eq!(&tried(&TOP) | &sections, known(""));
     assert_eq!(tried(&TOPOLOGY), known("[topology]"));
+    assert_eq!(tried(&TLS_LISTEN), known("[tls.listen]"));
+    assert_eq!(tried(&TLS_UPSTREAM), known("[tls.upstream]"));
     assert_eq!(&tried(&LOG) | &BTreeSet::from(["path".to_owned()]), known("[[log]]"));
 }
 
@@ -146,6 +164,55 @@ fn members_are_named_in_a_table_too() {
         assert_eq!(found.0, format!("proxy.toml: topology.{key}: {message}"));
         assert_eq!(error(from_flags(&[&format!("--topology-{key}"), value])).0, format!("--topology-{key}: {message}"));
     }
+}
+
+#[test]
+fn every_key_of_tls_and_its_flag_say_the_same_and_something() {
+    for (section, keys) in [("listen", &TLS_LISTEN[..]), ("upstream", &TLS_UPSTREAM[..])] {
+        let (first, of_first) = keys[0];
+        let with_first = from_file(&format!("[tls.{section}]\n{first} = {of_first:?}")).unwrap();
+        assert_ne!(with_first, Config::default());
+        let first_flag = format!("--tls-{section}-{first}");
+        for (key, value) in &keys[1..] {
+            let text = format!("[tls.{section}]\n{first} = {of_first:?}\n{key} = {value:?}");
+            let file = from_file(&text).unwrap();
+            let flag = format!("--tls-{section}-{}", key.replace('_', "-"));
+            assert_eq!(from_flags(&[&first_flag, of_first, &flag, value]).unwrap(), file, "{key}");
+            assert_ne!(file, with_first, "{key}");
+            if *value == "true" {
+                assert_eq!(from_file(&text.replace("\"true\"", "true")).unwrap(), file);
+                assert_eq!(from_flags(&[&first_flag, of_first, &flag]).unwrap(), file);
+            }
+        }
+    }
+}
+
+#[test]
+fn tls_of_the_upstream_is_said_in_its_uri_or_in_keys() {
+    let flags = |uri: &str, flags: &[&str]| {
+        let all = [&["--upstream", uri][..], flags].concat();
+        from_flags(&all).map(|config| config.tls.upstream)
+    };
+    let by_uri = flags("mongodb://a/?tls=true&tlsCAFile=ca.pem&tlsAllowInvalidHostnames=true", &[]).unwrap();
+    let keys = ["--tls-upstream-ca", "ca.pem", "--tls-upstream-allow-invalid-hostnames"];
+    assert_eq!(flags("mongodb://a", &keys).unwrap(), by_uri);
+    assert_eq!(flags("mongodb://a/?tls=true", &keys).unwrap(), by_uri);
+    assert!(by_uri.is_some() && flags("mongodb://a/?tls=false", &[]).unwrap().is_none());
+    let refused = |uri: &str, keys: &[&str]| flags(uri, keys).unwrap_err().message;
+    assert!(refused("mongodb://a/?tls=false", &keys).contains("tls=false"));
+    assert!(refused("mongodb://a/?tlsCAFile=other.pem", &keys).contains("other.pem"));
+    assert_eq!(refused("mongodb://a/?tls=maybe", &[]), "--upstream: tls: \"maybe\" is neither true nor false");
+    for (flag, message) in [
+        ("--tls-listen-key", "tls.listen.key has no effect without a certificate"),
+        ("--tls-listen-ca", "tls.listen.ca has no effect without a certificate"),
+        ("--tls-upstream-key", "tls.upstream.key has no effect without a certificate"),
+    ] {
+        assert_eq!(error(from_flags(&[flag, "a.pem"])).0, message);
+    }
+    assert_eq!(
+        error(from_file("[tls.upstream]\nallow_invalid_hostnames = \"perhaps\"")).0,
+        "proxy.toml: tls.upstream.allow_invalid_hostnames: \"perhaps\" is neither true nor false"
+    );
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Config, Flags, List, LogSettings, Pairs, Settings, Text, TopologySettings};
+use crate::config::{
+    Config, Flags, List, LogSettings, Pairs, Settings, Switch, Text, TlsListenSettings, TlsSettings,
+    TlsUpstreamSettings, TopologySettings,
+};
 
 use super::Error;
 
@@ -48,6 +51,9 @@ pub struct ConfigArgs {
     #[command(flatten)]
     topology: TopologyArgs,
 
+    #[command(flatten)]
+    tls: TlsArgs,
+
     /// Write a log to this file, or to standard output if it is `-`; may be repeated [default: -]
     #[arg(long = "log", value_name = "PATH", help_heading = "Logs")]
     logs: Vec<String>,
@@ -87,6 +93,68 @@ struct TopologyArgs {
     /// The DNS server that is asked for a mongodb+srv name [default: those of the system]
     #[arg(long, value_name = "IP:PORT")]
     topology_dns: Option<String>,
+}
+
+/// TLS towards clients and towards the server. Files are PEM.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsArgs {
+    /// Take clients by TLS, with the certificate in this file [default: without TLS]
+    #[arg(long, value_name = "FILE")]
+    tls_listen_certificate: Option<String>,
+
+    /// Its key [default: it is in the same file]
+    #[arg(long, value_name = "FILE")]
+    tls_listen_key: Option<String>,
+
+    /// Take only clients with a certificate of a CA in this file [default: any client]
+    #[arg(long, value_name = "FILE")]
+    tls_listen_ca: Option<String>,
+
+    /// The CA of the server's certificate; with --upstream …?tls=true alone the system's roots hold
+    #[arg(long, value_name = "FILE")]
+    tls_upstream_ca: Option<String>,
+
+    /// The certificate to show a server that asks for one
+    #[arg(long, value_name = "FILE")]
+    tls_upstream_certificate: Option<String>,
+
+    /// Its key [default: it is in the same file]
+    #[arg(long, value_name = "FILE")]
+    tls_upstream_key: Option<String>,
+
+    /// The name to ask for and to find in the server's certificate [default: the upstream's host]
+    #[arg(long, value_name = "NAME")]
+    tls_upstream_server_name: Option<String>,
+
+    /// Take any certificate of the server's [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    tls_upstream_allow_invalid_certificates: Option<String>,
+
+    /// Take a certificate for another name [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    tls_upstream_allow_invalid_hostnames: Option<String>,
+}
+
+impl TlsArgs {
+    fn settings(&self) -> TlsSettings {
+        let text = |flag: &Option<String>| flag.as_deref().map(Text::from);
+        let switch = |flag: &Option<String>| flag.as_deref().map(Switch::from);
+        let listen = TlsListenSettings {
+            certificate: text(&self.tls_listen_certificate),
+            key: text(&self.tls_listen_key),
+            ca: text(&self.tls_listen_ca),
+        };
+        let upstream = TlsUpstreamSettings {
+            ca: text(&self.tls_upstream_ca),
+            certificate: text(&self.tls_upstream_certificate),
+            key: text(&self.tls_upstream_key),
+            server_name: text(&self.tls_upstream_server_name),
+            allow_invalid_certificates: switch(&self.tls_upstream_allow_invalid_certificates),
+            allow_invalid_hostnames: switch(&self.tls_upstream_allow_invalid_hostnames),
+        };
+        TlsSettings { listen: Some(listen), upstream: Some(upstream) }
+    }
 }
 
 /// What holds for every log.
@@ -174,6 +242,7 @@ impl ConfigArgs {
             drain: text(&self.drain),
             threads: text(&self.threads),
             topology: Some(topology),
+            tls: Some(self.tls.settings()),
             log: None,
         };
         let log = &self.each_log;

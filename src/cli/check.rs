@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Advertise, Config, Flags, Log, Topology, show_duration, show_size};
+use crate::config::{Advertise, Config, Flags, Log, Tls, TlsListen, Topology, show_duration, show_size};
+use crate::net::tls;
 
 use super::{Code, Error, print};
 
@@ -27,6 +28,7 @@ pub fn run(args: Args) -> Result<(), Error> {
         return Err(error.hint("name the file: mongotap check --config FILE"));
     }
     let config = Config::load(Some(path), &Flags::default())?;
+    tls::check(&config.tls)?;
     print(&describe(&path.display().to_string(), &config))
 }
 
@@ -49,6 +51,7 @@ fn describe(name: &str, config: &Config) -> String {
         threads => line("threads", &threads),
     }
     describe_topology(&config.topology, &mut text);
+    describe_tls(&config.tls, &mut text);
     for log in &config.logs {
         describe_log(log, &mut text);
     }
@@ -72,6 +75,27 @@ fn describe_topology(topology: &Topology, text: &mut String) {
         }
     }
     line("dns", topology.dns.map_or_else(|| "the system's".to_owned(), |server| server.to_string()));
+}
+
+fn describe_tls(tls: &Tls, text: &mut String) {
+    let mut line = |key: &str, value: String| _ = writeln!(text, "{key:<18} {value}");
+    match &tls.listen {
+        None => line("tls.listen", "no: clients connect without TLS".to_owned()),
+        Some(TlsListen { certificate, ca, .. }) => {
+            let clients = ca.as_ref().map_or_else(String::new, |ca| format!(", for clients of {}", ca.display()));
+            line("tls.listen", format!("{}{clients}", certificate.display()));
+        }
+    }
+    let Some(upstream) = &tls.upstream else {
+        return line("tls.upstream", "no: the server is reached without TLS".to_owned());
+    };
+    let whose = match (&upstream.ca, upstream.allow_invalid_certificates, upstream.allow_invalid_hostnames) {
+        (_, true, _) => "any certificate".to_owned(),
+        (Some(ca), _, any) => format!("a certificate of {}{}", ca.display(), if any { ", for any name" } else { "" }),
+        (None, _, any) => format!("a certificate of the system's roots{}", if any { ", for any name" } else { "" }),
+    };
+    let own = upstream.certificate.as_ref().map_or_else(String::new, |file| format!(", with {}", file.display()));
+    line("tls.upstream", format!("{whose}{own}"));
 }
 
 fn describe_log(log: &Log, text: &mut String) {

@@ -31,13 +31,14 @@ impl Problem {
         Self { message: message.into(), hint: Some(hint.to_owned()) }
     }
 
+    /// The same, of the part of that name.
+    pub(crate) fn within(self, name: &str) -> Self {
+        Self { message: format!("{name}: {}", self.message), ..self }
+    }
+
     /// The error of a program that gave this for `key`.
     pub(super) fn of(self, key: &str) -> super::Error {
         super::Error { message: format!("{key}: {}", self.message), hint: self.hint }
-    }
-
-    pub(super) fn unsupported(what: impl fmt::Display, hint: &str) -> Self {
-        Self::new(format!("{what}: not supported by this version"), hint)
     }
 }
 

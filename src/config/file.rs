@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::Error;
+use super::tls::TlsSettings;
 
 /// The top level of `proxy.toml`, or the flags of the same names. A key that is absent is `None`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -25,6 +26,7 @@ pub struct Settings {
     pub drain: Option<Text>,
     pub threads: Option<Text>,
     pub topology: Option<TopologySettings>,
+    pub tls: Option<TlsSettings>,
     pub log: Option<Vec<LogSettings>>,
 }
 
@@ -66,6 +68,10 @@ pub struct LogSettings {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Text(pub String);
 
+/// `true` or `false` as it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Switch(pub String);
+
 /// Several values; written as an array, or as one string with commas.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct List(pub Vec<String>);
@@ -75,6 +81,12 @@ pub struct List(pub Vec<String>);
 pub struct Pairs(pub Vec<(String, String)>);
 
 impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<&str> for Switch {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
     }
@@ -191,6 +203,28 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Switch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true or false")
+            }
+
+            fn visit_bool<E: de::Error>(self, switch: bool) -> Result<Switch, E> {
+                Ok(Switch(switch.to_string()))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Switch, E> {
+                Ok(text.into())
+            }
+        }
+        input.deserialize_any(Reader)
+    }
+}
+
 impl<'de> Deserialize<'de> for List {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         struct Reader;
@@ -244,7 +278,7 @@ impl<'de> Deserialize<'de> for Pairs {
 }
 
 /// Sections of features that this version does not have.
-const LATER: [&str; 4] = ["capture", "redact", "tls", "replay"];
+const LATER: [&str; 3] = ["capture", "redact", "replay"];
 const LATER_HINT: &str = "leave the section out";
 const DOUBLE_BRACKETS_HINT: &str = "write [[log]], in double brackets: there may be several";
 const SHIPPED_HINT: &str = "the proxy.toml that is shipped with mongotap shows how each key is written";
@@ -274,7 +308,7 @@ mod tests {
 
     #[test]
     fn sections_of_later_features_are_refused() {
-        for section in ["capture", "redact", "tls.listen", "tls.upstream", "replay"] {
+        for section in ["capture", "redact", "replay"] {
             let name = section.split('.').next().unwrap();
             let (message, _) = error(&format!("[{section}]\npath = 1\n"));
             assert_eq!(message, format!("proxy.toml: [{name}]: not supported by this version"));

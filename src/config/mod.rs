@@ -2,12 +2,14 @@
 //!
 //! Two stages: [`Settings`] and [`LogSettings`] are what was written, as text, each key perhaps absent; [`Config`] is
 //! what was meant, every key parsed and present. Errors name the key where it was written, in the file or as a flag.
-//! Nothing here opens a socket or a log; of the file system only `proxy.toml` is read and the logs' paths are looked at.
+//! Nothing here opens a socket, a log or a certificate; of the file system only `proxy.toml` is read and the logs' paths are
+//! looked at.
 
 mod address;
 mod file;
 mod paths;
 mod resolve;
+mod tls;
 mod topology;
 mod upstream;
 mod value;
@@ -25,8 +27,9 @@ use crate::sink::{EventKind, Format, Namespace};
 pub use address::Endpoint;
 pub(crate) use address::percent_encode;
 pub(crate) use file::io_reason;
-pub use file::{List, LogSettings, Pairs, Settings, Text, TopologySettings};
+pub use file::{List, LogSettings, Pairs, Settings, Switch, Text, TopologySettings};
 pub use resolve::Flags;
+pub use tls::{TlsListenSettings, TlsSettings, TlsUpstreamSettings};
 pub(crate) use upstream::ConnectionString;
 pub use upstream::{Srv, Upstream};
 pub use value::{parse_duration, parse_size};
@@ -295,12 +298,10 @@ impl Config {
     }
 
     /// Takes over what a connection string says.
-    pub(crate) fn set_upstream(&mut self, read: ConnectionString) {
-        // A name in DNS stands for servers with TLS, unless it says otherwise (Initial DNS Seedlist Discovery
-        // specification).
-        let implied = read.upstream.srv.is_some() && read.tls.is_empty();
-        self.tls.upstream = implied.then(TlsUpstream::default);
+    pub(crate) fn set_upstream(&mut self, read: ConnectionString) -> Result<(), Error> {
+        self.tls.upstream = tls::merge(read.tls, TlsUpstream::default())?;
         self.upstream = read.upstream;
+        Ok(())
     }
 }
 

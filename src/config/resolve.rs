@@ -9,6 +9,7 @@ use crate::sink::{EventKind, Format, Namespace};
 
 use super::address::Problem;
 use super::file::{List, Text, nearest};
+use super::tls;
 use super::topology;
 use super::upstream::ConnectionString;
 use super::value::{DURATION_HINT, SIZE_HINT, parse_duration, parse_size};
@@ -50,9 +51,11 @@ pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result
     let mut upstream = None;
     let read = |it: &Text| ConnectionString::parse(&it.0).map(Some);
     place.read("upstream", &top.upstream, &file_top.upstream, &mut upstream, read)?;
-    if let Some(upstream) = upstream {
-        config.set_upstream(upstream);
+    let mut uri = tls::UriTls::default();
+    if let Some(read) = upstream {
+        (config.upstream, uri) = (read.upstream, read.tls);
     }
+    config.tls = tls::resolve(file_name, file_top.tls.as_ref(), top.tls.as_ref(), uri)?;
     config.topology = topology_section(file_name, file, flags)?;
     topology::check(&config)?;
     config.logs = logs(file_name, file, flags)?;
@@ -140,14 +143,14 @@ fn target(place: &str, path: &str) -> Result<Target, Error> {
 }
 
 /// Where a key can be written: in a section of a file, and as a flag.
-struct Place {
-    file: String,
-    section: &'static str,
+pub(super) struct Place {
+    pub(super) file: String,
+    pub(super) section: &'static str,
 }
 
 impl Place {
     /// Reads the flag, or else the file's value, into `to`; neither leaves it alone.
-    fn read<R, T>(
+    pub(super) fn read<R, T>(
         &self,
         key: &str,
         flag: &Option<R>,

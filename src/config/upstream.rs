@@ -1,10 +1,11 @@
 //! The part of MongoDB's connection strings that says which deployment is meant: hosts or a name in DNS, and what kind of
-//! deployment they are. Options about TLS are handed on as they stand; what else a connection string can say is the
+//! deployment they are, and how TLS with them is to be. What else a connection string can say is the
 //! application's business and refused here. Names are not looked up.
 
 use std::fmt;
 
 use super::address::{Endpoint, Problem, percent_decode, percent_encode};
+use super::tls::UriTls;
 
 /// The deployment to forward to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,8 +37,7 @@ pub struct Srv {
 #[derive(Debug)]
 pub(crate) struct ConnectionString {
     pub(crate) upstream: Upstream,
-    /// The options `tls…` and `ssl…` with their values, in their order.
-    pub(crate) tls: Vec<(String, String)>,
+    pub(crate) tls: UriTls,
 }
 
 impl Upstream {
@@ -88,7 +88,7 @@ impl ConnectionString {
         let options = Options::parse(options)?;
         let upstream =
             if is_srv { options.named_in_dns(hosts)? } else { options.seeded(read_hosts(hosts).map_err(wrong)?)? };
-        Ok(Self { upstream, tls: options.tls })
+        Ok(Self { upstream, tls: options.tls.finish(is_srv)? })
     }
 }
 
@@ -115,7 +115,7 @@ struct Options {
     replica_set: Option<String>,
     service: Option<String>,
     max_hosts: Option<usize>,
-    tls: Vec<(String, String)>,
+    tls: UriTls,
 }
 
 impl Options {
@@ -146,8 +146,7 @@ impl Options {
                 self.max_hosts = Some(count);
             }
             lower if lower.starts_with("tls") || lower.starts_with("ssl") => {
-                check_tls(name, &value)?;
-                self.tls.push((name.to_owned(), value));
+                self.tls.read(name, &value)?;
             }
             _ => return Err(Problem::new(format!("the option {name:?} has no effect here"), OPTION_HINT)),
         }
@@ -231,14 +230,6 @@ fn truth(name: &str, value: &str) -> Result<bool, Problem> {
     }
 }
 
-/// Whether an option about TLS is one that can be honoured.
-fn check_tls(name: &str, value: &str) -> Result<(), Problem> {
-    match (name.to_ascii_lowercase().as_str(), value) {
-        ("tls" | "ssl", "false") => Ok(()),
-        _ => Err(Problem::unsupported(format_args!("{name}={value}"), NO_TLS_HINT)),
-    }
-}
-
 /// As the configuration's `upstream` is read.
 impl std::str::FromStr for ConnectionString {
     type Err = super::Error;
@@ -248,12 +239,16 @@ impl std::str::FromStr for ConnectionString {
     }
 }
 
-/// The same; what it says of TLS is not kept.
+/// The same, but for TLS, which is no part of it: [`super::Tls`] is.
 impl std::str::FromStr for Upstream {
     type Err = super::Error;
 
     fn from_str(text: &str) -> Result<Self, super::Error> {
-        text.parse().map(|read: ConnectionString| read.upstream)
+        let read: ConnectionString = text.parse()?;
+        match read.tls.is_said() {
+            true => Err(Problem::new("TLS is no part of an upstream", TLS_HINT).of("upstream")),
+            false => Ok(read.upstream),
+        }
     }
 }
 
@@ -300,7 +295,7 @@ fn without_credentials(text: &str) -> String {
 pub(super) const DEFAULT_PORT: u16 = 27017;
 const UPSTREAM_HINT: &str = "name one server, like mongodb://127.0.0.1:27017, mongodb://[::1]:27017 or \
      mongodb://%2Ftmp%2Fmongodb-27017.sock, or a replica set, like mongodb://a:27017,b:27017/?replicaSet=rs0";
-const NO_TLS_HINT: &str = "leave the option out, and name a server that takes connections without TLS";
+const TLS_HINT: &str = "leave its options out, and say how TLS is to be in Config::tls";
 const CREDENTIALS_HINT: &str = "they belong in the application's URI; the proxy forwards its authentication as it is";
 const OPTION_HINT: &str = "options of the driver belong in the application's URI";
 
@@ -390,7 +385,6 @@ mod tests {
             ("mongodb://a/?loadBalanced=true&replicaSet=r", "loadBalanced=true and replicaSet"),
             ("mongodb://a/?loadBalanced=true&directConnection=true", "loadBalanced=true and directConnection"),
             ("mongodb://a/?replicaSet=", "replicaSet=: has no value"),
-            ("mongodb://a/?TLS=true", "TLS=true: not supported"),
             ("mongodb://a/?appName=x", "\"appName\" has no effect here"),
             ("mongodb://u:p@a", "credentials do not belong here"),
             ("mongodb+srv://u:p@a.b.c", "credentials do not belong here"),

@@ -91,7 +91,8 @@ pub enum Action {
     Forwarded,
     /// Everything from here on, both ways, is forwarded unread.
     Tunnelled,
-    /// It was kept back, and the connection closed: it names servers past the proxy.
+    /// It was kept back, and the connection closed: it names servers past the proxy, or a side does not speak TLS as it
+    /// should.
     Closed,
 }
 

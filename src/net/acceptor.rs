@@ -33,6 +33,8 @@ pub(super) struct Acceptor {
     joined: mpsc::UnboundedReceiver<Joined>,
     /// The listener that is asked first, so that each has its turn.
     turn: usize,
+    /// Clients are taken by TLS.
+    is_encrypted: bool,
     accepted: u64,
     stop: Stop,
 }
@@ -45,10 +47,11 @@ impl Acceptor {
         workers: Vec<(mpsc::UnboundedSender<Arrival>, Arc<AtomicUsize>)>,
         max_connections: usize,
         joined: mpsc::UnboundedReceiver<Joined>,
+        is_encrypted: bool,
         stop: Stop,
     ) -> Self {
         let places = Arc::new(Semaphore::new(max_connections));
-        Self { workers, places, listeners: Vec::new(), joined, turn: 0, accepted: 0, stop }
+        Self { workers, places, listeners: Vec::new(), joined, turn: 0, is_encrypted, accepted: 0, stop }
     }
 
     /// Accepts until the proxy ends.
@@ -72,7 +75,7 @@ impl Acceptor {
                         client,
                         upstream: member.dial().to_string(),
                         server: member.server.clone(),
-                        tls: false,
+                        tls: self.is_encrypted,
                     });
                     self.hand_out(Arrival { socket, connection, member, at: clock::now(), permit });
                 }

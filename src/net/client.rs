@@ -12,6 +12,7 @@ use bytes::BytesMut;
 
 use super::codec::Frames;
 use super::stream::Stream;
+use super::tls::Connector;
 use crate::config::Endpoint;
 use crate::replay::{Reply, decode_reply};
 use crate::wire::{Compressor, MESSAGE_LEN_MAX, OpMsg, WireError, compress};
@@ -25,11 +26,13 @@ pub struct Options {
     pub compressors: Vec<Compressor>,
     /// How long a connection or a reply may take.
     pub patience: Duration,
+    /// TLS, if the server is to be reached by it.
+    pub tls: Option<Connector>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { app_name: "mongotap".to_owned(), compressors: Vec::new(), patience: Duration::from_secs(30) }
+        Self { app_name: "mongotap".to_owned(), compressors: Vec::new(), patience: Duration::from_secs(30), tls: None }
     }
 }
 
@@ -72,7 +75,7 @@ impl Client {
     /// # Errors
     /// If the server cannot be reached, or refuses.
     pub async fn connect(endpoint: &Endpoint, options: &Options) -> Result<Self, ClientError> {
-        let stream = patient(options.patience, Stream::connect(endpoint)).await?;
+        let stream = patient(options.patience, connect(endpoint, options.tls.as_ref())).await?;
         let mut client = Self {
             frames: Frames::new(stream, MESSAGE_LEN_MAX),
             request_id: 0,
@@ -131,6 +134,14 @@ impl Client {
 /// Whether a reply says that its command succeeded.
 pub fn is_ok(reply: &RawDocument) -> bool {
     crate::bson::find(reply.as_bytes(), b"ok").is_some_and(|element| element.as_bool_truthy())
+}
+
+async fn connect(endpoint: &Endpoint, tls: Option<&Connector>) -> io::Result<Stream> {
+    let socket = Stream::connect(endpoint).await?;
+    match tls {
+        Some(connector) => connector.connect(socket, endpoint).await.map_err(io::Error::other),
+        None => Ok(socket),
+    }
 }
 
 fn hello(options: &Options) -> RawDocumentBuf {

@@ -67,7 +67,8 @@ impl Frames {
 
     /// Sends bytes, whole messages or not.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 }
 

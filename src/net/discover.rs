@@ -12,6 +12,7 @@ use super::client::{Client, Options};
 use super::members::Members;
 use super::say::say;
 use super::srv::{self, Question, SrvError};
+use super::tls::Connector;
 use crate::bson::find;
 use crate::config::{Config, Endpoint};
 
@@ -52,7 +53,7 @@ impl Poll {
 ///
 /// # Errors
 /// If the name leads nowhere, or it is not the replica set that it should be.
-pub(super) async fn find_members(config: &mut Config) -> Result<Found, StartError> {
+pub(super) async fn find_members(config: &mut Config, connector: Option<&Connector>) -> Result<Found, StartError> {
     let mut poll = None;
     if let Some(srv) = config.upstream.srv.clone() {
         let question = Question { srv, dns: config.topology.dns };
@@ -62,21 +63,23 @@ pub(super) async fn find_members(config: &mut Config) -> Result<Found, StartErro
         config.check_upstream()?;
         poll = Some(Poll { question, hosts: config.upstream.hosts.clone(), first: records.ttl });
     }
-    let found = ask_seeds(config).await?;
+    let found = ask_seeds(config, connector).await?;
     let is_polled = config.upstream.is_discovered() && found.set_name.is_none();
     Ok(Found { poll: poll.filter(|_| is_polled), ..found })
 }
 
-async fn ask_seeds(config: &Config) -> Result<Found, StartError> {
+async fn ask_seeds(config: &Config, connector: Option<&Connector>) -> Result<Found, StartError> {
     let hosts = config.upstream.hosts.clone();
     if !config.upstream.is_discovered() {
         return Ok(Found { seeds: hosts.into_iter().map(|host| (host, None)).collect(), ..Found::default() });
     }
     let dial = config.topology.dial.clone();
+    let connector = connector.cloned();
     let seeds = elsewhere(move || async move {
         let asked = hosts.into_iter().map(|seed| {
             let endpoint = dial.get(&seed.to_string().to_ascii_lowercase()).unwrap_or(&seed).clone();
-            tokio::spawn(async move { (seed, hello(&endpoint).await) })
+            let connector = connector.as_ref().map(|connector| connector.named(&seed));
+            tokio::spawn(async move { (seed, hello(&endpoint, connector).await) })
         });
         let mut answers = Vec::new();
         for asked in asked.collect::<Vec<_>>() {
@@ -105,8 +108,8 @@ async fn elsewhere<T: Send + 'static, F: Future<Output = T>>(
 }
 
 /// What a server says of itself; `None` if it is down.
-async fn hello(endpoint: &Endpoint) -> Option<RawDocumentBuf> {
-    let options = Options { patience: PATIENCE, ..Options::default() };
+async fn hello(endpoint: &Endpoint, tls: Option<Connector>) -> Option<RawDocumentBuf> {
+    let options = Options { patience: PATIENCE, tls, ..Options::default() };
     let client = tokio::time::timeout(PATIENCE, Client::connect(endpoint, &options)).await.ok()?.ok()?;
     Some(client.hello().to_owned())
 }
@@ -162,7 +165,7 @@ impl From<SrvError> for StartError {
 }
 
 /// Asks the seeds that were down until each has said what the set calls it.
-pub(super) async fn learn(members: Arc<Members>) {
+pub(super) async fn learn(members: Arc<Members>, connector: Option<Connector>) {
     loop {
         let unlearnt = members.unlearnt();
         if unlearnt.is_empty() {
@@ -170,7 +173,8 @@ pub(super) async fn learn(members: Arc<Members>) {
         }
         tokio::time::sleep(AGAIN_AFTER).await;
         for member in unlearnt {
-            if let Some(hello) = hello(&member.dial()).await {
+            let tls = connector.as_ref().map(|connector| connector.named(&member.named()));
+            if let Some(hello) = hello(&member.dial(), tls).await {
                 if let Err(error) = members.add_named(&member, hello.as_bytes()) {
                     members.say_once(format!("{}: {error}", member.dial()));
                 }

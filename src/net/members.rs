@@ -47,6 +47,8 @@ pub(super) struct Member {
 #[derive(Clone, Debug)]
 struct Dial {
     endpoint: Endpoint,
+    /// What it was called where it was named: under TLS its certificate is to be for that host.
+    named: Endpoint,
     /// It is the name that the set has for the member, which may not be an address here.
     by_name: bool,
 }
@@ -55,6 +57,11 @@ impl Member {
     /// Where it is dialled.
     pub(super) fn dial(&self) -> Endpoint {
         self.locked_dial().endpoint.clone()
+    }
+
+    /// What it is called where it was named.
+    pub(super) fn named(&self) -> Endpoint {
+        self.locked_dial().named.clone()
     }
 
     fn locked_dial(&self) -> MutexGuard<'_, Dial> {
@@ -152,7 +159,7 @@ impl Members {
             None => {
                 let endpoint = table.dial.get(&name).unwrap_or(seed).clone();
                 let names = [Some(name.as_str()), me.as_deref()];
-                table.join(&names, Dial { endpoint, by_name: false }, &self.joined)?
+                table.join(&names, Dial { endpoint, named: seed.clone(), by_name: false }, &self.joined)?
             }
         };
         table.names.insert(name, position);
@@ -271,7 +278,7 @@ impl Names for Answer<'_> {
             Some(position) if *position != self.by.position => {
                 let mut dial = self.table.members[*position].locked_dial();
                 if dial.by_name {
-                    *dial = Dial { endpoint: self.by.dial(), by_name: false };
+                    *dial = Dial { by_name: false, ..self.by.locked_dial().clone() };
                 }
             }
             Some(_) => {}
@@ -288,7 +295,7 @@ impl Names for Answer<'_> {
             None => {
                 let given = self.table.dial.get(&name).cloned();
                 let by_name = given.is_none();
-                let dial = Dial { endpoint: given.unwrap_or(endpoint), by_name };
+                let dial = Dial { endpoint: given.unwrap_or_else(|| endpoint.clone()), named: endpoint, by_name };
                 self.table.join(&[Some(&name)], dial, self.joined)?
             }
         };

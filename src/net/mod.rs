@@ -25,6 +25,7 @@ pub mod serve;
 mod srv;
 mod stream;
 pub(crate) mod terminal;
+pub mod tls;
 mod topologies;
 mod worker;
 

@@ -15,9 +15,10 @@ use super::members::{JoinError, Joined, Members};
 use super::places::reached_at;
 use super::recorder::{Listeners, Recorder, RunInfo, Total};
 use super::say::say;
+use super::tls;
 use super::topologies;
 use super::worker::{Context, Stop, Worker};
-use crate::config::{self, Config, Endpoint, Log, Per, percent_encode};
+use crate::config::{self, Config, Endpoint, Log, Per, TlsListen, TlsUpstream, percent_encode};
 use crate::event::{
     Address, CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener,
     TopologyType,
@@ -143,11 +144,12 @@ impl Builder {
     }
 
     /// The server or the replica set, as a connection string without credentials: `mongodb://host:port`,
-    /// `mongodb://a,b,c/?replicaSet=rs0`, `mongodb+srv://name`.
+    /// `mongodb://a,b,c/?replicaSet=rs0`, `mongodb+srv://name`; with `tls=true`, and its other TLS options, if
+    /// it is to be reached by TLS.
     #[must_use]
     pub fn upstream(mut self, uri: &str) -> Self {
-        match uri.parse() {
-            Ok(read) => self.config.set_upstream(read),
+        match uri.parse().and_then(|read| self.config.set_upstream(read)) {
+            Ok(()) => {}
             Err(error) => self.error = self.error.or(Some(error)),
         }
         self
@@ -160,6 +162,20 @@ impl Builder {
             Ok(endpoint) => self.config.listen = endpoint,
             Err(error) => self.error = self.error.or(Some(error)),
         }
+        self
+    }
+
+    /// Takes clients by TLS, with that certificate.
+    #[must_use]
+    pub fn tls_listen(mut self, tls: TlsListen) -> Self {
+        self.config.tls.listen = Some(tls);
+        self
+    }
+
+    /// Reaches the server by TLS, in that way; to be said after [`upstream`](Self::upstream), whose options it replaces.
+    #[must_use]
+    pub fn tls_upstream(mut self, tls: TlsUpstream) -> Self {
+        self.config.tls.upstream = Some(tls);
         self
     }
 
@@ -213,8 +229,10 @@ impl Builder {
         if let Some(error) = self.error {
             return Err(error.into());
         }
-        let found = discover::find_members(&mut self.config).await?;
-        Proxy::start(self.config, self.listeners, found)
+        let acceptor = self.config.tls.listen.as_ref().map(tls::Acceptor::new).transpose()?;
+        let connector = self.config.tls.upstream.as_ref().map(tls::Connector::new).transpose()?;
+        let found = discover::find_members(&mut self.config, connector.as_ref()).await?;
+        Proxy::start(self.config, self.listeners, found, (acceptor, connector))
     }
 }
 
@@ -224,7 +242,12 @@ impl Proxy {
         Builder::default()
     }
 
-    fn start(config: Config, listeners: Listeners, found: Found) -> Result<Self, StartError> {
+    fn start(
+        config: Config,
+        listeners: Listeners,
+        found: Found,
+        (acceptor, connector): (Option<tls::Acceptor>, Option<tls::Connector>),
+    ) -> Result<Self, StartError> {
         let (members, joined) = Members::new(&config);
         let members = Arc::new(members);
         take_in(&members, &found)?;
@@ -251,6 +274,8 @@ impl Proxy {
             members: Arc::clone(&members),
             shared: Shared { limits, observations, idle_after: config.topology.idle_after, ..Shared::default() },
             stop: Stop::default(),
+            acceptor,
+            connector,
         };
         let mut proxy = Self {
             options: options(&config, &found),
@@ -291,7 +316,9 @@ impl Proxy {
             idlest.push((worker.arrivals, worker.load));
             self.threads.push(worker.thread);
         }
-        let mut acceptor = Acceptor::new(idlest, config.max_connections, joined, context.stop.clone());
+        let mut acceptor =
+            Acceptor::new(idlest, config.max_connections, joined, context.acceptor.is_some(), context.stop.clone());
+        let connector = context.connector.clone();
         let members = Arc::clone(&self.members);
         // The topologies end with the last of those that could observe something.
         drop(context);
@@ -299,7 +326,7 @@ impl Proxy {
         let thread = thread::Builder::new().name("mongotap-accept".to_owned()).spawn(move || {
             runtime.block_on(async {
                 if members.are_discovered {
-                    tokio::spawn(discover::learn(Arc::clone(&members)));
+                    tokio::spawn(discover::learn(Arc::clone(&members), connector));
                 }
                 if let Some(poll) = poll {
                     tokio::spawn(poll.run(members));
@@ -405,13 +432,16 @@ fn take_in(members: &Members, found: &Found) -> Result<(), StartError> {
 
 /// What the URI for applications says of the deployment.
 fn options(config: &Config, found: &Found) -> String {
-    match &found.set_name {
+    let deployment = match &found.set_name {
         // Without directConnection a driver would follow the server's own names past the proxy.
-        _ if config.upstream.direct => "?directConnection=true".to_owned(),
-        _ if config.upstream.load_balanced => "?loadBalanced=true".to_owned(),
-        Some(name) => format!("?replicaSet={}", percent_encode(name)),
-        None => String::new(),
-    }
+        _ if config.upstream.direct => Some("directConnection=true".to_owned()),
+        _ if config.upstream.load_balanced => Some("loadBalanced=true".to_owned()),
+        Some(name) => Some(format!("replicaSet={}", percent_encode(name))),
+        None => None,
+    };
+    let tls = config.tls.listen.is_some().then(|| "tls=true".to_owned());
+    let options: Vec<_> = deployment.into_iter().chain(tls).collect();
+    if options.is_empty() { String::new() } else { format!("?{}", options.join("&")) }
 }
 
 /// A listener's name as it stands in a URI.

@@ -17,6 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::clock;
 use super::rewriter::Rewriting;
 use super::stream::Stream;
+use super::tls::Trouble;
 use super::worker::{self, Stop};
 use crate::event::Side;
 use crate::pipeline::Pipeline;
@@ -141,7 +142,7 @@ impl Pump {
         for _ in 0..READS_A_TURN {
             let (direction, to) = self.direction(side);
             let state = direction.state;
-            if !direction.kept.is_empty() {
+            if direction.owes(to) {
                 ready!(direction.poll_kept(cx, to)).map_err(at_peer)?;
                 self.note_sent();
             }
@@ -193,7 +194,7 @@ impl Pump {
             }
             let written = direction.write(cx, to, bytes);
             // Bytes that could not be written were sent all the same: they are seen before the end they meet.
-            if side == Side::Client && written.is_ok() && direction.kept.is_empty() {
+            if side == Side::Client && written.is_ok() && !direction.owes(to) {
                 pipeline.handle_sent_bytes(bytes, at, clock::now(), sink);
             } else {
                 pipeline.handle_bytes(side, bytes, at, sink);
@@ -250,7 +251,7 @@ impl Pump {
 
     /// Unacknowledged writes are done once their bytes are out, those that had to wait for a slow server too.
     fn note_sent(&mut self) {
-        if self.pipeline.awaits_sent() && self.requests.kept.is_empty() {
+        if self.pipeline.awaits_sent() && !self.requests.owes(&self.server) {
             let pipeline = &mut self.pipeline;
             worker::with(|_, sink| pipeline.handle_sent(clock::now(), sink));
         }
@@ -285,7 +286,15 @@ impl Pump {
             return self.close(None);
         }
         self.ended_by.get_or_insert(*side);
-        self.close(Some(&format!("{side} connection failed: {}", kind_of(error))));
+        match error.get_ref().and_then(|error| error.downcast_ref::<Trouble>()) {
+            // A server may say that it wants other TLS only when the handshake is done for us.
+            Some(Trouble { message, .. }) => {
+                let pipeline = &mut self.pipeline;
+                worker::with(|_, sink| pipeline.handle_withheld(*side, message, clock::now(), sink));
+                self.close(Some(message));
+            }
+            None => self.close(Some(&format!("{side} connection failed: {}", kind_of(error)))),
+        }
         // What one side did not get to the end, the other must not take for whole.
         self.client.abort_on_close();
         self.server.abort_on_close();
@@ -302,7 +311,7 @@ impl Pump {
         if stop.stop.is_aborting() {
             return Poll::Ready(());
         }
-        let owes = || !self.requests.kept.is_empty() || !self.replies.kept.is_empty() || self.pipeline.is_busy();
+        let owes = || self.requests.owes(&self.server) || self.replies.owes(&self.client) || self.pipeline.is_busy();
         if stop.stop.is_draining() && !owes() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -352,10 +361,16 @@ impl Direction {
         Ok(())
     }
 
+    /// Whether bytes that were read are not on their way yet: kept here, or under TLS in its own buffer.
+    fn owes(&self, to: &Stream) -> bool {
+        !self.kept.is_empty() || to.holds_bytes()
+    }
+
     fn poll_kept(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
         while let Some(rest @ [_, ..]) = self.kept.get(self.taken..) {
             self.taken += ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
         }
+        ready!(Pin::new(to).poll_flush(cx))?;
         // An idle connection holds no memory.
         self.kept = Vec::new();
         self.taken = 0;

@@ -1,13 +1,15 @@
-//! A socket of either kind, TCP or unix, as one type.
+//! A socket of either kind, TCP or unix, plain or with TLS over it, as one type.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
+use super::tls::Doubt;
 use crate::config::Endpoint;
 
 /// After this long without a word the kernel asks whether the peer is still there.
@@ -18,6 +20,15 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<Encrypted>),
+}
+
+/// TLS over a socket.
+#[derive(Debug)]
+pub(super) struct Encrypted {
+    stream: TlsStream<Stream>,
+    /// Until the peer has said something.
+    doubt: Option<Doubt>,
 }
 
 /// An accepted socket on its way to the thread that will serve it.
@@ -45,6 +56,19 @@ impl Stream {
         }
     }
 
+    /// Over a socket whose handshake is done; `doubt` knows what it means should the peer end now.
+    pub(super) fn tls(stream: TlsStream<Self>, doubt: Option<Doubt>) -> Self {
+        Self::Tls(Box::new(Encrypted { stream, doubt }))
+    }
+
+    /// Whether bytes that were taken for written are still here: only TLS holds any.
+    pub(super) fn holds_bytes(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(encrypted) => encrypted.stream.get_ref().1.wants_write(),
+        }
+    }
+
     fn tcp(socket: TcpStream) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
@@ -54,9 +78,34 @@ impl Stream {
 
     /// Lets the peer see an abort when the socket closes, not an end in good order.
     pub(super) fn abort_on_close(&self) {
-        if let Self::Tcp(socket) = self {
+        match self {
             // It is about to be closed: whether it could be told how is of no more interest.
-            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+            Self::Tcp(socket) => _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)),
+            Self::Unix(_) => {}
+            Self::Tls(encrypted) => encrypted.stream.get_ref().0.abort_on_close(),
+        }
+    }
+}
+
+impl Encrypted {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let error = match ready!(Pin::new(&mut self.stream).poll_read(cx, buffer)) {
+            Ok(()) if buffer.filled().len() > before => {
+                if let Some(doubt) = self.doubt.take() {
+                    doubt.settle();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            Ok(()) => None,
+            // It closed without saying so in TLS, as servers and drivers do. Whether that tore a message apart is seen
+            // from the messages.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => Some(error),
+        };
+        match (self.doubt.take().and_then(|doubt| doubt.ended(error.as_ref())), error) {
+            (Some(error), _) | (None, Some(error)) => Poll::Ready(Err(error)),
+            (None, None) => Poll::Ready(Ok(())),
         }
     }
 }
@@ -66,6 +115,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(encrypted) => encrypted.poll_read(cx, buffer),
         }
     }
 }
@@ -75,17 +125,22 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(encrypted) => Pin::new(&mut encrypted.stream).poll_write(cx, bytes),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(encrypted) => Pin::new(&mut encrypted.stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(encrypted) => Pin::new(&mut encrypted.stream).poll_shutdown(cx),
         }
     }
 }

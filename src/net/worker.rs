@@ -21,6 +21,7 @@ use super::recorder::Feed;
 use super::rewriter::Rewriting;
 use super::say::say;
 use super::stream::{Accepted, Stream};
+use super::tls::{Acceptor, Connector};
 use crate::event::{Connection, Entry, Side};
 use crate::pipeline::Pipeline;
 use crate::redact::Redacted;
@@ -77,6 +78,10 @@ pub(super) struct Context {
     pub(super) members: Arc<Members>,
     pub(super) shared: Shared,
     pub(super) stop: Stop,
+    /// TLS towards clients, if it is to be.
+    pub(super) acceptor: Option<Acceptor>,
+    /// TLS towards the servers, if it is to be.
+    pub(super) connector: Option<Connector>,
 }
 
 /// A client on its way to a worker.
@@ -205,27 +210,56 @@ impl Drop for Leaving {
     }
 }
 
+/// Why nothing comes of a connection, and at which side.
+struct Refusal {
+    side: Side,
+    message: String,
+    /// It is for want of TLS as it should be: the log has it as an event of its own.
+    is_tls: bool,
+}
+
+impl Refusal {
+    fn unreachable(message: String) -> Self {
+        Self { side: Side::Server, message, is_tls: false }
+    }
+}
+
 async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
     let Arrival { socket, connection, member, at, permit } = arrival;
     let mut pipeline = Pipeline::new(connection, at, context.shared.clone());
-    let dialled = tokio::select! {
-        dialled = dial(&member) => dialled,
-        () = context.stop.draining.cancelled() => Err("proxy stopped".to_owned()),
+    // A client is taken in even if there is no server, to see whose connection it was.
+    let dialled = async { Ok(dial(&member, context.connector.as_ref()).await) };
+    let both = async { tokio::try_join!(adopt(socket, context.acceptor.as_ref()), dialled) };
+    let both = tokio::select! {
+        both = both => both,
+        () = context.stop.draining.cancelled() => Err(Refusal::unreachable("proxy stopped".to_owned())),
     };
-    let adopted = socket.adopt().map_err(|error| error.to_string());
-    match (dialled, adopted) {
-        (Ok(server), Ok(client)) => {
+    match both {
+        Ok((client, Ok(server))) => {
             let rewriting = Rewriting::of(&context.members, &member, context.shared.limits.max_message_bytes);
             let idle_after = context.shared.idle_after;
             Pump::new(client, server, pipeline, rewriting, idle_after, &context.stop).await;
         }
-        (Err(message), Ok(client)) => turn_away(client, pipeline, &message).await,
-        (_, Err(message)) => close(&mut pipeline, &message),
+        Ok((client, Err(refusal))) => turn_away(client, pipeline, &refusal).await,
+        Err(refusal) => close(&mut pipeline, &refusal),
     }
     drop((permit, leaving));
 }
 
-async fn dial(member: &Member) -> Result<Stream, String> {
+/// Takes the client's socket, and its handshake if there is one to be.
+async fn adopt(socket: Accepted, acceptor: Option<&Acceptor>) -> Result<Stream, Refusal> {
+    let socket = socket.adopt().map_err(|error| Refusal::unreachable(error.to_string()))?;
+    match acceptor {
+        Some(acceptor) => acceptor.accept(socket).await.map_err(|trouble| Refusal {
+            side: Side::Client,
+            message: trouble.message,
+            is_tls: true,
+        }),
+        None => Ok(socket),
+    }
+}
+
+async fn dial(member: &Member, connector: Option<&Connector>) -> Result<Stream, Refusal> {
     let endpoint = member.dial();
     let dialled = match tokio::time::timeout(DIAL_FOR, Stream::connect(&endpoint)).await {
         Ok(dialled) => dialled,
@@ -239,20 +273,34 @@ async fn dial(member: &Member) -> Result<Stream, String> {
         }
         _ => {}
     }
-    dialled.map_err(|error| format!("upstream {endpoint} could not be reached: {error}"))
+    let socket =
+        dialled.map_err(|error| Refusal::unreachable(format!("upstream {endpoint} could not be reached: {error}")))?;
+    match connector {
+        Some(connector) => connector
+            .named(&member.named())
+            .connect(socket, &endpoint)
+            .await
+            .map_err(|trouble| Refusal { side: Side::Server, message: trouble.message, is_tls: true }),
+        None => Ok(socket),
+    }
 }
 
 /// Closes a connection that has no server, with a look at what the client has said: so it is known whose it was. To be
 /// refused late is to be refused.
-async fn turn_away(mut client: Stream, mut pipeline: Pipeline, message: &str) {
+async fn turn_away(mut client: Stream, mut pipeline: Pipeline, refusal: &Refusal) {
     let mut said = vec![0; TURNED_AWAY_LEN];
     if let Ok(Ok(len @ 1..)) = tokio::time::timeout(TURNED_AWAY_AFTER, client.read(&mut said)).await {
         let said = said.get(..len).unwrap_or_default();
         with(|_, sink| pipeline.handle_bytes(Side::Client, said, clock::now(), sink));
     }
-    close(&mut pipeline, message);
+    close(&mut pipeline, refusal);
 }
 
-fn close(pipeline: &mut Pipeline, message: &str) {
-    with(|_, sink| pipeline.handle_close(Some(Side::Server), Some(message), clock::now(), sink));
+fn close(pipeline: &mut Pipeline, Refusal { side, message, is_tls }: &Refusal) {
+    with(|_, sink| {
+        if *is_tls {
+            pipeline.handle_withheld(*side, message, clock::now(), sink);
+        }
+        pipeline.handle_close(Some(*side), Some(message), clock::now(), sink);
+    });
 }

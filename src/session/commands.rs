@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bson::oid::ObjectId;
 
-use super::framing::Frame;
+use super::framing::{Frame, TLS_HANDSHAKE};
 use super::heartbeats::Answer;
 use super::lifecycle::Lifecycle;
 use super::opened::{Opened, limited, open, raw_flags, unseen, wire_len};
@@ -437,7 +437,11 @@ impl Commands {
         at: Timestamp,
         emit: &mut Emit<'_>,
     ) {
-        self.tunnel(side, offset, error.to_string().into(), at, emit);
+        let mut message = error.to_string();
+        if error == TLS_HANDSHAKE {
+            message.push_str("; [tls.listen] terminates TLS");
+        }
+        self.tunnel(side, offset, message.into(), at, emit);
     }
 
     /// A message is not passed on, and the connection will be closed for it.

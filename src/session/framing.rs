@@ -13,6 +13,9 @@ use crate::wire::{HEADER_LEN, Header, OpCode, Reader, WireError};
 /// What an `OP_MSG` has beside its one document: header, flags, the section's kind.
 const AROUND_DOCUMENT: usize = HEADER_LEN + 5;
 
+/// The treacherous one of the other protocols: its first bytes read as a length that could be.
+pub(super) const TLS_HANDSHAKE: WireError = WireError::OtherProtocol("a TLS handshake");
+
 /// A buffer that grew beyond this is given back once its message is done, so that an idle connection holds little.
 const KEPT_CAPACITY_MAX: usize = 4 << 10;
 
@@ -230,12 +233,11 @@ pub(super) fn is_shortened(header: &Header, len: usize, limits: &Limits) -> bool
     limit != 0 && header.op_code == OpCode::Msg && len > limit.saturating_add(AROUND_DOCUMENT)
 }
 
-/// A connection's first bytes may be another protocol's. A TLS handshake is the treacherous one: its first bytes read
-/// as a length that could be.
+/// A connection's first bytes may be another protocol's.
 fn other_protocol(start: &[u8]) -> Result<(), WireError> {
     const HTTP: [&[u8]; 6] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT "];
     if start.starts_with(&[0x16, 0x03]) {
-        return Err(WireError::OtherProtocol("a TLS handshake"));
+        return Err(TLS_HANDSHAKE);
     }
     if HTTP.iter().any(|method| start.starts_with(method)) {
         return Err(WireError::OtherProtocol("an HTTP request"));

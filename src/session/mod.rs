@@ -187,7 +187,8 @@ impl Session {
         self.commands.is_tunnel()
     }
 
-    /// Notes that the next message of `side` is not passed on, and why. The connection is to be closed then.
+    /// Notes that the next message of `side` is not passed on, and why; or that there can be none, for want of TLS. The
+    /// connection is to be closed then.
     pub fn handle_withheld(&mut self, side: Side, message: &str, at: Timestamp, emit: &mut Emit<'_>) {
         let framer = match side {
             Side::Client => &self.client,

@@ -26,6 +26,7 @@ mod time;
 pub use compact::Compact;
 pub use filter::{EventKind, Filter, FilterError, Namespace};
 pub use jsonl::Jsonl;
+pub(crate) use printable::printed;
 pub use statistics::Statistics;
 pub use text::Text;
 

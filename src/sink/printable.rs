@@ -19,7 +19,7 @@ pub(super) fn printable(text: &str, out: &mut Vec<u8>) {
 }
 
 /// The same as a string of its own.
-pub(super) fn printed(text: &str) -> String {
+pub(crate) fn printed(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     printable(text, &mut out);
     String::from_utf8_lossy(&out).into_owned()
