@@ -5,6 +5,7 @@
 //! enough, and no error.
 
 pub mod args;
+pub mod cert;
 pub mod check;
 pub mod demo;
 mod log_file;
@@ -37,6 +38,8 @@ enum Command {
     Show(show::Args),
     /// Count and time the commands of an event log
     Stats(stats::Args),
+    /// Make a CA and certificates, for TLS in tests and for local use
+    Cert(cert::Args),
     /// Say what a configuration would do, or what is wrong with it
     Check(check::Args),
     /// See it work, with nothing else installed: a recorded server, a proxy, a small application
@@ -104,6 +107,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
         Command::Proxy(args) => proxy::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Cert(args) => cert::run(&args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(&args),
     }

@@ -29,6 +29,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::say::say;
 use super::stream::Stream;
 use crate::config::{Endpoint, Error, Tls, TlsListen, TlsUpstream};
+pub(crate) use certificate::Certificate;
 pub(crate) use explain::Trouble;
 use files::Identity;
 use verify::{Answer, ClientVerifier, Seen, ServerCheck, ServerVerifier};
