@@ -4,10 +4,13 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bson::{Document, doc};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// No reply will come (request), or another one will (reply).
 pub(crate) const MORE_TO_COME: u32 = 2;
@@ -17,7 +20,48 @@ pub(crate) const EXHAUST_ALLOWED: u32 = 1 << 16;
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
+}
+
+/// Its socket, plain or with TLS.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl io::Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl io::Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 /// A message that arrived.
@@ -35,7 +79,23 @@ impl Client {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_nodelay(true).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
-        Some(Self { stream })
+        Some(Self { stream: Stream::Plain(stream) })
+    }
+
+    /// The same with TLS, to a server that should be `name`; the error is the handshake's.
+    pub(crate) fn try_connect_tls(address: &str, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let mut session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        session.complete_io(&mut socket)?;
+        Ok(Self { stream: Stream::Tls(Box::new(StreamOwned::new(session, socket))) })
+    }
+
+    /// The same, where failing it fails the test.
+    pub(crate) fn connect_tls(address: &str, config: &Arc<ClientConfig>) -> Self {
+        Self::try_connect_tls(address, "localhost", config).unwrap_or_else(|error| panic!("{address}: {error}"))
     }
 
     /// The same, where not reaching it fails the test.
@@ -87,12 +147,16 @@ impl Client {
 
     /// Says that nothing more will be sent, and stays to read.
     pub(crate) fn close_sending(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("the connection stands");
+        if let Stream::Tls(stream) = &mut self.stream {
+            stream.conn.send_close_notify();
+            stream.flush().expect("the connection stands");
+        }
+        self.stream.socket().shutdown(Shutdown::Write).expect("the connection stands");
     }
 
     /// Closes so that the other side sees a reset.
     pub(crate) fn reset(self) {
-        let socket = socket2::Socket::from(self.stream);
+        let socket = socket2::SockRef::from(self.stream.socket());
         socket.set_linger(Some(Duration::ZERO)).expect("a TCP socket lingers");
     }
 }

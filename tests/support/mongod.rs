@@ -17,7 +17,7 @@ use bson::{Document, doc};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::client::Client;
-use super::{fetch, wait_for};
+use super::{certificates, fetch, wait_for};
 
 /// How a mongod is started. The default is a standalone without authentication on a free port.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +30,17 @@ pub(crate) struct Options {
     pub(crate) member: bool,
     /// Clients must authenticate; the user is [`USER`] with [`PASSWORD`], on `admin`.
     pub(crate) auth: bool,
+    /// It takes connections by TLS alone, with `server.pem` of the test certificates.
+    pub(crate) tls: Option<Tls>,
+}
+
+/// What a mongod with TLS wants of its clients.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Tls {
+    /// That their certificates, if they have any, are good ones.
+    CertificatesChecked,
+    /// That they have one.
+    CertificatesDemanded,
 }
 
 /// The user of a mongod with authentication.
@@ -46,6 +57,7 @@ pub(crate) struct Mongod {
     keeper: Child,
     lifeline: Option<ChildStdin>,
     pids: BufReader<ChildStdout>,
+    is_tls: bool,
 }
 
 impl Mongod {
@@ -83,11 +95,18 @@ impl Mongod {
         if options.auth {
             keeper.arg("--auth");
         }
+        if let Some(tls) = options.tls {
+            keeper.args(["--tlsMode", "requireTLS", "--tlsCertificateKeyFile"]).arg(certificates::path("server.pem"));
+            keeper.arg("--tlsCAFile").arg(certificates::path("ca.pem"));
+            if tls == Tls::CertificatesChecked {
+                keeper.arg("--tlsAllowConnectionsWithoutCertificates");
+            }
+        }
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh runs");
         let mut pids = BufReader::new(keeper.stdout.take().expect("the shell's output is a pipe"));
         let pid = read_pid(&mut pids);
         let lifeline = keeper.stdin.take();
-        let mongod = Self { port, pid, directory, keeper, lifeline, pids };
+        let mongod = Self { port, pid, directory, keeper, lifeline, pids, is_tls: options.tls.is_some() };
         mongod.wait_until_it_serves()?;
         Ok(mongod)
     }
@@ -97,7 +116,7 @@ impl Mongod {
             if !self.is_alive() {
                 return Some(Err(self.log().lines().rev().take(10).collect::<Vec<_>>().join("\n")));
             }
-            let mut client = Client::try_connect(&self.address())?;
+            let mut client = self.try_client()?;
             client.try_command(&doc! { "ping": 1, "$db": "admin" }).map(|_| Ok(()))
         })
     }
@@ -138,9 +157,17 @@ impl Mongod {
         self.directory.join(format!("mongodb-{}.sock", self.port))
     }
 
-    /// A new plain connection to it.
+    /// A new connection to it.
     pub(crate) fn client(&self) -> Client {
-        Client::connect(&self.address())
+        self.try_client().unwrap_or_else(|| panic!("{}: no connection", self.address()))
+    }
+
+    fn try_client(&self) -> Option<Client> {
+        if !self.is_tls {
+            return Client::try_connect(&self.address());
+        }
+        let config = certificates::client_config("ca.pem", Some("client.pem"));
+        Client::try_connect_tls(&self.address(), "localhost", &config).ok()
     }
 
     /// Makes the next `times` of these commands misbehave, on connections with that application name. `how` is the
