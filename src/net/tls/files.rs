@@ -11,6 +11,8 @@ use rustls::{InconsistentKeys, RootCertStore};
 
 use super::certificate::Certificate;
 use crate::config::{Error, io_reason};
+use crate::net::clock;
+use crate::net::say::say;
 
 /// A certificate of the proxy's own, with its key.
 #[derive(Clone, Debug)]
@@ -43,7 +45,21 @@ impl Identity {
             }
             error => problem(&key_name, format!("{}: the key cannot be used: {error}", key_file.display()), KEY_HINT),
         })?;
-        Ok(Self { key: Arc::new(key), certificate: described, file })
+        let own = Self { key: Arc::new(key), certificate: described, file };
+        own.warn(section);
+        Ok(own)
+    }
+
+    /// Says that the certificate is not in time, if it is not: peers will refuse it, but their clocks count.
+    fn warn(&self, section: &str) {
+        let now = clock::now().unix_micros / 1_000_000;
+        let (not_before, not_after) = self.certificate.valid;
+        let what = match now {
+            now if now < not_before => "is not valid yet",
+            now if now > not_after => "has expired",
+            _ => return,
+        };
+        say(format_args!("{section}.certificate: {}: the certificate ({}) {what}", self.file, self.certificate));
     }
 }
 
