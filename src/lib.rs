@@ -16,7 +16,7 @@
 //!   bytes to what may be seen.
 //! - [`sink`]: events as log lines and statistics. [`capture`]: recordings, read back. [`replay`]: answering as a server. [`config`]:
 //!   `proxy.toml` and flags.
-//! - [`net`]: sockets, threads, the clock, files. [`cli`]: the commands.
+//! - [`net`]: sockets, TLS, threads, the clock, files. [`cli`]: the commands.
 //!
 //! Arrows point down only, and below [`net`] nothing opens a socket, starts a task, or asks what time it is: callers pass
 //! the time in. Nothing here pools, retries or reorders traffic. Replies to `hello` of a deployment whose members are

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bson::doc;
 use rustix::process::{Pid, Signal, kill_process};
 
-use support::client::Client;
+use support::certificates::client_config;
+use support::client::{Client, hello};
 use support::mongod::Mongod;
 use support::wait_for;
 
@@ -72,7 +73,14 @@ fn run_proxy(arguments: &str, directory: &Path) -> String {
         let (_, rest) = text.split_once("listening on ")?;
         text.contains("\nuse mongodb://").then(|| rest.split_once(" -> ").expect("both ends").0.to_owned())
     });
-    let mut client = Client::handshake(&address, "readme");
+    let mut client = match arguments.contains("--tls-listen-certificate") {
+        true => {
+            let ca = directory.join("tls/ca.pem");
+            Client::connect_tls(&address, &client_config(ca.to_str().expect("a path"), None))
+        }
+        false => Client::connect(&address),
+    };
+    client.command(&hello("readme"));
     client.command(&doc! { "insert": "orders", "documents": [{ "n": 1 }], "$db": "readme" });
     client.command(&doc! { "mongotapNoSuchCommand": 1, "$db": "readme" });
     drop(client);

@@ -430,6 +430,7 @@ mod tests {
             },
         };
         let error = ProtocolError { side: Side::Client, offset: 3, message: "m".into(), action: Action::Tunnelled };
+        let refusal = ProtocolError { side: Side::Server, offset: 0, message: "n".into(), action: Action::Closed };
         let expected = [
             Event::CommandStarted(start.clone()),
             Event::CommandSucceeded(success),
@@ -442,6 +443,7 @@ mod tests {
                 closed_by: Some(Side::Client),
             }),
             Event::ProtocolError(error),
+            Event::ProtocolError(refusal),
         ];
         let mut log = begun();
         for event in &expected {
