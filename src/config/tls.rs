@@ -214,7 +214,7 @@ impl UriTls {
         }
         // A name in DNS stands for servers with TLS, unless it says otherwise (Initial DNS Seedlist Discovery
         // specification).
-        self.is_on = self.is_on.or(is_srv.then_some(true));
+        self.is_on = self.is_on.or_else(|| is_srv.then_some(true));
         Ok(self)
     }
 
