@@ -172,6 +172,22 @@ fn the_rust_driver_on_every_side() {
     every_side("rust");
 }
 
+/// Members are found by TLS, and replies that name them are rewritten under it.
+#[test]
+fn a_replica_set_with_tls_on_both_sides() {
+    let tls = Some(Tls::CertificatesChecked);
+    let mongod = Mongod::start(Options { replica_set: true, tls, ..Options::default() });
+    // The set has another name for it.
+    let upstream = format!("mongodb://localhost:{}/?replicaSet=rs&tlsCAFile={}", mongod.port(), in_uri("ca.pem"));
+    let logged = Logged::start(&upstream, &Sides::Terminated.arguments());
+    let uri = logged.proxy.uri.clone();
+    assert!(uri.ends_with("/?replicaSet=rs&tls=true"), "{uri}");
+    work(&driver("pymongo"), &(uri + &Sides::Terminated.options()), "tls_set");
+    let log = logged.stop();
+    assert!(log.commands().count() > 100);
+    assert_eq!(log.events("protocolErrorEvent").count(), 0);
+}
+
 /// Plain relays around two proxies with TLS between them: what went in is what came out.
 #[test]
 fn no_byte_is_changed_between_two_proxies() {
