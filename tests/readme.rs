@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use support::certificates::client_config;
 use support::client::{Client, hello};
-use support::mongod::Mongod;
+use support::mongod::{Mongod, Options, SET_NAME};
 use support::wait_for;
 
 /// The lines of the README's `sh` blocks, in order.
@@ -55,8 +55,11 @@ fn text_of(arguments: &str, output: &Output) -> String {
 
 /// Runs a proxy, sends a command through it, and ends it as Ctrl-C does; what it printed.
 fn run_proxy(arguments: &str, directory: &Path) -> String {
-    let port = format!(":{}", Mongod::shared().port());
-    let mut arguments = arguments.replace(":27017", &port);
+    // A set of one member does for a set: with more, more listeners would be said.
+    let set =
+        arguments.contains("replicaSet=").then(|| Mongod::start(Options { replica_set: true, ..Options::default() }));
+    let port = format!(":{}", set.as_ref().unwrap_or_else(|| Mongod::shared()).port());
+    let mut arguments = arguments.replace(":27017", &port).replace("=rs0", &format!("={SET_NAME}")).replace('\'', "");
     if !arguments.contains("--listen") {
         arguments.push_str(" --listen 127.0.0.1:0");
     }
