@@ -1,7 +1,7 @@
-//! Encryption on either side, by rustls: what clients meet ([`Acceptor`]) and what servers meet ([`Connector`]).
+//! Encryption on either side, by rustls: what clients meet (`Acceptor`) and what servers meet ([`Connector`]).
 //!
 //! Files are read when these are made, so what is wrong with them is said before anybody connects. A handshake that
-//! fails gives a [`Trouble`]: it names the certificate and the way out, is said on stderr once, however many connections
+//! fails gives a `Trouble`: it names the certificate and the way out, is said on stderr once, however many connections
 //! meet it, and is in the log of each. There is no revocation, no key with a password, and nothing is read again while
 //! the proxy runs.
 
