@@ -69,7 +69,7 @@ impl Logged {
         let text = directory.path().join("events.txt").display().to_string();
         let mut all = vec!["--log", &text, "--log", "-", "--log-phases", "app,auth,handshake,monitor,rtt"];
         all.extend(arguments.iter().map(String::as_str));
-        all.extend(["--log-max-document-bytes", "0"]);
+        all.extend(["--log-max-document-bytes", "0", "--log-on-overflow", "block"]);
         Self { proxy: Proxy::start(upstream, &all), directory }
     }
 

@@ -51,6 +51,7 @@ pub(crate) struct UriTls {
     is_on: Option<bool>,
     how: TlsUpstream,
     insecure: Option<bool>,
+    is_srv: bool,
     /// One of the two options that `tlsInsecure` stands for.
     allows: Option<String>,
 }
@@ -121,7 +122,7 @@ pub(super) fn merge(uri: UriTls, keys: TlsUpstream) -> Result<Option<TlsUpstream
         let message = "upstream says tls=false, and [tls.upstream] how TLS is to be".to_owned();
         return Err(Error { message, hint: Some("leave one of them out".to_owned()) });
     }
-    let is_on = is_said || uri.is_said();
+    let is_on = is_said || uri.is_meant();
     let upstream = TlsUpstream {
         ca: one("ca", "tlsCAFile", keys.ca, uri.how.ca)?,
         certificate: one("certificate", "tlsCertificateKeyFile", keys.certificate, uri.how.certificate)?,
@@ -212,15 +213,19 @@ impl UriTls {
         if self.is_on == Some(false) && self.how != TlsUpstream::default() {
             return Err(Problem::new("tls=false, and other options say how TLS is to be", "leave one of them out"));
         }
-        // A name in DNS stands for servers with TLS, unless it says otherwise (Initial DNS Seedlist Discovery
-        // specification).
-        self.is_on = self.is_on.or_else(|| is_srv.then_some(true));
+        self.is_srv = is_srv;
         Ok(self)
     }
 
-    /// Whether TLS is to be.
+    /// Whether it says that TLS is to be.
     pub(super) fn is_said(&self) -> bool {
         self.is_on == Some(true) || self.how != TlsUpstream::default()
+    }
+
+    /// Whether TLS is to be. A name in DNS stands for servers with TLS, unless it says otherwise (Initial DNS Seedlist
+    /// Discovery specification).
+    fn is_meant(&self) -> bool {
+        self.is_said() || (self.is_srv && self.is_on.is_none())
     }
 }
 

@@ -239,7 +239,7 @@ impl std::str::FromStr for ConnectionString {
     }
 }
 
-/// The same, but for TLS, which is no part of it: [`super::Tls`] is.
+/// The same, but for TLS, which is no part of it, be it that it says so or that a name in DNS does: [`super::Tls`] is.
 impl std::str::FromStr for Upstream {
     type Err = super::Error;
 
