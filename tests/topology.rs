@@ -5,6 +5,8 @@
 //! servers at the same time. What is compared and how is told in `support/sdam.rs`; what is known of the drivers is in
 //! [`known`], per scenario, because each entry must be needed.
 
+#![allow(clippy::print_stdout, reason = "what was measured is to be seen")]
+
 mod support;
 
 use std::fs;
