@@ -18,12 +18,18 @@ use tokio::sync::mpsc;
 use super::listener::Bound;
 use super::places::{Place, Places};
 use super::say::say;
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, io_reason};
 use crate::event::Address;
 use crate::topology::rewrite::{Names, RewriteError, rename, rewrite};
 
 /// A replica set has 50 members at most; the rest is for those that come and go, and for many mongos.
 const MEMBERS_MAX: usize = 256;
+
+/// Names that are remembered: a member may come to be called otherwise, but not for ever.
+const NAMES_MAX: usize = 4 * MEMBERS_MAX;
+
+/// The way out for a member that has no place to listen.
+pub(super) const PLACE_HINT: &str = "[topology] listen gives a member a place of its own";
 
 /// Different troubles that are said; a proxy that has more says them in the log alone.
 const SAID_MAX: usize = 64;
@@ -113,8 +119,22 @@ pub(super) enum JoinError {
     #[error("{name} would need a port beyond 65535")]
     Ports { name: String },
     /// Its address cannot be listened on.
-    #[error("{endpoint}: cannot listen for {name}: {error}")]
+    #[error("{endpoint}: cannot listen for {name}: {}", io_reason(error))]
     Listen { name: String, endpoint: Endpoint, error: io::Error },
+}
+
+/// Why a reply to `hello` must not go on, and the way out if there is one.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) why: String,
+    pub(super) hint: Option<&'static str>,
+}
+
+impl From<RewriteError<JoinError>> for Refused {
+    fn from(error: RewriteError<JoinError>) -> Self {
+        let is_place = matches!(error, RewriteError::Name(JoinError::Ports { .. } | JoinError::Listen { .. }));
+        Self { why: error.to_string(), hint: is_place.then_some(PLACE_HINT) }
+    }
 }
 
 impl Members {
@@ -181,9 +201,9 @@ impl Members {
     ///
     /// # Errors
     /// Why it must not go on at all.
-    pub(super) fn rewrite(&self, by: &Arc<Member>, frame: &[u8]) -> Result<Option<BytesMut>, String> {
+    pub(super) fn rewrite(&self, by: &Arc<Member>, frame: &[u8]) -> Result<Option<BytesMut>, Refused> {
         let mut answer = Answer { table: self.table(), by, joined: &self.joined };
-        rewrite(frame, self.inflate_max, &mut answer).map_err(|error| error.to_string())
+        Ok(rewrite(frame, self.inflate_max, &mut answer)?)
     }
 
     /// Notes that a seed has answered; there may be nothing that it calls itself.
@@ -282,7 +302,8 @@ impl Names for Answer<'_> {
                 }
             }
             Some(_) => {}
-            None => _ = self.table.names.insert(me, self.by.position),
+            None if self.table.names.len() < NAMES_MAX => _ = self.table.names.insert(me, self.by.position),
+            None => {}
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::acceptor::Acceptor;
 use super::clock;
 use super::discover::{self, Found, Poll};
-use super::members::{JoinError, Joined, Members};
+use super::members::{JoinError, Joined, Members, PLACE_HINT};
 use super::places::reached_at;
 use super::recorder::{Listeners, Recorder, RunInfo, Total};
 use super::say::say;
@@ -31,9 +31,6 @@ use crate::topology::{self, ClientsSettings};
 
 /// How often threads that are to end are looked at.
 const GLANCE: Duration = Duration::from_millis(2);
-
-/// The way out for members that have no place to listen.
-const PORTS_HINT: &str = "listen on a lower port, or give members places with [topology] listen";
 
 /// Why a proxy could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -457,7 +454,7 @@ impl From<JoinError> for StartError {
     fn from(error: JoinError) -> Self {
         match error {
             JoinError::Listen { endpoint, error, .. } => Self::Listen { endpoint, error },
-            other => Self::OtherSet { message: format!("upstream: {other}"), hint: PORTS_HINT.to_owned() },
+            other => Self::OtherSet { message: format!("upstream: {other}"), hint: PLACE_HINT.to_owned() },
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::members::{Member, Members};
+use super::members::{Member, Members, Refused};
 use super::pump::Failed;
 use crate::event::Side;
 use crate::pipeline::Pipeline;
@@ -57,7 +57,10 @@ impl Rewriting {
                 Cut::Kept => None,
                 Cut::Header(kept) => Some(kept),
                 Cut::Hello(frame) => Some(self.rewrite(frame)?),
-                Cut::TooLong(len) => return Err(self.withhold(&format!("{len} bytes are too many"))),
+                Cut::TooLong(len) => {
+                    let why = format!("{len} bytes are too many");
+                    return Err(self.withhold(Refused { why, hint: None }));
+                }
             };
             start = end;
             for piece in [bytes.get(before), other.as_deref()].into_iter().flatten() {
@@ -88,14 +91,15 @@ impl Rewriting {
     fn rewrite(&mut self, frame: Vec<u8>) -> Result<Vec<u8>, Failed> {
         match self.members.rewrite(&self.member, &frame) {
             Ok(other) => Ok(other.map_or(frame, Vec::from)),
-            Err(error) => Err(self.withhold(&error)),
+            Err(refused) => Err(self.withhold(refused)),
         }
     }
 
     /// A reply cannot be rewritten, and so the connection ends.
-    fn withhold(&mut self, error: &str) -> Failed {
-        let message = format!("a reply to hello is kept back: {error}");
-        self.members.say_once(format!("upstream {}: {message}; the connection is closed", self.member.dial()));
+    fn withhold(&mut self, Refused { why, hint }: Refused) -> Failed {
+        let message = format!("a reply to hello is kept back: {why}");
+        let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        self.members.say_once(format!("upstream {}: {message}; the connection is closed{hint}", self.member.dial()));
         let failed = Failed { side: Side::Server, error: io::Error::other(message.clone()) };
         self.withheld = Some(message);
         failed
