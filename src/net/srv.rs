@@ -254,17 +254,17 @@ mod tests {
             let question = Question { srv: said.srv.clone().unwrap(), dns: None };
             question.describe(&said, &records(hosts, txt)).map_err(|error| error.to_string())
         };
-        let uri = "mongodb+srv://db.example.org";
+        let uri = "mongodb+srv://db.example.org/?tls=false";
         let upstream = described(uri, 3, Some("authSource=admin&replicaSet=rs0")).unwrap();
         assert_eq!((upstream.hosts.len(), upstream.replica_set.as_deref()), (3, Some("rs0")));
-        let said = described(&format!("{uri}/?replicaSet=other"), 1, Some("replicaSet=rs0")).unwrap();
+        let said = described(&format!("{uri}&replicaSet=other"), 1, Some("replicaSet=rs0")).unwrap();
         assert_eq!(said.replica_set.as_deref(), Some("other"));
         assert!(described(uri, 1, Some("loadBalanced=true")).unwrap().load_balanced);
         for (options, hosts, txt, part) in [
             ("", 1, "tls=false", "its TXT record says \"tls=false\""),
             ("", 1, "replicaSet", "its TXT record says \"replicaSet\""),
             ("", 2, "loadBalanced=true", "loadBalanced=true, and more than one host"),
-            ("/?srvMaxHosts=2", 3, "replicaSet=rs0", "srvMaxHosts, and a replica set"),
+            ("&srvMaxHosts=2", 3, "replicaSet=rs0", "srvMaxHosts, and a replica set"),
         ] {
             let error = described(&format!("{uri}{options}"), hosts, Some(txt)).unwrap_err();
             assert!(error.contains(part), "{error}");
@@ -276,7 +276,7 @@ mod tests {
         let dns = dns::Dns::start().unwrap();
         dns.set("db.example.org", &[("a.example.org", 1)], &[]);
         let config = Config {
-            upstream: "mongodb+srv://db.example.org".parse().unwrap(),
+            upstream: "mongodb+srv://db.example.org/?tls=false".parse().unwrap(),
             listen: "127.0.0.1:0".parse().unwrap(),
             ..Config::default()
         };
