@@ -13,7 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use support::compare::Departure;
@@ -86,6 +86,26 @@ fn a_replica_set_that_fails_over() {
     each(&mut runs, |run| run.wait_for_topology("ReplicaSetWithPrimary", &WHOLE));
     each(&mut runs, |run| run.ask("insert"));
     finish(runs, Scenario::FailedOver);
+}
+
+/// What the comparison leaves out of the log is no more than it says.
+#[test]
+fn a_straggler_is_told_from_another_client() {
+    let line = |event: &str, topology: &str, connection: i64| json!({ "event": event, "topologyId": topology, "proxy": { "connection": connection } });
+    let end = json!({ "event": "commandStartedEvent", "commandName": "endSessions", "proxy": { "connection": 2 } });
+    let first = [line("topologyOpeningEvent", "first", 1), end, line("topologyClosedEvent", "first", 2)];
+    let second = [line("topologyOpeningEvent", "second", 4), line("topologyClosedEvent", "second", 4)];
+    let whole = [&first[..], &second[..]].concat();
+    assert_eq!(sdam::without_straggler(&whole), first);
+
+    let beat = json!({ "event": "serverHeartbeatStartedEvent", "proxy": { "connection": 4 } });
+    let kept = [
+        [&whole[..], &[beat]].concat(),
+        [&first[..1], &first[2..], &second[..]].concat(),
+        [&first[..], &second[..1]].concat(),
+        [&whole[..], &[line("topologyOpeningEvent", "third", 5)]].concat(),
+    ];
+    kept.iter().for_each(|lines| assert_eq!(sdam::without_straggler(lines), *lines));
 }
 
 /// What is known of each driver: of its topologies, and of its commands.
