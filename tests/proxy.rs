@@ -171,8 +171,10 @@ fn standard_output_carries_compact_lines_and_nothing_else() {
     assert_eq!(child.wait().expect("it is our child").code(), Some(0), "{rest}");
 
     let output = fs::read_to_string(stdout).expect("what it printed");
-    assert_eq!(output.lines().count(), 2, "a line for each finished command: {output:?}");
-    assert!(output.lines().next().is_some_and(|it| it.contains("find") && it.contains("0 docs")), "{output}");
+    let (topology, commands): (Vec<_>, Vec<_>) = output.lines().partition(|line| line.contains(" topology "));
+    assert_eq!(commands.len(), 2, "a line for each finished command: {output:?}");
+    assert!(commands[0].contains("find") && commands[0].contains("0 docs"), "{output}");
+    assert!(topology.iter().any(|line| line.contains("opened")), "the client's topology is told of: {output}");
     assert!(output.contains("CommandNotFound"), "{output}");
     assert!(!output.chars().any(|it| it.is_control() && it != '\n'), "no control character is printed raw: {output:?}");
     assert!(rest.contains("find"), "the statistics go to stderr: {rest}");
