@@ -31,6 +31,8 @@ pub struct Srv {
     pub service: String,
     /// `srvMaxHosts`: how many of the hosts are used; 0 is all of them.
     pub max_hosts: usize,
+    /// `loadBalanced` was said, either way: what TXT says of it does not count.
+    pub balance_is_said: bool,
 }
 
 /// A connection string, read: the deployment, and what it says of TLS.
@@ -201,7 +203,8 @@ impl Options {
             return wrong("srvMaxHosts is for sharded clusters", "leave it out, or replicaSet and loadBalanced");
         }
         let service = self.service.clone().unwrap_or_else(|| "mongodb".to_owned());
-        let srv = Srv { name: name.trim_end_matches('.').to_ascii_lowercase(), service, max_hosts };
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let srv = Srv { name, service, max_hosts, balance_is_said: self.load_balanced.is_some() };
         let replica_set = self.replica_set.clone();
         Ok(Upstream { hosts: Vec::new(), srv: Some(srv), replica_set, direct: false, load_balanced })
     }
@@ -266,6 +269,8 @@ impl fmt::Display for Upstream {
         }
         if self.load_balanced {
             options.push("loadBalanced=true".to_owned());
+        } else if self.srv.as_ref().is_some_and(|srv| srv.balance_is_said) {
+            options.push("loadBalanced=false".to_owned());
         }
         match (self.direct, hosts.len(), &self.replica_set) {
             (true, _, Some(_)) => options.push("directConnection=true".to_owned()),
@@ -350,7 +355,7 @@ mod tests {
         let srv = |text: &str| {
             let upstream = parse(text).unwrap();
             assert_eq!(parse(&upstream.to_string()).unwrap(), upstream);
-            let Srv { name, service, max_hosts } = upstream.srv.unwrap();
+            let Srv { name, service, max_hosts, .. } = upstream.srv.unwrap();
             (name, service, max_hosts)
         };
         assert_eq!(srv("mongodb+srv://Db.Example.org./shop"), ("db.example.org".into(), "mongodb".into(), 0));

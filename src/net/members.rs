@@ -25,6 +25,9 @@ use crate::topology::rewrite::{Names, RewriteError, rename, rewrite};
 /// A replica set has 50 members at most; the rest is for those that come and go, and for many mongos.
 const MEMBERS_MAX: usize = 256;
 
+/// The longest reply to `hello` that is held and rewritten, in bytes, compressed or not. A real one has a few kilobytes.
+pub(super) const HELLO_LEN_MAX: usize = 1 << 20;
+
 /// Names that are remembered: a member may come to be called otherwise, but not for ever.
 const NAMES_MAX: usize = 4 * MEMBERS_MAX;
 
@@ -89,7 +92,6 @@ pub(super) struct Members {
     joined: mpsc::UnboundedSender<Joined>,
     /// The members are discovered: replies to `hello` are rewritten.
     pub(super) are_discovered: bool,
-    inflate_max: usize,
 }
 
 #[derive(Debug)]
@@ -150,12 +152,7 @@ impl Members {
             is_ready: false,
             said: HashSet::new(),
         };
-        let members = Self {
-            table: Mutex::new(table),
-            joined,
-            are_discovered: config.upstream.is_discovered(),
-            inflate_max: config.inflate_max_bytes,
-        };
+        let members = Self { table: Mutex::new(table), joined, are_discovered: config.upstream.is_discovered() };
         (members, receiver)
     }
 
@@ -203,7 +200,7 @@ impl Members {
     /// Why it must not go on at all.
     pub(super) fn rewrite(&self, by: &Arc<Member>, frame: &[u8]) -> Result<Option<BytesMut>, Refused> {
         let mut answer = Answer { table: self.table(), by, joined: &self.joined };
-        Ok(rewrite(frame, self.inflate_max, &mut answer)?)
+        Ok(rewrite(frame, HELLO_LEN_MAX, &mut answer)?)
     }
 
     /// Notes that a seed has answered; there may be nothing that it calls itself.

@@ -4,14 +4,11 @@
 use std::io;
 use std::sync::Arc;
 
-use super::members::{Member, Members, Refused};
+use super::members::{HELLO_LEN_MAX, Member, Members, Refused};
 use super::pump::Failed;
 use crate::event::Side;
 use crate::pipeline::Pipeline;
 use crate::wire::{HEADER_LEN, Header, Reader};
-
-/// The longest reply to `hello` that is held, in bytes. A real one has a few kilobytes.
-const HELLO_LEN_MAX: usize = 1 << 20;
 
 /// Takes bytes for the client, and tells the pipeline of them.
 pub(super) type GoOn<'a> = dyn FnMut(&[u8], &mut Pipeline) -> Result<(), Failed> + 'a;

@@ -126,8 +126,8 @@ impl Question {
                 Some(("replicaSet", name)) if said.replica_set.is_none() => {
                     upstream.replica_set = Some(name.to_owned())
                 }
-                Some(("loadBalanced", value)) => upstream.load_balanced |= value == "true",
-                Some(("replicaSet", _)) => {}
+                Some(("loadBalanced", value)) if !self.srv.balance_is_said => upstream.load_balanced = value == "true",
+                Some(("replicaSet" | "loadBalanced", _)) => {}
                 _ => {
                     let hint = "authSource, replicaSet and loadBalanced are all that it may say";
                     return Err(self.error(format!("its TXT record says {option:?}"), hint));
@@ -222,7 +222,10 @@ mod tests {
     use crate::config::Config;
 
     fn question(name: &str, max_hosts: usize) -> Question {
-        Question { srv: Srv { name: name.to_owned(), service: "mongodb".to_owned(), max_hosts }, dns: None }
+        Question {
+            srv: Srv { name: name.to_owned(), service: "mongodb".to_owned(), max_hosts, balance_is_said: false },
+            dns: None,
+        }
     }
 
     fn records(hosts: usize, txt: Option<&str>) -> Records {
@@ -260,6 +263,8 @@ mod tests {
         let said = described(&format!("{uri}&replicaSet=other"), 1, Some("replicaSet=rs0")).unwrap();
         assert_eq!(said.replica_set.as_deref(), Some("other"));
         assert!(described(uri, 1, Some("loadBalanced=true")).unwrap().load_balanced);
+        let said = described(&format!("{uri}&loadBalanced=false"), 2, Some("loadBalanced=true")).unwrap();
+        assert!(!said.load_balanced);
         for (options, hosts, txt, part) in [
             ("", 1, "tls=false", "its TXT record says \"tls=false\""),
             ("", 1, "replicaSet", "its TXT record says \"replicaSet\""),
