@@ -77,7 +77,8 @@ impl Logged {
     fn stop(self) -> support::log::Log {
         let jsonl = self.proxy.log_path();
         let kept = self.directory.path().join("events.jsonl");
-        fs::copy(&jsonl, &kept).expect("a log");
+        // The proxy's directory goes with it; what is written until then is in the file by either name.
+        fs::hard_link(&jsonl, &kept).expect("a log");
         let stopped = self.proxy.stop();
         for name in ["events.txt", "events.jsonl"] {
             let text = fs::read_to_string(self.directory.path().join(name)).expect("a log");

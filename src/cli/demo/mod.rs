@@ -23,6 +23,7 @@ use crate::net::Proxy;
 use crate::net::client::{Client, ClientError, Options};
 use crate::net::serve::{Listening, Server};
 use crate::replay::{Identity, Recorded, Recording};
+use crate::sink::EventKind;
 
 /// The recording that is in the program.
 pub const FIXTURE: &str = include_str!("../../../fixtures/demo.jsonl");
@@ -46,7 +47,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(network)?;
     runtime.block_on(async {
         let stay = if args.stay { Some(interrupted().map_err(network)?) } else { None };
-        run_with(FIXTURE, Log::to(Target::Stdout), &mut print, stay).await
+        let mut log = Log::to(Target::Stdout);
+        if stay.is_none() {
+            // The shop's client has no view of a deployment worth telling of.
+            log.events = vec![EventKind::Command];
+        }
+        run_with(FIXTURE, log, &mut print, stay).await
     })
 }
 
