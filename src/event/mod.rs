@@ -24,8 +24,8 @@ pub(crate) use document::EMPTY;
 pub use document::{Document, Truncated};
 pub use ids::{Address, Connection, ConnectionId, Exchange, Phase, Side, Timestamp};
 pub use listener::{CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener};
-pub(crate) use observation::is_libmongoc;
 pub use observation::{ClientIdentity, Observation, Observed};
+pub(crate) use observation::{is_libmongoc, may_change_state};
 pub use server::{
     ServerClosed, ServerDescription, ServerDescriptionChanged, ServerHeartbeatFailed, ServerHeartbeatStarted,
     ServerHeartbeatSucceeded, ServerOpening, ServerType, TopologyClosed, TopologyDescription,

@@ -37,6 +37,12 @@ pub(crate) fn is_libmongoc(metadata: &[u8]) -> bool {
     name.and_then(|name| name.as_str_bytes()).is_some_and(|name| name.starts_with(b"mongoc"))
 }
 
+/// Whether an error of that code can say that its server is no primary, or is recovering or shutting down: without a code
+/// its message decides. The fold has the last word.
+pub(crate) fn may_change_state(code: Option<i64>) -> bool {
+    matches!(code, None | Some(91 | 189 | 10058 | 10107 | 11600 | 11602 | 13435 | 13436))
+}
+
 /// What can be seen of a deployment on one connection.
 #[derive(Clone, Debug)]
 pub enum Observed {

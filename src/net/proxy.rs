@@ -261,8 +261,7 @@ impl Proxy {
             inflate_max_bytes: config.inflate_max_bytes,
             max_document_bytes: at_least_a_hello(recorder.max_document_bytes()),
         };
-        let (mut observations, observed) = Observations::channel();
-        let lost = observations.lost();
+        let (mut observations, observing) = Observations::channel();
         if !(recorder.wants(EventKind::Server) || recorder.wants(EventKind::Topology)) {
             // Nobody asks for what would be derived.
             observations = Observations::default();
@@ -284,8 +283,7 @@ impl Proxy {
             release: Arc::new(recorder.releaser()),
         };
         let topologies = Topologies::new(clients(&config, &found, &proxy.members));
-        let source = topologies::Source { observations: observed, lost };
-        let thread = topologies::start(source, topologies, recorder.feed()).map_err(StartError::Thread)?;
+        let thread = topologies::start(observing, topologies, recorder.feed()).map_err(StartError::Thread)?;
         proxy.threads.push(thread);
         proxy.spawn(&config, joined, found.poll, context, &recorder).map_err(StartError::Thread)?;
         proxy.members.set_ready();
@@ -480,10 +478,10 @@ impl Drop for Proxy {
     }
 }
 
-/// The limit that the session reads with: what drivers say of themselves in a `hello` must stay, however little a log
-/// wants to show. Logs cut to their own limits.
+/// The limit that the session reads with: a `hello` and its reply, with fifty members of long names, must stay, however
+/// little a log wants to show. Logs cut to their own limits.
 fn at_least_a_hello(limit: usize) -> usize {
-    const HELLO_LEN: usize = 4096;
+    const HELLO_LEN: usize = 10_000;
     if limit == 0 { 0 } else { limit.max(HELLO_LEN) }
 }
 

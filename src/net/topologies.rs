@@ -1,42 +1,34 @@
 //! The thread on which the clients' topologies are derived, off those that carry the traffic.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::clock;
 use super::recorder::Feed;
 use super::say::say;
-use crate::event::Observation;
 use crate::pipeline::Topologies;
+use crate::session::Observing;
 
 /// With nothing to wait for, it looks up this often.
 const LOOK_UP: Duration = Duration::from_secs(3600);
 
-/// Where observations come from, and how many were lost on the way.
-pub(super) struct Source {
-    pub(super) observations: Receiver<Observation>,
-    pub(super) lost: Arc<AtomicU64>,
-}
-
 /// Derives until the last session has gone, then closes what is open.
-pub(super) fn start(source: Source, mut topologies: Topologies, mut feed: Feed) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(observing: Observing, mut topologies: Topologies, mut feed: Feed) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("mongotap-topology".to_owned()).spawn(move || {
         let mut has_lost = false;
         loop {
             let wait = topologies.due(clock::now()).unwrap_or(LOOK_UP);
-            match source.observations.recv_timeout(wait) {
+            match observing.recv_timeout(wait) {
                 Ok(observation) => topologies.handle(observation),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            source.observations.try_iter().for_each(|observation| topologies.handle(observation));
+            observing.try_iter().for_each(|observation| topologies.handle(observation));
             topologies.handle_tick(clock::now(), &mut |entry| feed.record(entry));
             feed.flush();
-            if !has_lost && source.lost.load(Ordering::Relaxed) > 0 {
+            if !has_lost && observing.lost() > 0 {
                 has_lost = true;
                 say("too much happens at once: the server and topology events of this run are not complete");
             }

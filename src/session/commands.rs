@@ -221,7 +221,7 @@ impl Commands {
             if request.hello.as_ref().is_some_and(|hello| hello.awaitable) && self.lifecycle.role() != Role::App {
                 self.lifecycle.streams();
             }
-            self.lifecycle.decide(role, emit);
+            self.lifecycle.decide(role, at, emit);
             self.settle_phases();
         }
         match self.lifecycle.role() {
@@ -300,7 +300,9 @@ impl Commands {
         emit: &mut Emit<'_>,
     ) {
         let Some(request) = &pending.request else { return };
-        self.observe_reply(pending, request, &reply, at);
+        if shortened.is_none_or(|shortened| shortened.truncated.bytes == 0) {
+            self.observe_reply(pending, request, &reply, at);
+        }
         self.learn(request, &reply, at);
         let Facts { ok, measures, speculative, authenticated, .. } = reply.facts;
         let document = limited(reply.document, shortened, &self.shared.limits);
@@ -368,7 +370,9 @@ impl Commands {
             let reply = unseen(&compressed);
             let info = CommandInfo { compressor: Some(compressed.compressor), ..info };
             let event = Event::CommandSucceeded(CommandSucceeded { info, duration, reply, measures });
-            return self.lifecycle.emit(at, pending.phase, event, emit);
+            let answer = Answer::of(pending, &event);
+            self.lifecycle.emit(at, pending.phase, event, emit);
+            return self.emit_heartbeat_ended(pending, answer, at, emit);
         }
         let message = format!("the reply could not be read: {error}");
         let failure = Failure::Network { message: message.into(), closed_by: None };
@@ -460,7 +464,10 @@ impl Commands {
     /// Nothing more is read of this connection.
     fn tunnel(&mut self, side: Side, offset: u64, message: Cow<'_, str>, at: Timestamp, emit: &mut Emit<'_>) {
         self.is_tunnel = true;
-        self.lifecycle.decide(Role::App, emit);
+        // A monitor's stays one, and its heartbeat has an end.
+        if self.lifecycle.role() == Role::Undecided {
+            self.lifecycle.decide(Role::App, at, emit);
+        }
         let failure = format!("the connection could not be read on: {message}");
         self.fail_all(&failure, None, at, emit);
         let event = ProtocolError { side, offset, message, action: Action::Tunnelled };
@@ -475,7 +482,7 @@ impl Commands {
         at: Timestamp,
         emit: &mut Emit<'_>,
     ) {
-        self.lifecycle.decide_at_end(emit);
+        self.lifecycle.decide_at_end(at, emit);
         self.settle_phases();
         let torn = torn && !self.is_tunnel;
         self.observe_close(by, error.is_some(), at, &|| close_message(by, error, torn).into_owned());

@@ -74,7 +74,7 @@ impl Commands {
         self.lifecycle.emit(at, Phase::Monitor, event, emit);
     }
 
-    /// Tells what a reply says of the server.
+    /// Tells what a reply says of the server; a reply of which a part was left out would say that members have left.
     pub(super) fn observe_reply(&mut self, pending: &Pending, request: &Request, reply: &Reply<'_>, at: Timestamp) {
         let (role, is_first) = (self.lifecycle.role(), !self.is_greeted);
         let watch = self.lifecycle.watch();
@@ -89,8 +89,7 @@ impl Commands {
             Some(_) if !ok && role == Role::Undecided => watch.keep(at, document),
             Some(_) => {}
             None if !ok || reply.facts.write_concern_error => {
-                let authenticating = pending.phase == Phase::Auth;
-                watch.tell_reply(at, document, |reply| Observed::CommandFailed { reply, authenticating });
+                watch.tell_error(at, document, request.sensitive, pending.phase == Phase::Auth);
             }
             None => {}
         }

@@ -116,7 +116,7 @@ impl Lifecycle {
         }
         self.held.push(entry.into_owned());
         if self.held.len() > HELD_MAX {
-            self.decide(Role::App, emit);
+            self.decide(Role::App, at, emit);
         }
     }
 
@@ -185,10 +185,12 @@ impl Lifecycle {
 
     /// It is known whose connection this is: what was held back goes out in its phase. Once an application's, always,
     /// unless that was a guess.
-    pub(super) fn decide(&mut self, role: Role, emit: &mut Emit<'_>) {
+    pub(super) fn decide(&mut self, role: Role, at: Timestamp, emit: &mut Emit<'_>) {
         if self.role == role || (self.role == Role::App && !self.is_guessed) {
             return;
         }
+        // Of a monitor's connection nothing was held back.
+        let was_known = self.role == Role::Monitor;
         self.role = role;
         self.is_guessed = false;
         if role == Role::App {
@@ -204,8 +206,8 @@ impl Lifecycle {
             Role::Monitor => self.monitor_phase(),
         };
         let beats = phase == Phase::Monitor || self.is_single_threaded;
-        self.took_back = !beats;
-        self.watch.judge(beats);
+        self.took_back = !beats && !was_known;
+        self.watch.judge(beats, at);
         for mut entry in std::mem::take(&mut self.held) {
             match entry.event {
                 Event::ServerHeartbeatStarted(_)
@@ -263,9 +265,9 @@ impl Lifecycle {
             && at.since(since) >= self.idle_after
         {
             if self.is_probe() {
-                return self.decide(Role::Monitor, emit);
+                return self.decide(Role::Monitor, at, emit);
             }
-            self.decide(Role::App, emit);
+            self.decide(Role::App, at, emit);
             self.is_guessed = true;
             self.emit_ready(since, emit);
         }
@@ -277,14 +279,14 @@ impl Lifecycle {
     }
 
     /// The connection is about to end: whose it was must be said now.
-    pub(super) fn decide_at_end(&mut self, emit: &mut Emit<'_>) {
+    pub(super) fn decide_at_end(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
         if self.role != Role::Undecided {
             return;
         }
         let is_probe = self.is_probe();
         // Who gets no good answer while no monitor of its client's is connected is one, coming back to its server.
         let is_check = self.ready == Ready::No && self.key.is_some_and(|key| !self.monitors.has_monitor(key));
-        self.decide(if is_probe || is_check { Role::Monitor } else { Role::App }, emit);
+        self.decide(if is_probe || is_check { Role::Monitor } else { Role::App }, at, emit);
         if let (Role::App, Ready::Handshaken(since)) = (self.role, self.ready) {
             self.emit_ready(since, emit);
         }

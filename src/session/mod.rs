@@ -37,7 +37,7 @@ use commands::Commands;
 use framing::Framer;
 pub(crate) use legacy::query_command;
 pub(crate) use merge::merged;
-pub use observe::Observations;
+pub use observe::{Observations, Observing};
 pub use role::Monitors;
 
 use crate::event::{Connection, Entry, Exchange, Side, Timestamp};

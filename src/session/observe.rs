@@ -4,41 +4,83 @@
 //! was: a monitor's failed check counts, a handshake that fails does not (SDAM, "Network error when connecting").
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
+use bson::{RawBson, RawDocument};
 
-use crate::event::{ClientIdentity, Connection, Observation, Observed, Timestamp};
+use crate::bson::find;
+use crate::event::{ClientIdentity, Connection, Observation, Observed, Timestamp, may_change_state};
 
-/// Observations that may wait to be folded. They are few: a `hello` every ten seconds of each monitor, and errors.
-const WAITING_MAX: usize = 1 << 16;
+/// Observations that may wait to be folded. They are few: a `hello` every ten seconds of each monitor, and errors that may
+/// say something of a server. The end of a connection always finds room, for it takes back what the others took.
+const WAITING_MAX: usize = 4096;
+
+/// A bad answer to a first `hello` says nothing any more after this.
+const STALE_AFTER: Duration = Duration::from_secs(1);
 
 /// Where observations go, if anybody wants them. Clones lead to the same place.
 #[derive(Clone, Debug, Default)]
 pub struct Observations {
-    to: Option<SyncSender<Observation>>,
-    lost: Arc<AtomicU64>,
+    to: Option<Sender<Observation>>,
+    counts: Arc<Counts>,
+}
+
+/// Where observations come out.
+#[derive(Debug)]
+pub struct Observing {
+    from: Receiver<Observation>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    waiting: AtomicUsize,
+    lost: AtomicU64,
 }
 
 impl Observations {
     /// A way for them, and its end, which ends itself when the last clone has gone.
-    pub fn channel() -> (Self, Receiver<Observation>) {
-        let (to, from) = sync_channel(WAITING_MAX);
-        (Self { to: Some(to), lost: Arc::default() }, from)
-    }
-
-    /// How many found no room: what is derived from the others may be wrong.
-    pub fn lost(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.lost)
+    pub fn channel() -> (Self, Observing) {
+        let (to, from) = channel();
+        let counts = Arc::<Counts>::default();
+        (Self { to: Some(to), counts: Arc::clone(&counts) }, Observing { from, counts })
     }
 
     fn send(&self, observation: Observation) {
-        if let Some(to) = &self.to
-            && to.try_send(observation).is_err()
-        {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let Some(to) = &self.to else { return };
+        let is_end = matches!(observation.what, Observed::Closed);
+        if self.counts.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX && !is_end {
+            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // Nobody may want to know any more.
+            _ = to.send(observation);
         }
+    }
+}
+
+impl Observing {
+    /// The next one; waits so long for it.
+    ///
+    /// # Errors
+    /// If there is none by then, or there will be none any more.
+    pub fn recv_timeout(&self, patience: Duration) -> Result<Observation, RecvTimeoutError> {
+        let observation = self.from.recv_timeout(patience)?;
+        self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+        Ok(observation)
+    }
+
+    /// Those that are there.
+    pub fn try_iter(&self) -> impl Iterator<Item = Observation> {
+        self.from.try_iter().inspect(|_| _ = self.counts.waiting.fetch_sub(1, Ordering::Relaxed))
+    }
+
+    /// How many found no room: what is derived from the others may be wrong.
+    pub fn lost(&self) -> u64 {
+        self.counts.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -87,11 +129,26 @@ impl Watch {
     }
 
     /// Whether a monitor had asked is known now.
-    pub(super) fn judge(&mut self, is_monitor: bool) {
+    pub(super) fn judge(&mut self, is_monitor: bool, now: Timestamp) {
         if let Some((at, what)) = self.unjudged.take()
             && is_monitor
+            && now.since(at) <= STALE_AFTER
         {
-            self.tell(at, what);
+            self.tell(now, what);
+        }
+    }
+
+    /// Tells of a command's error, if it may say something of the server: of that, what is needed to judge it. The
+    /// words of one about credentials may hold them, and stay here.
+    pub(super) fn tell_error(&self, at: Timestamp, reply: &[u8], is_sensitive: bool, authenticating: bool) {
+        let code = |error: &[u8]| find(error, b"code").and_then(|code| code.as_i64());
+        let of_write = find(reply, b"writeConcernError").and_then(|error| error.as_document());
+        if !(authenticating || may_change_state(code(reply)) || of_write.is_some_and(|it| may_change_state(code(it)))) {
+            return;
+        }
+        if let Ok(reply) = RawDocument::from_bytes(reply) {
+            let reply = essence(reply, is_sensitive);
+            self.tell(at, Observed::CommandFailed { reply, authenticating });
         }
     }
 
@@ -100,4 +157,18 @@ impl Watch {
         self.tell(at, Observed::Closed);
         self.is_greeted = false;
     }
+}
+
+/// What judges an error.
+fn essence(error: &RawDocument, is_sensitive: bool) -> RawDocumentBuf {
+    let mut kept = RawDocumentBuf::new();
+    for (name, value) in error.iter().flatten() {
+        match (name.as_str(), value.as_document()) {
+            ("ok" | "code" | "codeName" | "topologyVersion", _) => kept.append(name, RawBson::from(value)),
+            ("errmsg", _) if !is_sensitive => kept.append(name, RawBson::from(value)),
+            ("writeConcernError", Some(inner)) => kept.append(name, essence(inner, is_sensitive)),
+            _ => {}
+        }
+    }
+    kept
 }

@@ -227,11 +227,8 @@ impl Clients {
         while let Some(first) = self.departures.first_entry()
             && first.key().0 <= limit
         {
-            let (due, number) = *first.key();
             let identity = first.remove();
-            let gone_at =
-                self.clients.get(&identity).filter(|client| client.number == number).and_then(|it| it.gone_at);
-            if let Some(gone_at) = gone_at.filter(|gone_at| gone_at.monotonic_nanos == due) {
+            if let Some(gone_at) = self.clients.get(&identity).and_then(|client| client.gone_at) {
                 self.remove(&identity, gone_at, emit);
             }
         }
@@ -239,19 +236,17 @@ impl Clients {
 
     fn remove(&mut self, identity: &ClientIdentity, at: Timestamp, emit: &mut Emit<'_>) {
         if let Some(client) = self.clients.remove(identity) {
+            if let Some(gone_at) = client.gone_at {
+                self.departures.remove(&(gone_at.monotonic_nanos, client.number));
+            }
             client.close(at, emit);
         }
     }
 
     /// Takes the client for gone that will be next, if there is one.
     fn make_room(&mut self, at: Timestamp, emit: &mut Emit<'_>) -> bool {
-        let count = self.clients.len();
-        while self.clients.len() == count {
-            let Some((_, identity)) = self.departures.pop_first() else { return false };
-            if self.clients.get(&identity).is_some_and(|client| client.gone_at.is_some()) {
-                self.remove(&identity, at, emit);
-            }
-        }
+        let Some((_, identity)) = self.departures.pop_first() else { return false };
+        self.remove(&identity, at, emit);
         true
     }
 }

@@ -136,6 +136,16 @@ mod tests {
 
     use super::*;
 
+    /// What a session passes over would not have counted.
+    #[test]
+    fn every_code_that_counts_is_told_of() {
+        for code in -1..20_000 {
+            let counts = RECOVERING.contains(&code) || NOT_WRITABLE_PRIMARY.contains(&code);
+            assert_eq!(crate::event::may_change_state(Some(code)), counts, "{code}");
+        }
+        assert!(crate::event::may_change_state(None));
+    }
+
     fn of_command(reply: &RawDocumentBuf, stage: Stage) -> Consequence {
         ApplicationError { kind: ErrorKind::Command(reply), stage, generation: 0 }.consequence()
     }

@@ -5,13 +5,12 @@ mod render;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use mongotap::event::{Address, Connection, ConnectionId, Entry, Observation, Side, Timestamp};
+use mongotap::event::{Address, Connection, ConnectionId, Entry, Side, Timestamp};
 use mongotap::pipeline::{Pipeline, Topologies};
 use mongotap::redact::Redacted;
-use mongotap::session::{Limits, Observations, Shared};
+use mongotap::session::{Limits, Observations, Observing, Shared};
 
 use input::{Action, Input};
 
@@ -51,7 +50,7 @@ struct Stage {
     /// Made with the first connection, after the limits.
     shared: Option<Shared>,
     /// Topologies, if the playbook asks for them, and what the sessions observe for them.
-    derived: Option<(Topologies, Receiver<Observation>)>,
+    derived: Option<(Topologies, Observing)>,
     connections: BTreeMap<u64, Stand>,
     length: usize,
 }
