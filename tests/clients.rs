@@ -118,7 +118,7 @@ fn observations(lives: &[Life]) -> Vec<Observation> {
             };
             all.push(Observation { at: at(now), connection: Arc::clone(&connection), what });
         }
-        all.push(Observation { at: at(now + 10), connection, what: Observed::Closed });
+        all.push(Observation { at: at(now + 10), connection, what: Observed::Closed { by_client: false } });
     }
     all.sort_by_key(|observation| observation.at.monotonic_nanos);
     all

@@ -70,11 +70,11 @@ struct TopologyArgs {
     #[arg(long, value_name = "WHAT")]
     topology_per: Option<String>,
 
-    /// A client without a connection for so long is gone [default: 30s]
+    /// A client whose servers went away, and without a connection for so long, is gone [default: 30s]
     #[arg(long, value_name = "TIME")]
     topology_closed_after: Option<String>,
 
-    /// The same for one that has said endSessions [default: 500ms]
+    /// The same for one that has closed its last connection itself [default: 500ms]
     #[arg(long, value_name = "TIME")]
     topology_ended_after: Option<String>,
 

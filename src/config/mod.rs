@@ -67,9 +67,9 @@ pub struct Config {
 pub struct Topology {
     /// What a topology is derived for.
     pub per: Per,
-    /// A client that has had no connection for so long is gone, and its topology closed.
+    /// A client whose servers went away, and that has had no connection for so long, is gone, and its topology closed.
     pub closed_after: Duration,
-    /// The same for one that has said `endSessions`.
+    /// The same for one that has said `endSessions`, or has closed its last connection itself.
     pub ended_after: Duration,
     /// A connection that has said nothing for so long since its first `hello` is an idle one of an application's pool.
     pub idle_after: Duration,

@@ -71,5 +71,8 @@ pub enum Observed {
     /// The client says that it is about to leave: `endSessions`.
     EndsSessions,
     /// The connection ended. Always its last observation.
-    Closed,
+    Closed {
+        /// The client ended it.
+        by_client: bool,
+    },
 }

@@ -127,6 +127,7 @@ impl Lifecycle {
         let is_mongoc = hello.client.as_deref().is_some_and(is_libmongoc);
         // libmongoc has clients with monitors, which have connected before, and clients without.
         self.is_single_threaded = is_mongoc && !hello.load_balanced && !self.monitors.has_monitor(key);
+        self.count(Some(Counted::Undecided));
         self.client = hello.client.clone();
         if hello.authenticates {
             self.ready = Ready::Authenticating;
@@ -265,6 +266,7 @@ impl Lifecycle {
             && at.since(since) >= self.idle_after
         {
             if self.is_probe() {
+                self.count(Some(Counted::Rtt));
                 return self.decide(Role::Monitor, at, emit);
             }
             self.decide(Role::App, at, emit);
@@ -273,9 +275,9 @@ impl Lifecycle {
         }
     }
 
-    /// Whether a connection with nothing but its first `hello` is the probe that its client must have.
+    /// Whether a connection with nothing but its first `hello`, answered, is the probe that its client must have.
     fn is_probe(&self) -> bool {
-        self.key.is_some_and(|key| self.monitors.lacks_rtt(key))
+        matches!(self.ready, Ready::Handshaken(_)) && self.key.is_some_and(|key| self.monitors.lacks_rtt(key))
     }
 
     /// The connection is about to end: whose it was must be said now.
@@ -284,6 +286,9 @@ impl Lifecycle {
             return;
         }
         let is_probe = self.is_probe();
+        if is_probe {
+            self.count(Some(Counted::Rtt));
+        }
         // Who gets no good answer while no monitor of its client's is connected is one, coming back to its server.
         let is_check = self.ready == Ready::No && self.key.is_some_and(|key| !self.monitors.has_monitor(key));
         self.decide(if is_probe || is_check { Role::Monitor } else { Role::App }, at, emit);
@@ -294,7 +299,7 @@ impl Lifecycle {
 
     pub(super) fn close(&mut self, by: Option<Side>, is_error: bool, at: Timestamp, emit: &mut Emit<'_>) {
         self.count(None);
-        self.watch.close(at);
+        self.watch.close(by == Some(Side::Client), at);
         if !self.created {
             return;
         }

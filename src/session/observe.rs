@@ -51,7 +51,7 @@ impl Observations {
 
     fn send(&self, observation: Observation) {
         let Some(to) = &self.to else { return };
-        let is_end = matches!(observation.what, Observed::Closed);
+        let is_end = matches!(observation.what, Observed::Closed { .. });
         if self.counts.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX && !is_end {
             self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
@@ -153,8 +153,8 @@ impl Watch {
     }
 
     /// The connection ended.
-    pub(super) fn close(&mut self, at: Timestamp) {
-        self.tell(at, Observed::Closed);
+    pub(super) fn close(&mut self, by_client: bool, at: Timestamp) {
+        self.tell(at, Observed::Closed { by_client });
         self.is_greeted = false;
     }
 }

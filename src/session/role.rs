@@ -39,6 +39,9 @@ struct Counts {
     streaming: u32,
     polling: u32,
     rtt: u32,
+    undecided: u32,
+    /// There was a streaming monitor, while there was anything.
+    has_streamed: bool,
 }
 
 /// A kind of connection that [`Monitors`] counts.
@@ -47,6 +50,8 @@ pub(super) enum Counted {
     Streaming,
     Polling,
     Rtt,
+    /// Its role is still to be found out.
+    Undecided,
 }
 
 impl ClientKey {
@@ -63,7 +68,7 @@ impl Monitors {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = clients.entry(key).or_default();
         let result = look(counts);
-        if counts.streaming == 0 && counts.polling == 0 && counts.rtt == 0 {
+        if counts.streaming + counts.polling + counts.rtt + counts.undecided == 0 {
             clients.remove(&key);
         }
         result
@@ -79,13 +84,16 @@ impl Monitors {
     }
 
     /// Whether a connection that ends after nothing but its first `hello` was a probe: the client has a streaming
-    /// monitor and no probe that is known.
+    /// monitor, or had one that ended just before, and no probe that is known.
     pub(super) fn lacks_rtt(&self, key: ClientKey) -> bool {
-        self.with(key, |counts| counts.streaming > 0 && counts.rtt == 0)
+        self.with(key, |counts| counts.has_streamed && counts.rtt == 0)
     }
 
     pub(super) fn add(&self, key: ClientKey, kind: Counted) {
-        self.with(key, |counts| *counts.of(kind) += 1);
+        self.with(key, |counts| {
+            *counts.of(kind) += 1;
+            counts.has_streamed |= kind == Counted::Streaming;
+        });
     }
 
     pub(super) fn remove(&self, key: ClientKey, kind: Counted) {
@@ -99,6 +107,7 @@ impl Counts {
             Counted::Streaming => &mut self.streaming,
             Counted::Polling => &mut self.polling,
             Counted::Rtt => &mut self.rtt,
+            Counted::Undecided => &mut self.undecided,
         }
     }
 }

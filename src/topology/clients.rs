@@ -2,7 +2,8 @@
 //!
 //! Nothing on the wire says so: a client is whoever connects from one host with the same words about itself. Two that
 //! do so at the same time are taken for one. Its topology opens with its first connection, and closes when it has had
-//! none for a while, a short one if it had said `endSessions`.
+//! none for a while: a short one if it had said `endSessions` or had closed the last itself, a longer one if its servers
+//! went away, for then it will look for them again.
 //!
 //! Sessions live on several threads, so what they tell is put in order first: it is looked at [`SETTLED_AFTER`] late, in
 //! the order of its times. What comes out follows from what comes in alone, ticks only say when: a recording gives the
@@ -34,9 +35,9 @@ pub(super) type Emit<'e> = dyn FnMut(Entry<'static>) + 'e;
 pub struct Settings {
     /// One for each client; otherwise one for all together.
     pub per_client: bool,
-    /// A client that has had no connection for so long is gone.
+    /// A client whose servers went away, and that has had no connection for so long, is gone.
     pub closed_after: Duration,
-    /// The same for one that has said `endSessions`.
+    /// The same for one that has said `endSessions`, or has closed its last connection itself.
     pub ended_after: Duration,
     /// What a client knows before it has asked anybody, of which nothing is on the wire.
     pub seeds: Seeds,
@@ -50,7 +51,7 @@ pub struct Clients {
     connections: HashMap<ConnectionId, Known>,
     /// What came and is not settled, in the order of its times.
     waiting: BTreeMap<(u64, ConnectionId, u64), Observation>,
-    /// When clients without a connection will be gone, and their numbers. Of one that has come back nothing holds any more.
+    /// When clients without a connection will be gone, and their numbers.
     departures: BTreeMap<(u64, u64), ClientIdentity>,
     /// Counts what came, and the topologies that were opened.
     arrived: u64,
@@ -62,7 +63,10 @@ struct Client {
     number: u64,
     topology: Topology,
     connections: usize,
+    /// It has said that it leaves, or left in good order.
     has_ended: bool,
+    /// The last that was heard of a server is that it cannot be reached: the client will look for it again.
+    is_in_trouble: bool,
     /// While it has no connection: when it will be taken for gone.
     gone_at: Option<Timestamp>,
     /// The last connection that something was seen on.
@@ -144,7 +148,7 @@ impl Clients {
         match what {
             Observed::Greeted { .. } => {}
             Observed::EndsSessions => client.has_ended = true,
-            Observed::Closed => self.leave(id, at),
+            Observed::Closed { by_client } => self.leave(id, by_client, at),
             what => client.observe(what, known.generation, at, emit),
         }
     }
@@ -158,7 +162,7 @@ impl Clients {
         (created_at, at): (Timestamp, Timestamp),
         emit: &mut Emit<'_>,
     ) {
-        // Who had said that it ends, and was gone, does not come back: this is its successor.
+        // Who has left does not come back: this is its successor.
         let has_gone = |client: &Client| client.has_ended && client.gone_at.is_some() && self.settings.per_client;
         if self.clients.get(&identity).is_some_and(has_gone) {
             self.remove(&identity, at, emit);
@@ -172,7 +176,9 @@ impl Clients {
         }
         let Some(client) = self.clients.get_mut(&identity) else { return };
         client.connections += 1;
-        client.gone_at = None;
+        if let Some(gone_at) = client.gone_at.take() {
+            self.departures.remove(&(gone_at.monotonic_nanos, client.number));
+        }
         client.last = Arc::clone(connection);
         let generation = client.topology.generation(&connection.server);
         self.connections.insert(connection.id, Known { client: identity, generation });
@@ -201,6 +207,7 @@ impl Clients {
             topology: Topology::new(id(at, connection.id, self.opened), seeds),
             connections: 0,
             has_ended: false,
+            is_in_trouble: false,
             gone_at: None,
             last: Arc::clone(connection),
         };
@@ -209,12 +216,14 @@ impl Clients {
     }
 
     /// A connection has ended; perhaps it was its client's last.
-    fn leave(&mut self, connection: ConnectionId, at: Timestamp) {
+    fn leave(&mut self, connection: ConnectionId, by_client: bool, at: Timestamp) {
         let Some(known) = self.connections.remove(&connection) else { return };
         let Some(client) = self.clients.get_mut(&known.client) else { return };
         client.connections = client.connections.saturating_sub(1);
         if client.connections == 0 {
             let Settings { closed_after, ended_after, per_client, .. } = self.settings;
+            // Who closes its last connection itself, and nothing was wrong with any, does not need them any more.
+            client.has_ended |= by_client && !client.is_in_trouble;
             let after = if client.has_ended && per_client { ended_after } else { closed_after };
             let gone_at = at.after(after);
             client.gone_at = Some(gone_at);
@@ -253,6 +262,11 @@ impl Clients {
 
 impl Client {
     fn observe(&mut self, what: Observed, generation: u64, at: Timestamp, emit: &mut Emit<'_>) {
+        match &what {
+            Observed::CheckFailed(_) | Observed::NetworkError(_) => self.is_in_trouble = true,
+            Observed::Hello(_) => self.is_in_trouble = false,
+            _ => {}
+        }
         let server = self.last.server.clone();
         self.with(at, emit, |topology, emit| match &what {
             Observed::Hello(reply) => topology.handle_hello(&server, reply, emit),
@@ -266,7 +280,7 @@ impl Client {
                 let error = ApplicationError { kind: ErrorKind::Network(message), stage: Stage::Ready, generation };
                 topology.handle_application_error(&server, error, emit);
             }
-            Observed::Greeted { .. } | Observed::EndsSessions | Observed::Closed => {}
+            Observed::Greeted { .. } | Observed::EndsSessions | Observed::Closed { .. } => {}
         });
     }
 
