@@ -57,9 +57,9 @@ impl Pipeline {
         self.session.handle_withheld(side, message, at, &mut |entry| sink(&redact::apply(entry)));
     }
 
-    /// See [`Session::awaits_hello`].
-    pub fn awaits_hello(&self, response_to: i32) -> bool {
-        self.session.awaits_hello(response_to)
+    /// See [`Session::may_await_hello`].
+    pub fn may_await_hello(&self, response_to: i32) -> bool {
+        self.session.may_await_hello(response_to)
     }
 
     /// See [`Session::is_tunnel`].

@@ -132,6 +132,12 @@ pub(super) struct Refused {
     pub(super) hint: Option<&'static str>,
 }
 
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self { why, hint: None }
+    }
+}
+
 impl From<RewriteError<JoinError>> for Refused {
     fn from(error: RewriteError<JoinError>) -> Self {
         let is_place = matches!(error, RewriteError::Name(JoinError::Ports { .. } | JoinError::Listen { .. }));

@@ -1,5 +1,6 @@
 //! Finds the replies to `hello` among a server's bytes, which are to be held until they are whole: everything else goes
-//! on at once, even in part.
+//! on at once, even in part. A reply that may be one is taken for one, and where nobody can know, none goes on: the names
+//! in it are the servers' own, and a driver would dial them.
 
 use std::io;
 use std::sync::Arc;
@@ -8,10 +9,14 @@ use super::members::{HELLO_LEN_MAX, Member, Members, Refused};
 use super::pump::Failed;
 use crate::event::Side;
 use crate::pipeline::Pipeline;
-use crate::wire::{HEADER_LEN, Header, Reader};
+use crate::wire::{HEADER_LEN, Header, Reader, WireError};
 
 /// Takes bytes for the client, and tells the pipeline of them.
 pub(super) type GoOn<'a> = dyn FnMut(&[u8], &mut Pipeline) -> Result<(), Failed> + 'a;
+
+/// What is kept back, in words.
+const HELLO: &str = "a reply to hello";
+const ANY: &str = "a reply that may be to hello";
 
 /// A connection whose replies to `hello` have other names for the members.
 #[derive(Debug)]
@@ -45,56 +50,51 @@ impl Rewriting {
     pub(super) fn pass(&mut self, bytes: &[u8], pipeline: &mut Pipeline, go_on: &mut GoOn<'_>) -> Result<(), Failed> {
         // Bytes that go on as they are, together.
         let (mut start, mut end) = (0, 0);
-        while let Some(rest @ [_, ..]) = bytes.get(end..) {
-            let (taken, cut) = self.cut(rest, pipeline);
-            let before = start..end;
-            end += taken;
-            let other = match cut {
-                Cut::Pass => continue,
-                Cut::Kept => None,
-                Cut::Header(kept) => Some(kept),
-                Cut::Hello(frame) => Some(self.rewrite(frame)?),
-                Cut::TooLong(len) => {
-                    let why = format!("{len} bytes are too many");
-                    return Err(self.withhold(Refused { why, hint: None }));
-                }
-            };
-            start = end;
-            for piece in [bytes.get(before), other.as_deref()].into_iter().flatten() {
-                if !piece.is_empty() {
-                    go_on(piece, pipeline)?;
-                }
+        loop {
+            let rest = bytes.get(end..).unwrap_or_default();
+            // What a message answers is known only once the replies before it have been seen.
+            if start < end && (rest.is_empty() || self.rewriter.is_between()) {
+                go_on(bytes.get(start..end).unwrap_or_default(), pipeline)?;
+                start = end;
             }
-        }
-        match bytes.get(start..) {
-            None | Some([]) => Ok(()),
-            Some(rest) => go_on(rest, pipeline),
+            if rest.is_empty() {
+                return Ok(());
+            }
+            let (taken, cut) = self.cut(rest, pipeline)?;
+            end += taken;
+            match cut {
+                Cut::Pass => continue,
+                Cut::Kept => {}
+                Cut::Header(kept) => go_on(&kept, pipeline)?,
+                Cut::Hello(frame) => go_on(&self.rewrite(frame)?, pipeline)?,
+                Cut::TooLong(len) => return Err(self.withhold(HELLO, format!("{len} bytes are too many").into())),
+                Cut::Unreadable(error) => return Err(self.withhold(ANY, error.to_string().into())),
+            }
+            start = end;
         }
     }
 
-    fn cut(&mut self, bytes: &[u8], pipeline: &Pipeline) -> (usize, Cut) {
-        if !pipeline.is_tunnel() {
-            return self.rewriter.cut(bytes, |response_to| pipeline.awaits_hello(response_to));
+    /// What becomes of the next bytes. Where requests cannot be read any more nobody knows which replies name members,
+    /// and so none goes on.
+    fn cut(&mut self, bytes: &[u8], pipeline: &Pipeline) -> Result<(usize, Cut), Failed> {
+        if pipeline.is_tunnel() {
+            let hint = is_tls(bytes).then_some("[tls.listen] terminates TLS");
+            return Err(self.withhold(ANY, Refused { why: "its request could not be read".to_owned(), hint }));
         }
-        // Nobody knows where messages begin: nothing is kept any more.
-        match self.rewriter.finish() {
-            (kept, true) if kept.is_empty() => (bytes.len(), Cut::Pass),
-            (kept, true) => (bytes.len(), Cut::Header([&kept, bytes].concat())),
-            (kept, false) => (bytes.len(), Cut::TooLong(kept.len())),
-        }
+        Ok(self.rewriter.cut(bytes, |response_to| pipeline.may_await_hello(response_to)))
     }
 
     /// What goes on in the place of a reply to `hello`.
     fn rewrite(&mut self, frame: Vec<u8>) -> Result<Vec<u8>, Failed> {
         match self.members.rewrite(&self.member, &frame) {
             Ok(other) => Ok(other.map_or(frame, Vec::from)),
-            Err(refused) => Err(self.withhold(refused)),
+            Err(refused) => Err(self.withhold(HELLO, refused)),
         }
     }
 
     /// A reply cannot be rewritten, and so the connection ends.
-    fn withhold(&mut self, Refused { why, hint }: Refused) -> Failed {
-        let message = format!("a reply to hello is kept back: {why}");
+    fn withhold(&mut self, what: &str, Refused { why, hint }: Refused) -> Failed {
+        let message = format!("{what} is kept back: {why}");
         let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         self.members.say_once(format!("upstream {}: {message}; the connection is closed{hint}", self.member.dial()));
         let failed = Failed { side: Side::Server, error: io::Error::other(message.clone()) };
@@ -107,7 +107,7 @@ impl Rewriting {
 #[derive(Debug)]
 pub(super) struct Rewriter {
     state: State,
-    /// The longest message; where one is longer, nobody knows any more where the next one begins.
+    /// The longest message; a longer one is not taken for one.
     max_message_bytes: usize,
 }
 
@@ -134,6 +134,8 @@ pub(super) enum Cut {
     Hello(Vec<u8>),
     /// A reply to `hello` that is too long to be held.
     TooLong(usize),
+    /// No message can be read here, nor after it.
+    Unreadable(WireError),
 }
 
 impl Rewriter {
@@ -141,8 +143,13 @@ impl Rewriter {
         Self { state: State::Header(Vec::new()), max_message_bytes }
     }
 
+    /// Whether the last message is whole, and nothing of the next one has come.
+    fn is_between(&self) -> bool {
+        matches!(&self.state, State::Header(start) if start.is_empty())
+    }
+
     /// Says of how many of these bytes, at least one, becomes what. `is_hello` tells by its `responseTo` whether a
-    /// message is the reply to a `hello`.
+    /// message may be the reply to a `hello`.
     pub(super) fn cut(&mut self, bytes: &[u8], is_hello: impl Fn(i32) -> bool) -> (usize, Cut) {
         match &mut self.state {
             State::Passing(left) => {
@@ -181,19 +188,19 @@ impl Rewriter {
 
     /// What the message of that header is, and what becomes of the header.
     fn begin(&self, header: Vec<u8>, was_kept: bool, is_hello: impl Fn(i32) -> bool) -> (State, Cut) {
-        let decoded = Header::decode(&mut Reader::new(&header));
-        let len = decoded.and_then(|header| header.checked_len(self.max_message_bytes));
+        let read = Header::decode(&mut Reader::new(&header))
+            .and_then(|decoded| Ok((decoded, decoded.checked_len(self.max_message_bytes)?)));
+        let (decoded, len) = match read {
+            Ok(read) => read,
+            Err(error) => return (State::Passing(usize::MAX), Cut::Unreadable(error)),
+        };
         let passed = if was_kept { Cut::Header(header.clone()) } else { Cut::Pass };
-        match (decoded, len) {
-            (Ok(decoded), Ok(len)) if is_hello(decoded.response_to) => match len {
-                // Nothing but a header: no names are in it, and it is whole.
-                HEADER_LEN => (State::Header(Vec::new()), passed),
-                HELLO_LEN_MAX.. => (State::Passing(usize::MAX), Cut::TooLong(len)),
-                len => (State::Holding(header, len), Cut::Kept),
-            },
-            (_, Ok(HEADER_LEN)) => (State::Header(Vec::new()), passed),
-            (_, Ok(len)) => (State::Passing(len - HEADER_LEN), passed),
-            _ => (State::Passing(usize::MAX), passed),
+        match len {
+            // Nothing but a header: no names are in it, and it is whole.
+            HEADER_LEN => (State::Header(Vec::new()), passed),
+            len if !is_hello(decoded.response_to) => (State::Passing(len - HEADER_LEN), passed),
+            HELLO_LEN_MAX.. => (State::Passing(usize::MAX), Cut::TooLong(len)),
+            len => (State::Holding(header, len), Cut::Kept),
         }
     }
 
@@ -206,6 +213,11 @@ impl Rewriter {
             State::Passing(_) => (Vec::new(), true),
         }
     }
+}
+
+/// Whether a server's bytes are TLS: a handshake, or an alert.
+fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x15 | 0x16, 0x03, ..])
 }
 
 #[cfg(test)]
@@ -234,7 +246,7 @@ mod tests {
                     Cut::Kept => {}
                     Cut::Header(header) => passed.extend_from_slice(&header),
                     Cut::Hello(frame) => hellos.push(frame),
-                    Cut::TooLong(len) => panic!("{len}"),
+                    other => panic!("{other:?}"),
                 }
                 chunk = &chunk[taken..];
             }
@@ -270,13 +282,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_goes_on_for_good() {
-        let garbage = [0xff; 100];
-        assert_eq!(run(&garbage, 11), (garbage.to_vec(), Vec::new()));
-        let mut rewriter = Rewriter::new(1 << 21);
-        let long = (1 << 20) + 1;
+    fn what_cannot_be_held_goes_nowhere() {
+        for size in [1, 11, 100] {
+            let mut rewriter = Rewriter::new(1 << 21);
+            let cuts: Vec<_> = [0xff; HEADER_LEN].chunks(size).map(|chunk| rewriter.cut(chunk, |_| false).1).collect();
+            assert!(matches!(cuts.last(), Some(Cut::Unreadable(_))), "{cuts:?}");
+            assert!(cuts[..cuts.len() - 1].iter().all(|cut| *cut == Cut::Kept), "{cuts:?}");
+        }
         let mut header = message(7, 0)[..HEADER_LEN].to_vec();
-        header[..4].copy_from_slice(&i32::to_le_bytes(long));
-        assert_eq!(rewriter.cut(&header, |_| true), (HEADER_LEN, Cut::TooLong(1 << 20 | 1)));
+        header[..4].copy_from_slice(&i32::to_le_bytes((1 << 20) + 1));
+        assert_eq!(Rewriter::new(1 << 21).cut(&header, |_| true), (HEADER_LEN, Cut::TooLong(1 << 20 | 1)));
+        assert!(matches!(Rewriter::new(1 << 19).cut(&header, |_| false), (HEADER_LEN, Cut::Unreadable(_))));
     }
 }

@@ -176,10 +176,10 @@ impl Session {
         self.commands.is_busy() || (!self.commands.is_tunnel() && self.client.is_within_message())
     }
 
-    /// Whether a reply that names that request may be one to a `hello`. Feed the replies before it first, for a stream's
-    /// next reply names the one before.
-    pub fn awaits_hello(&self, response_to: i32) -> bool {
-        self.commands.pairing.awaits_hello(response_to)
+    /// Whether a reply that names that request may be one to a `hello`: false only if the request is known, and none.
+    /// Feed the replies before it first, for a stream's next reply names the one before.
+    pub fn may_await_hello(&self, response_to: i32) -> bool {
+        self.commands.pairing.may_await_hello(response_to)
     }
 
     /// Whether nothing more is read of this connection: where its messages begin is not known any more.

@@ -34,6 +34,12 @@ pub(super) struct Pending {
     pub(super) request_bytes: u64,
 }
 
+impl Pending {
+    fn may_be_hello(&self) -> bool {
+        self.request.as_ref().is_none_or(|request| request.is_unseen || request.hello.is_some())
+    }
+}
+
 /// A reply's request, and whether it was the one whose turn it was.
 #[derive(Debug)]
 pub(super) struct Match {
@@ -69,10 +75,11 @@ impl Pairing {
         Some(Match { pending, in_order: position == 0, position })
     }
 
-    /// Whether a `hello` waits under that id, first or not.
-    pub(super) fn awaits_hello(&self, response_to: i32) -> bool {
-        let is_hello = |pending: &Pending| pending.request.as_ref().is_some_and(|request| request.hello.is_some());
-        self.waiting.iter().any(|pending| pending.key == response_to && is_hello(pending))
+    /// Whether a `hello` may wait under that id, first or not: one does, or a request that was not seen, or none that is
+    /// known.
+    pub(super) fn may_await_hello(&self, response_to: i32) -> bool {
+        let mut named = self.waiting.iter().filter(|pending| pending.key == response_to).peekable();
+        named.peek().is_none() || named.any(Pending::may_be_hello)
     }
 
     /// Gives a phase to the requests that are in another for want of a better one.

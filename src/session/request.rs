@@ -28,6 +28,8 @@ pub(super) struct Request {
     pub(super) command: Option<Document<'static>>,
     /// What a `hello` asks, if this is one.
     pub(super) hello: Option<Box<Hello>>,
+    /// Nothing of it could be seen: it may be any command.
+    pub(super) is_unseen: bool,
     /// It may wait for data that never come: a `getMore` with a time limit, which only tailing cursors have.
     pub(super) tails: bool,
 }
@@ -84,7 +86,7 @@ impl Request {
     pub(super) fn unseen(request_id: i32, compressor: Option<Compressor>, flags: u32) -> Self {
         let fields = Fields { name: "unknown".into(), database: Some("unknown".into()), ..Fields::default() };
         let repeats = flags & msg_flags::EXHAUST_ALLOWED != 0;
-        Self { sensitive: true, ..Self::new(fields, request_id, compressor, form_of(flags), repeats) }
+        Self { sensitive: true, is_unseen: true, ..Self::new(fields, request_id, compressor, form_of(flags), repeats) }
     }
 
     fn new(
@@ -112,6 +114,7 @@ impl Request {
             repeats,
             command: None,
             hello: fields.hello,
+            is_unseen: false,
             tails: fields.tails,
         }
     }
