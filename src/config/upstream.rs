@@ -74,7 +74,7 @@ impl Upstream {
 impl ConnectionString {
     /// Reads a connection string without credentials.
     pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
-        let shown = without_credentials(text);
+        let shown = without_secrets(text);
         let wrong = |what: &str| Problem::new(format!("{shown:?} {what}"), UPSTREAM_HINT);
         let (is_srv, rest) = match (text.strip_prefix("mongodb+srv://"), text.strip_prefix("mongodb://")) {
             (Some(rest), _) => (true, rest),
@@ -132,7 +132,8 @@ impl Options {
     /// Reads one option. Names go by no case (URI options specification).
     fn read(&mut self, option: &str) -> Result<(), Problem> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let broken = || Problem::new(format!("{option}: has a broken percent-encoding"), OPTION_HINT);
+        // Which one it is only the name says, and a value may be a password: it is not repeated.
+        let broken = || Problem::new(format!("{name}: has a broken percent-encoding"), OPTION_HINT);
         let value = percent_decode(value).ok_or_else(broken)?;
         let wrong = |what, hint| Problem::new(format!("{option}: {what}"), hint);
         let given = |value: String| {
@@ -289,11 +290,19 @@ impl fmt::Display for Upstream {
     }
 }
 
-/// A connection string without what stands before its last `@`: a text to be shown.
-fn without_credentials(text: &str) -> String {
-    let Some((before, after)) = text.rsplit_once('@') else { return text.to_owned() };
-    let scheme = before.find("//").map_or("", |at| &before[..at + 2]);
-    format!("{scheme}…@{after}")
+/// A connection string without what may be secret, a text to be shown: neither what stands before its last `@` nor its
+/// options.
+fn without_secrets(text: &str) -> String {
+    let is_scheme = |it: &str| it.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
+    let scheme = text.find("://").filter(|&at| is_scheme(&text[..at])).map_or("", |at| &text[..at + 3]);
+    let rest = &text[scheme.len()..];
+    let (end, hosts) = (rest.find('?').unwrap_or(rest.len()), rest.rfind('@'));
+    match hosts {
+        None => format!("{scheme}{}", &rest[..end]),
+        Some(at) if at < end => format!("{scheme}…{}", &rest[at..end]),
+        // The `?` is of a password, or the `@` of an option.
+        Some(_) => format!("{scheme}…"),
+    }
 }
 
 /// What a connection string without a port means.
@@ -407,9 +416,22 @@ mod tests {
             "u:s3cret@a",
             "mongodb+srv://u:s3cret@a",
             "mongodb://u:s3cr@et@a",
+            "http://u:s3cr?et@a",
+            "http:/u:s3cr//et@a",
+            "u:s3cr//et@a",
+            "mongodb://a/?tlsCertificateKeyFilePassword=s3cret",
+            "mongodb://a/?tlsCertificateKeyFilePassword=s3cret%",
+            "mongodb:/a/?tlsCertificateKeyFilePassword=s3cret",
+            "mongodb://a:x/?authMechanismProperties=AWS_SESSION_TOKEN:s3cret",
+            "mongodb://a/?authMechanismProperties=AWS_SESSION_TOKEN:s3cret%zz",
+            "mongodb:/a/?authMechanismProperties=AWS_SESSION_TOKEN:x@s3cret?",
         ] {
             let message = parse(text).unwrap_err().message;
             assert!(!message.contains("s3cr"), "{message}");
         }
+        let message = |text| parse(text).unwrap_err().message;
+        assert_eq!(message("mongodb://a/?tlsCAFile=x%"), "tlsCAFile: has a broken percent-encoding");
+        assert_eq!(message("mongodb://a:x/?tls=true"), "\"mongodb://a:x/\" has a port that is not one");
+        assert_eq!(message("http://u:s3cret@a/?tls=true"), "\"http://…@a/\" is not a connection string");
     }
 }
