@@ -17,7 +17,7 @@ use bson::doc;
 use rustls::{ServerConnection, StreamOwned};
 
 use support::certificates::{client_config, file, in_uri, path, server_config};
-use support::client::{Client, hello};
+use support::client::{Client, hello, op_msg};
 use support::fetch::pymongo_sdist;
 use support::mongod::{Mongod, Options, Tls};
 use support::proxy::{self, Proxy};
@@ -167,6 +167,28 @@ fn servers_without_tls_or_with_demands() {
         Some(1.0)
     );
     proxy.stop();
+}
+
+/// A server that only checks the certificates that there are has nothing against a client that goes without a word, or
+/// amid one, and so without an answer.
+#[test]
+fn a_client_that_goes_says_nothing_of_certificates() {
+    let server = Mongod::start(Options { tls: Some(Tls::CertificatesChecked), ..Options::default() });
+    let ca = file("ca.pem");
+    let certificate = file("client.pem");
+    for own in [&[][..], &["--tls-upstream-certificate", &certificate]] {
+        let proxy = Proxy::start(&server.uri(), &[&["--tls-upstream-ca", ca.as_str()], own].concat());
+        for said in [0, 20] {
+            let mut client = Client::connect(&proxy.address);
+            client.send_bytes(&op_msg(1, 0, &hello("gone"))[..said]).expect("the connection stands");
+            client.close_sending();
+            let rest = client.read_to_end().expect("the server's end is passed on in good order");
+            assert!(rest.is_empty());
+        }
+        let stopped = proxy.stop();
+        assert!(!stopped.stderr.contains("hint: "), "{}", stopped.stderr);
+        assert!(stopped.log.events("protocolErrorEvent").all(|it| it.str("side") == Some("client")));
+    }
 }
 
 #[test]

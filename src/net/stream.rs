@@ -29,6 +29,8 @@ pub(super) struct Encrypted {
     stream: TlsStream<Stream>,
     /// Until the peer has said something.
     doubt: Option<Doubt>,
+    /// Something was said to the peer, and not yet that it was all: it has no cause to end the connection.
+    is_owed: bool,
 }
 
 /// An accepted socket on its way to the thread that will serve it.
@@ -58,7 +60,7 @@ impl Stream {
 
     /// Over a socket whose handshake is done; `doubt` knows what it means should the peer end now.
     pub(super) fn tls(stream: TlsStream<Self>, doubt: Option<Doubt>) -> Self {
-        Self::Tls(Box::new(Encrypted { stream, doubt }))
+        Self::Tls(Box::new(Encrypted { stream, doubt, is_owed: false }))
     }
 
     /// Whether bytes that were taken for written are still here: only TLS holds any.
@@ -103,10 +105,20 @@ impl Encrypted {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => Some(error),
         };
-        match (self.doubt.take().and_then(|doubt| doubt.ended(error.as_ref())), error) {
+        match (self.doubt.take().and_then(|doubt| doubt.ended(error.as_ref(), self.is_owed)), error) {
             (Some(error), _) | (None, Some(error)) => Poll::Ready(Err(error)),
             (None, None) => Poll::Ready(Ok(())),
         }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_owed = true;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_owed = false;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -125,7 +137,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Self::Tls(encrypted) => Pin::new(&mut encrypted.stream).poll_write(cx, bytes),
+            Self::Tls(encrypted) => encrypted.poll_write(cx, bytes),
         }
     }
 
@@ -140,7 +152,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(encrypted) => Pin::new(&mut encrypted.stream).poll_shutdown(cx),
+            Self::Tls(encrypted) => encrypted.poll_shutdown(cx),
         }
     }
 }

@@ -245,10 +245,15 @@ impl Doubt {
         self.connector.shared.said.forget();
     }
 
-    /// The server has ended the connection, in good order or with an error.
-    pub(super) fn ended(&self, error: Option<&io::Error>) -> Option<io::Error> {
+    /// The server has ended the connection, in good order or with an error. Unless it `owed` an answer, an end without
+    /// an alert has nothing to do with certificates: it follows our own, or nothing was asked.
+    pub(super) fn ended(&self, error: Option<&io::Error>, owed: bool) -> Option<io::Error> {
         let Connecting { own, said, .. } = &*self.connector.shared;
-        let trouble = explain::demanded(error.and_then(explain::alert), own.as_ref(), &self.seen)?;
+        let alert = error.and_then(explain::alert);
+        if alert.is_none() && !owed {
+            return None;
+        }
+        let trouble = explain::demanded(alert, own.as_ref(), &self.seen)?;
         said.once(format_args!("upstream {}", self.upstream), &trouble);
         Some(io::Error::other(trouble))
     }
