@@ -191,6 +191,28 @@ fn a_client_that_goes_says_nothing_of_certificates() {
     }
 }
 
+/// What is wrong with one member stays said, however well it goes with another.
+#[test]
+fn one_bad_member_is_said_once() {
+    let tls = Some(Tls::CertificatesChecked);
+    let good = Mongod::start(Options { replica_set: true, tls, ..Options::default() });
+    let bad = tls_server("expired.pem");
+    let seeds = format!("mongodb://{},{bad}/?replicaSet=rs", good.address());
+    let proxy = Proxy::start(&seeds, &["--tls-upstream-ca", &file("ca.pem")]);
+    let listener = |upstream: &str| {
+        let found = proxy.listeners.iter().find(|it| it.upstream == upstream);
+        found.expect("each seed has a listener").address.clone()
+    };
+    let (to_good, to_bad) = (listener(&good.address()), listener(&bad));
+    for _ in 0..3 {
+        Client::handshake(&to_good, "well");
+        plain_hello(&to_bad);
+    }
+    let stopped = proxy.stop();
+    let said = format!("upstream {bad}: the server's certificate (");
+    assert_eq!(stopped.stderr.matches(&said).count(), 1, "{}", stopped.stderr);
+}
+
 #[test]
 fn clients_that_do_not_fit() {
     let listen = |more: &[&str]| {

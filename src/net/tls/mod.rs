@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -82,9 +83,13 @@ struct Connecting {
     said: Said,
 }
 
-/// Which causes were said on stderr.
+/// Which causes were said on stderr, each with whom it is of.
 #[derive(Debug, Default)]
-struct Said(Mutex<BTreeSet<String>>);
+struct Said {
+    causes: Mutex<BTreeSet<(String, String)>>,
+    /// Something was said: where all is well, nobody locks.
+    any: AtomicBool,
+}
 
 /// Reads and checks all files that a configuration names.
 pub(crate) fn check(tls: &Tls) -> Result<(), Error> {
@@ -199,7 +204,7 @@ impl Connector {
             }
             Err(error) => {
                 let trouble = explain::server(&error, name, roots, own.as_ref(), &seen);
-                said.once(format_args!("upstream {endpoint}"), &trouble);
+                said.once(&upstream(endpoint), &trouble);
                 Err(trouble)
             }
         }
@@ -240,9 +245,9 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    /// The server has said something: all is well, and what may come is news.
+    /// The server has said something: all is well with it, and what may come is news.
     pub(super) fn settle(&self) {
-        self.connector.shared.said.forget();
+        self.connector.shared.said.forget(|| upstream(&self.upstream));
     }
 
     /// The server has ended the connection, in good order or with an error. Unless it `owed` an answer, an end without
@@ -254,28 +259,39 @@ impl Doubt {
             return None;
         }
         let trouble = explain::demanded(alert, own.as_ref(), &self.seen)?;
-        said.once(format_args!("upstream {}", self.upstream), &trouble);
+        said.once(&upstream(&self.upstream), &trouble);
         Some(io::Error::other(trouble))
     }
 }
 
 impl Said {
     /// Says it on stderr with its hint, unless that was done.
-    fn once(&self, of: impl Display, trouble: &Trouble) {
+    fn once(&self, of: &str, trouble: &Trouble) {
         let Trouble { message, hint: Some(hint) } = trouble else { return };
-        let line = format!("{of}: {message}\nhint: {hint}");
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.len() >= SAID_MAX {
-            said.clear();
+        let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        if causes.len() >= SAID_MAX {
+            causes.clear();
         }
-        if said.insert(line.clone()) {
-            say(line);
+        if causes.insert((of.to_owned(), message.clone())) {
+            self.any.store(true, Ordering::Relaxed);
+            say(format_args!("{of}: {message}\nhint: {hint}"));
         }
     }
 
-    fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// What comes of this one is news again.
+    fn forget(&self, of: impl FnOnce() -> String) {
+        if self.any.load(Ordering::Relaxed) {
+            let of = of();
+            let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+            causes.retain(|(it, _)| *it != of);
+            self.any.store(!causes.is_empty(), Ordering::Relaxed);
+        }
     }
+}
+
+/// A server as messages have it.
+fn upstream(endpoint: &Endpoint) -> String {
+    format!("upstream {endpoint}")
 }
 
 async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
