@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -263,6 +263,24 @@ fn clients_that_do_not_fit() {
     let proxy = listen(&demands);
     let mut client = Client::connect_tls(&proxy.address, &client_config("ca.pem", Some("client.pem")));
     assert_eq!(client.command(&hello("good")).get_f64("ok").ok(), Some(1.0));
+}
+
+/// Whoever is not let in makes no connection with the server.
+#[test]
+fn the_server_hears_nothing_of_strangers() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    server.set_nonblocking(true).expect("a socket of ours");
+    let upstream = format!("mongodb://{}", server.local_addr().expect("a bound socket has an address"));
+    let arguments = ["--tls-listen-certificate", &file("server.pem"), "--tls-listen-ca", &file("ca.pem")];
+    let proxy = Proxy::start(&upstream, &arguments);
+    for (own, message) in [(None, "the client has no certificate"), (Some("other_client.pem"), "was signed by no CA")] {
+        // In TLS 1.3 the client takes the handshake for done before the server has seen its certificate.
+        _ = Client::try_connect_tls(&proxy.address, "localhost", &client_config("ca.pem", own));
+        proxy.wait_for_log(message);
+    }
+    assert_eq!(server.accept().expect_err("nobody came").kind(), ErrorKind::WouldBlock);
+    let _client = Client::connect_tls(&proxy.address, &client_config("ca.pem", Some("client.pem")));
+    wait_for("the connection for a client that is let in", Duration::from_secs(15), || server.accept().ok());
 }
 
 /// Our own certificate is bad: the proxy starts, says so, and clients refuse it.

@@ -227,9 +227,12 @@ impl Refusal {
 async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
     let Arrival { socket, connection, member, at, permit } = arrival;
     let mut pipeline = Pipeline::new(connection, at, context.shared.clone());
-    // A client is taken in even if there is no server, to see whose connection it was.
-    let dialled = async { Ok(dial(&member, context.connector.as_ref()).await) };
-    let both = async { tokio::try_join!(adopt(socket, context.acceptor.as_ref()), dialled) };
+    // The server hears of a client only when its handshake is done: of strangers it does not, nor is our own certificate
+    // shown for them. A client is taken in even if there is no server, to see whose connection it was.
+    let both = async {
+        let client = adopt(socket, context.acceptor.as_ref()).await?;
+        Ok((client, dial(&member, context.connector.as_ref()).await))
+    };
     let both = tokio::select! {
         both = both => both,
         () = context.stop.draining.cancelled() => Err(Refusal::unreachable("proxy stopped".to_owned())),
