@@ -77,6 +77,11 @@ impl Pipeline {
         self.session.is_undecided()
     }
 
+    /// See [`Session::is_unanswered`].
+    pub fn is_unanswered(&self) -> bool {
+        self.session.is_unanswered()
+    }
+
     /// See [`Session::is_busy`].
     pub fn is_busy(&self) -> bool {
         self.session.is_busy()

@@ -153,6 +153,14 @@ fn servers_without_tls_or_with_demands() {
     let message = "the server asks for a certificate of ours, and there is none";
     refused(proxy, plain_hello, &of, message, "tls.upstream.certificate (--tls-upstream-certificate)");
 
+    // It hangs up on who speaks without TLS; that is all that can be seen of it, and said once.
+    let proxy = Proxy::start(&demanding.uri(), &[]);
+    plain_hello(&proxy.address);
+    plain_hello(&proxy.address);
+    let stderr = proxy.stop().stderr;
+    assert_eq!(stderr.matches(&format!("{of}: it closed a connection without a word\nhint: ")).count(), 1, "{stderr}");
+    assert!(stderr.contains("tls=true"), "{stderr}");
+
     let other = ["--tls-upstream-ca", &file("ca.pem"), "--tls-upstream-certificate", &file("other_client.pem")];
     let proxy = Proxy::start(&demanding.uri(), &other);
     let message = "the server refuses our certificate (subject O=mongotap, OU=client, CN=tests, issuer O=mongotap, \

@@ -331,9 +331,10 @@ impl Pump {
 }
 
 impl Future for Pump {
-    type Output = ();
+    /// Whether the server hung up without having said anything to what it was told.
+    type Output = bool;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         let this = &mut *self;
         match this.poll_both(cx) {
             Poll::Ready(Ok(())) => this.close(None),
@@ -346,7 +347,7 @@ impl Future for Pump {
                 this.close(None);
             }
         }
-        Poll::Ready(())
+        Poll::Ready(this.ended_by == Some(Side::Server) && this.pipeline.is_unanswered())
     }
 }
 

@@ -41,6 +41,9 @@ const DIAL_FOR: Duration = Duration::from_secs(30);
 const TURNED_AWAY_AFTER: Duration = Duration::from_millis(50);
 const TURNED_AWAY_LEN: usize = 64 << 10;
 
+/// What a server does that wants TLS and is spoken to without.
+const TLS_HINT: &str = "\nhint: if it wants TLS, add tls=true to the upstream's connection string";
+
 /// The two steps of the proxy's end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stop {
@@ -241,7 +244,13 @@ async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
         Ok((client, Ok(server))) => {
             let rewriting = Rewriting::of(&context.members, &member, context.shared.limits.max_message_bytes);
             let idle_after = context.shared.idle_after;
-            Pump::new(client, server, pipeline, rewriting, idle_after, &context.stop).await;
+            let is_unanswered = Pump::new(client, server, pipeline, rewriting, idle_after, &context.stop).await;
+            if is_unanswered && context.connector.is_none() {
+                let endpoint = member.dial();
+                context
+                    .members
+                    .say_once(format!("upstream {endpoint}: it closed a connection without a word{TLS_HINT}"));
+            }
         }
         Ok((client, Err(refusal))) => turn_away(client, pipeline, &refusal).await,
         Err(refusal) => close(&mut pipeline, &refusal),

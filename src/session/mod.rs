@@ -197,6 +197,11 @@ impl Session {
         self.commands.handle_withheld(side, framer.offset(), message, at, emit);
     }
 
+    /// Whether the client has said something and the server nothing at all.
+    pub fn is_unanswered(&self) -> bool {
+        self.client.offset() > 0 && self.server.offset() == 0 && !self.server.is_within_message()
+    }
+
     /// Notes the end of the connection. `by` is who ended it first, `None` for the proxy itself; `error` says what went
     /// wrong, if anything did.
     pub fn handle_close(&mut self, by: Option<Side>, error: Option<&str>, at: Timestamp, emit: &mut Emit<'_>) {
