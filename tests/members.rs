@@ -220,7 +220,7 @@ fn replies_arrive_in_pieces_and_together() {
 
 #[test]
 fn what_cannot_be_rewritten_goes_to_nobody() {
-    // The port after the listener's is somebody else's, so a second member has no place.
+    // The place that was said for the second member is somebody else's, so it has none.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     let after = taken.local_addr().expect("it is bound").port();
     let grown = Arc::new(AtomicBool::new(false));
@@ -239,7 +239,9 @@ fn what_cannot_be_rewritten_goes_to_nobody() {
     };
     let server = Scripted::start(script);
     let listen = format!("127.0.0.1:{}", after - 1);
-    let proxy = Proxy::listen(&listen, &format!("mongodb://{}/?replicaSet=rs0", server.address()), &[]);
+    let place = format!("mongo2:27017=127.0.0.1:{after}");
+    let upstream = format!("mongodb://{}/?replicaSet=rs0", server.address());
+    let proxy = Proxy::listen(&listen, &upstream, &["--topology-listen", &place]);
     assert_eq!(addresses(&proxy), [listen.as_str()]);
 
     let asked = |command: &Document| {
@@ -283,6 +285,34 @@ fn what_cannot_be_rewritten_goes_to_nobody() {
     assert!(stopped.stderr.contains("\nhint: [topology] listen gives"), "{}", stopped.stderr);
     let said = stopped.stderr.matches("a reply to hello is kept back").count();
     assert_eq!(said, 2, "each trouble is said once: {}", stopped.stderr);
+}
+
+/// A port that somebody else has does not keep a member out, nor the others from their clients.
+#[test]
+fn a_member_that_joins_passes_over_ports_that_others_have() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let after = taken.local_addr().expect("it is bound").port();
+    let grown = Arc::new(AtomicBool::new(false));
+    let has_grown = Arc::clone(&grown);
+    let script = move |request: &Request| {
+        let names = ["mongo1:27017", if has_grown.load(Ordering::SeqCst) { "mongo2:27017" } else { "mongo1:27017" }];
+        frames("plain", request.id, &hello(&names, 0))
+    };
+    let server = Scripted::start(script);
+    let listen = format!("127.0.0.1:{}", after - 1);
+    let proxy = Proxy::listen(&listen, &format!("mongodb://{}/?replicaSet=rs0", server.address()), &[]);
+    grown.store(true, Ordering::SeqCst);
+    let mut client = Raw::connect(&listen);
+    client.send(&op_msg((1, 0), 0, &doc! { "hello": 1, "$db": "admin" }));
+    client.receive();
+    wait_for("the new listener to be told of", Duration::from_secs(5), || {
+        proxy.stderr().contains(" -> mongo2:27017").then_some(())
+    });
+    let stderr = proxy.stop().stderr;
+    let line = stderr.lines().find(|line| line.ends_with(" -> mongo2:27017")).expect("it was told of");
+    let port = line.split_once(" -> ").and_then(|(listening, _)| listening.rsplit(':').next()?.parse::<u16>().ok());
+    assert!(port.is_some_and(|port| port > after), "{line}");
+    assert!(!stderr.contains("kept back"), "{stderr}");
 }
 
 #[test]

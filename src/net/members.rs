@@ -108,6 +108,9 @@ struct Table {
     said: HashSet<String>,
 }
 
+/// Ports that others may have between those of two members.
+const PORTS_PASSED_OVER: usize = 64;
+
 /// Why a member has no listener.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JoinError {
@@ -254,15 +257,8 @@ impl Table {
         if position >= MEMBERS_MAX {
             return Err(JoinError::Many { name });
         }
-        let Some(place) = names().find_map(|name| self.places.given(name)).or_else(|| self.places.next()) else {
-            return Err(JoinError::Ports { name });
-        };
-        let bound = Bound::bind(&place.endpoint).and_then(|bound| Ok((bound.endpoint()?, bound)));
-        let (endpoint, bound) = bound.map_err(|error| {
-            let Place { endpoint, .. } = place.clone();
-            JoinError::Listen { name: name.clone(), endpoint, error }
-        })?;
-        let server = self.places.take(&place, &endpoint);
+        let given = names().find_map(|name| self.places.given(name));
+        let (bound, endpoint, server) = self.bind(given, &name)?;
         if self.is_ready {
             say(format_args!("listening on {endpoint} -> {}", dial.endpoint));
         }
@@ -279,6 +275,27 @@ impl Table {
         // Nobody accepts any more when the proxy ends.
         _ = joined.send(Joined { bound, member });
         Ok(position)
+    }
+
+    /// Binds a member's place, or the next one in the order of ports. A port that somebody else has is passed over for a
+    /// member that joins later: without a listener for it, nothing of the set could be told to anybody.
+    fn bind(&mut self, given: Option<Place>, name: &str) -> Result<(Bound, Endpoint, Address), JoinError> {
+        for _ in 0..=PORTS_PASSED_OVER {
+            let Some(place) = given.clone().or_else(|| self.places.next()) else { break };
+            let bound = Bound::bind(&place.endpoint).and_then(|bound| Ok((bound.endpoint()?, bound)));
+            match bound {
+                Ok((endpoint, bound)) => {
+                    let server = self.places.take(&place, &endpoint);
+                    return Ok((bound, endpoint, server));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && self.is_ready && self.places.skip(&place) => {
+                }
+                Err(error) => {
+                    return Err(JoinError::Listen { name: name.to_owned(), endpoint: place.endpoint, error });
+                }
+            }
+        }
+        Err(JoinError::Ports { name: name.to_owned() })
     }
 }
 

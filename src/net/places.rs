@@ -60,6 +60,16 @@ impl Places {
         }
     }
 
+    /// The next place is another one: somebody else has this. Whether there can be another.
+    pub(super) fn skip(&mut self, place: &Place) -> bool {
+        let is_port = matches!(&place.endpoint, Endpoint::Tcp { port, .. } if *port != 0);
+        if let Some(shift) = place.shift.filter(|_| is_port) {
+            self.next = shift.saturating_add(1);
+            return true;
+        }
+        false
+    }
+
     /// The place was bound, to that very endpoint: what clients call it.
     pub(super) fn take(&mut self, place: &Place, bound: &Endpoint) -> Address {
         if let Some(shift) = place.shift {
