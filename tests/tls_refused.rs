@@ -14,9 +14,10 @@ use std::thread;
 use std::time::Duration;
 
 use bson::doc;
+use rustix::process::Signal;
 use rustls::{ServerConnection, StreamOwned};
 
-use support::certificates::{client_config, file, in_uri, path, server_config};
+use support::certificates::{client_config, demanding_server_config, file, in_uri, path, server_config};
 use support::client::{Client, hello, op_msg};
 use support::fetch::pymongo_sdist;
 use support::mongod::{Mongod, Options, Tls};
@@ -219,6 +220,39 @@ fn one_bad_member_is_said_once() {
     let stopped = proxy.stop();
     let said = format!("upstream {bad}: the server's certificate (");
     assert_eq!(stopped.stderr.matches(&said).count(), 1, "{}", stopped.stderr);
+}
+
+/// The server says why and is gone at once: when the proxy comes to look, there is a request that cannot be written, and
+/// the reason to be read.
+#[test]
+fn a_reason_counts_more_than_a_broken_socket() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let upstream = format!("mongodb://{}", server.local_addr().expect("a bound socket has an address"));
+    let proxy = Proxy::start(&upstream, &["--tls-upstream-ca", &file("ca.pem")]);
+    let mut client = Client::connect(&proxy.address);
+    let (mut socket, _) = server.accept().expect("the proxy dials");
+    socket.set_read_timeout(Some(Duration::from_secs(15))).expect("a socket of ours");
+    let mut session = ServerConnection::new(demanding_server_config("server.pem")).expect("a session");
+    while !session.wants_write() {
+        session.read_tls(&mut socket).expect("the proxy begins the handshake");
+        session.process_new_packets().expect("it is one");
+    }
+    while session.wants_write() {
+        session.write_tls(&mut socket).expect("the proxy reads");
+    }
+    // Once the missing certificate is found missing, the proxy's handshake is done; it does not hear of it yet.
+    while session.process_new_packets().is_ok() {
+        assert!(session.read_tls(&mut socket).expect("the proxy ends the handshake") > 0);
+    }
+    // A proxy that stops too late reads the reason first, and is right as well.
+    proxy.signal(Signal::STOP);
+    thread::sleep(Duration::from_millis(100));
+    client.send(0, &hello("reason")).expect("the connection stands");
+    session.write_tls(&mut socket).expect("an alert");
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a TCP socket lingers");
+    drop(socket);
+    proxy.signal(Signal::CONT);
+    proxy.wait_for_log("the server asks for a certificate of ours, and there is none: alert certificate_required");
 }
 
 #[test]

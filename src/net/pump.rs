@@ -83,6 +83,13 @@ pub(super) struct Failed {
     pub(super) error: io::Error,
 }
 
+impl Failed {
+    /// What was wrong with TLS, if that is the error.
+    fn trouble(&self) -> Option<&Trouble> {
+        self.error.get_ref()?.downcast_ref()
+    }
+}
+
 impl Pump {
     pub(super) fn new(
         client: Stream,
@@ -130,7 +137,11 @@ impl Pump {
         if replies.is_ready()
             && let Some(failed) = self.refused.take()
         {
-            return Poll::Ready(Err(failed));
+            // What it said of itself tells more than that it took no more.
+            return Poll::Ready(Err(match replies {
+                Poll::Ready(Err(said)) if said.trouble().is_some() => said,
+                _ => failed,
+            }));
         }
         let replies = replies?;
         if requests.is_ready() && replies.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
@@ -273,7 +284,8 @@ impl Pump {
         worker::with(|_, sink| pipeline.handle_close(by, error, clock::now(), sink));
     }
 
-    fn fail(&mut self, Failed { side, error }: &Failed) {
+    fn fail(&mut self, failed: &Failed) {
+        let Failed { side, error } = failed;
         if let Some(message) = self.rewriting.as_mut().and_then(|rewriting| rewriting.withheld.take()) {
             let pipeline = &mut self.pipeline;
             worker::with(|_, sink| pipeline.handle_withheld(Side::Server, &message, clock::now(), sink));
@@ -286,7 +298,7 @@ impl Pump {
             return self.close(None);
         }
         self.ended_by.get_or_insert(*side);
-        match error.get_ref().and_then(|error| error.downcast_ref::<Trouble>()) {
+        match failed.trouble() {
             // A server may say that it wants other TLS only when the handshake is done for us.
             Some(Trouble { message, .. }) => {
                 let pipeline = &mut self.pipeline;

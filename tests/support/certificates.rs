@@ -10,6 +10,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// What the good certificate of a server is for; another name is in `wrong_name.pem`.
@@ -61,6 +62,16 @@ pub(crate) fn client_config(ca: &str, own: Option<&str>) -> Arc<ClientConfig> {
 pub(crate) fn server_config(own: &str) -> Arc<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.expect("versions").with_no_client_auth();
+    Arc::new(builder.with_single_cert(chain(own), key(own)).expect("a key"))
+}
+
+/// The same, and clients must have a certificate of the good CA.
+pub(crate) fn demanding_server_config(own: &str) -> Arc<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(path("ca.pem")).expect("a certificate")).expect("a CA");
+    let check = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().expect("a CA");
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.expect("versions").with_client_cert_verifier(check);
     Arc::new(builder.with_single_cert(chain(own), key(own)).expect("a key"))
 }
 
