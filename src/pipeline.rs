@@ -1,59 +1,113 @@
 //! Session, topologies and redactor composed: the one path from bytes to what may be seen, live and from a recording.
 //!
-//! A [`Pipeline`] is one connection's, its inputs the [`Session`]'s. [`Topologies`] are a run's, its inputs what the
+//! A [`Pipeline`] is one connection's, its inputs the [`Session`]'s, which it can have recorded. [`Topologies`] are a run's, its inputs what the
 //! sessions [observe](crate::session::Observations). What comes out of both is [`Redacted`], so that no caller can forget
 //! to redact.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Connection, Entry, Observation, Side, Timestamp};
-use crate::redact::{self, Redacted};
+use crate::event::{Connection, ConnectionId, Entry, Input, Observation, Seen, Side, Timestamp};
+use crate::redact::{self, Redacted, Told};
 use crate::session::{Session, Shared};
 use crate::topology::{Clients, ClientsSettings};
 
 /// Where redacted events go.
 pub type Sink<'s> = dyn FnMut(&Redacted<Entry<'_>>) + 's;
 
+/// Where redacted inputs go, to be recorded.
+pub type Tap = Box<dyn FnMut(&Redacted<Input<'_>>) + Send>;
+
 /// One connection's path from bytes to redacted events.
 #[derive(Debug)]
 pub struct Pipeline {
     session: Session,
+    /// Where the session's inputs are recorded, if they are.
+    recording: Option<Recording>,
+}
+
+struct Recording {
+    connection: ConnectionId,
+    inflate_max_bytes: usize,
+    tap: Tap,
 }
 
 impl Pipeline {
     /// For a connection that a client made at `at`.
     pub fn new(connection: Arc<Connection>, at: Timestamp, shared: Shared) -> Self {
-        Self { session: Session::new(connection, at, shared) }
+        Self { session: Session::new(connection, at, shared), recording: None }
+    }
+
+    /// The same, with everything that it will be given recorded. The limits must have no
+    /// [`max_document_bytes`](crate::session::Limits::max_document_bytes): what is cut cannot be recorded.
+    pub fn recorded(connection: Arc<Connection>, at: Timestamp, shared: Shared, tap: Tap) -> Self {
+        let inflate_max_bytes = shared.limits.inflate_max_bytes;
+        let mut recording = Recording { connection: connection.id, inflate_max_bytes, tap };
+        recording.told(at, Told::Opened(Arc::clone(&connection)));
+        Self { session: Session::new(connection, at, shared), recording: Some(recording) }
+    }
+
+    /// See [`Session::handle_input`].
+    pub fn handle_input(&mut self, input: &Input<'_>, sink: &mut Sink<'_>) {
+        self.session.handle_input(input, &mut |entry| sink(&redact::apply(entry)));
     }
 
     /// See [`Session::handle_bytes`].
     pub fn handle_bytes(&mut self, side: Side, bytes: &[u8], at: Timestamp, sink: &mut Sink<'_>) {
-        self.session.handle_bytes(side, bytes, at, &mut |entry| sink(&redact::apply(entry)));
+        let emit = &mut |entry: Entry<'_>| sink(&redact::apply(entry));
+        match &mut self.recording {
+            None => self.session.handle_bytes(side, bytes, at, emit),
+            Some(recording) => {
+                let tell = &mut |seen: Seen<'_>| recording.seen(at, seen);
+                self.session.handle_bytes_telling(side, bytes, (at, None), emit, tell);
+            }
+        }
     }
 
     /// See [`Session::handle_sent_bytes`].
     pub fn handle_sent_bytes(&mut self, bytes: &[u8], at: Timestamp, sent_at: Timestamp, sink: &mut Sink<'_>) {
-        self.session.handle_sent_bytes(bytes, at, sent_at, &mut |entry| sink(&redact::apply(entry)));
+        let emit = &mut |entry: Entry<'_>| sink(&redact::apply(entry));
+        match &mut self.recording {
+            None => self.session.handle_sent_bytes(bytes, at, sent_at, emit),
+            Some(recording) => {
+                let tell = &mut |seen: Seen<'_>| recording.seen(at, seen);
+                self.session.handle_bytes_telling(Side::Client, bytes, (at, Some(sent_at)), emit, tell);
+            }
+        }
     }
 
     /// See [`Session::handle_sent`].
     pub fn handle_sent(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
         self.session.handle_sent(at, &mut |entry| sink(&redact::apply(entry)));
+        if let Some(recording) = &mut self.recording {
+            recording.told(at, Told::Sent);
+        }
     }
 
     /// See [`Session::handle_tick`].
     pub fn handle_tick(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
+        let was_undecided = self.session.is_undecided();
         self.session.handle_tick(at, &mut |entry| sink(&redact::apply(entry)));
+        if let Some(recording) = self.recording.as_mut().filter(|_| was_undecided && !self.session.is_undecided()) {
+            recording.told(at, Told::Tick);
+        }
     }
 
     /// See [`Session::handle_close`].
     pub fn handle_close(&mut self, by: Option<Side>, error: Option<&str>, at: Timestamp, sink: &mut Sink<'_>) {
+        if let Some(recording) = &mut self.recording {
+            self.session.tell_begun(&mut |seen| recording.seen(at, seen));
+            recording.told(at, Told::Closed { by, error });
+        }
         self.session.handle_close(by, error, at, &mut |entry| sink(&redact::apply(entry)));
     }
 
     /// See [`Session::handle_withheld`].
     pub fn handle_withheld(&mut self, side: Side, message: &str, at: Timestamp, sink: &mut Sink<'_>) {
+        if let Some(recording) = &mut self.recording {
+            recording.told(at, Told::Withheld { side, message });
+        }
         self.session.handle_withheld(side, message, at, &mut |entry| sink(&redact::apply(entry)));
     }
 
@@ -85,6 +139,22 @@ impl Pipeline {
     /// See [`Session::is_busy`].
     pub fn is_busy(&self) -> bool {
         self.session.is_busy()
+    }
+}
+
+impl Recording {
+    fn seen(&mut self, at: Timestamp, seen: Seen<'_>) {
+        (self.tap)(&redact::seen(self.connection, at, seen, self.inflate_max_bytes));
+    }
+
+    fn told(&mut self, at: Timestamp, told: Told<'_>) {
+        (self.tap)(&redact::told(self.connection, at, told));
+    }
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recording").field("connection", &self.connection).finish_non_exhaustive()
     }
 }
 

@@ -18,6 +18,15 @@ impl Timestamp {
         Duration::from_nanos(self.monotonic_nanos.saturating_sub(earlier.monotonic_nanos))
     }
 
+    /// The moment so much earlier.
+    #[must_use]
+    pub fn before(self, earlier: Duration) -> Self {
+        Self {
+            monotonic_nanos: self.monotonic_nanos.saturating_sub(u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX)),
+            unix_micros: self.unix_micros.saturating_sub(i64::try_from(earlier.as_micros()).unwrap_or(i64::MAX)),
+        }
+    }
+
     /// The moment so much later.
     #[must_use]
     pub fn after(self, later: Duration) -> Self {

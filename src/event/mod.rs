@@ -9,6 +9,7 @@ mod command;
 mod connection;
 mod document;
 mod ids;
+mod input;
 mod listener;
 mod observation;
 mod server;
@@ -23,6 +24,7 @@ pub use connection::{
 pub(crate) use document::EMPTY;
 pub use document::{Document, Truncated};
 pub use ids::{Address, Connection, ConnectionId, Exchange, Phase, Side, Timestamp};
+pub use input::{Given, GivenMessage, Input, Original, Seen, SeenMessage};
 pub use listener::{CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener};
 pub use observation::{ClientIdentity, Observation, Observed};
 pub(crate) use observation::{is_libmongoc, may_change_state};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bson::oid::ObjectId;
 
+use super::anomaly::Anomaly;
 use super::framing::{Frame, TLS_HANDSHAKE};
 use super::heartbeats::Answer;
 use super::lifecycle::Lifecycle;
@@ -15,12 +16,13 @@ use super::reply::{self, Facts, HelloReply, Reply};
 use super::request::{self, ReplyForm, Request};
 use super::role::{self, ClientKey, Role};
 use super::shorten::Shortened;
+use super::sight::Sight;
 use super::{Emit, Limits, Shared};
 use crate::event::{
     Action, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Connection, Document, Event,
     Failure, Measures, Phase, ProtocolError, Side, Timestamp,
 };
-use crate::wire::{Header, Message, OpCode, OpCompressed, WireError, msg_flags};
+use crate::wire::{Message, OpCode, OpCompressed, WireError, msg_flags};
 
 /// `{ok: 1}`, which an unacknowledged write is said to have been answered.
 const OK: &[u8] = &[13, 0, 0, 0, 0x10, b'o', b'k', 0, 1, 0, 0, 0, 0];
@@ -28,25 +30,16 @@ const OK: &[u8] = &[13, 0, 0, 0, 0x10, b'o', b'k', 0, 1, 0, 0, 0, 0];
 /// Room for inflated messages that is kept between two of them.
 const INFLATED_CAPACITY_MAX: usize = 16 << 10;
 
-/// What is wrong with a message but does not hinder reading the next one. Said once a connection.
-#[derive(Clone, Copy, Debug)]
-enum Anomaly {
-    Undecodable = 1,
-    OutOfOrder = 2,
-    Unmatched = 4,
-    WithinStream = 8,
-}
-
 /// The commands of one connection.
 #[derive(Debug)]
 pub(super) struct Commands {
     pub(super) lifecycle: Lifecycle,
-    shared: Shared,
+    pub(super) shared: Shared,
     pub(super) pairing: Pairing,
     /// Requests that nobody answers and whose bytes may not have gone out yet.
     unsent: Vec<Pending>,
     /// When the bytes that are being read went out, if they all have.
-    sent_at: Option<Timestamp>,
+    pub(super) sent_at: Option<Timestamp>,
     /// Requests seen.
     requests: u64,
     /// The first `hello` was answered.
@@ -55,8 +48,10 @@ pub(super) struct Commands {
     service_id: Option<ObjectId>,
     is_tunnel: bool,
     /// The anomalies that were said.
-    said: u8,
+    pub(super) said: u8,
     inflated: Vec<u8>,
+    /// How the message that was read last was understood.
+    pub(super) sight: Sight,
 }
 
 impl Commands {
@@ -74,6 +69,7 @@ impl Commands {
             is_tunnel: false,
             said: 0,
             inflated: Vec::new(),
+            sight: Sight::default(),
         }
     }
 
@@ -102,9 +98,10 @@ impl Commands {
     }
 
     pub(super) fn handle_frame(&mut self, side: Side, frame: &Frame<'_>, at: Timestamp, emit: &mut Emit<'_>) {
+        self.sight = Sight::default();
         let mut inflated = std::mem::take(&mut self.inflated);
         let opened = match frame.content {
-            Ok(content) => open(&frame.header, content, &self.shared.limits, &mut inflated),
+            Ok(content) => open(frame, content, &self.shared.limits, &mut inflated),
             Err(error) => Err(error),
         };
         match side {
@@ -148,6 +145,7 @@ impl Commands {
             }
         });
         let Err(error) = decoded else { return };
+        self.sight.unread = Some(error);
         if let (WireError::InflatedTooLong { .. }, Ok(content)) = (error, &frame.content)
             && let Ok(compressed) = OpCompressed::decode(content.bytes)
         {
@@ -161,12 +159,13 @@ impl Commands {
             matches!(header.op_code, OpCode::Insert | OpCode::Update | OpCode::Delete | OpCode::KillCursors);
         if !is_legacy_write && raw_flags(frame) & msg_flags::MORE_TO_COME == 0 {
             self.requests += 1;
+            let exchange = self.next_exchange();
             self.pairing.push(Pending {
                 key: header.request_id,
                 request: None,
                 phase: Phase::App,
                 beats: false,
-                exchange: self.shared.exchanges.next(),
+                exchange,
                 continues: None,
                 started_at: at,
                 request_bytes: wire_len(header),
@@ -189,11 +188,12 @@ impl Commands {
         let n = self.requests;
         self.requests += 1;
         let phase = self.classify(&request, n, at, emit);
+        self.sight.sensitive = request.sensitive;
         let pending = Pending {
             key: request.request_id,
             phase,
             beats: self.is_check(&request, n, phase),
-            exchange: self.shared.exchanges.next(),
+            exchange: self.next_exchange(),
             continues: None,
             started_at: at,
             request_bytes: wire_len(&frame.header),
@@ -265,6 +265,7 @@ impl Commands {
         }
         let position = found.position();
         let pending = found.pending;
+        self.sight.exchange = Some(pending.exchange);
         let Some(request) = &pending.request else { return };
         let outcome = opened.and_then(|opened| {
             let (_, message) = Message::decode(&opened.bytes)?;
@@ -315,6 +316,7 @@ impl Commands {
         let mut info = self.info(pending, request);
         info.compressor = compressor;
         info.sensitive |= speculative;
+        self.sight.sensitive = info.sensitive;
         let duration = at.since(pending.started_at);
         let event = if ok {
             Event::CommandSucceeded(CommandSucceeded { info, duration, reply: document, measures })
@@ -355,6 +357,7 @@ impl Commands {
         at: Timestamp,
         emit: &mut Emit<'_>,
     ) {
+        self.sight.unread = Some(error);
         let Some(request) = &pending.request else { return };
         let info = self.info(pending, request);
         let duration = at.since(pending.started_at);
@@ -374,7 +377,7 @@ impl Commands {
             self.lifecycle.emit(at, pending.phase, event, emit);
             return self.emit_heartbeat_ended(pending, answer, at, emit);
         }
-        let message = format!("the reply could not be read: {error}");
+        let message = format!("the reply could not be read: {}", frame.why_unread(error));
         let failure = Failure::Network { message: message.into(), closed_by: None };
         let event = Event::CommandFailed(CommandFailed { info, duration, failure, measures });
         let answer = Answer::of(pending, &event);
@@ -391,7 +394,7 @@ impl Commands {
             key,
             phase: ended.phase,
             beats: ended.beats,
-            exchange: self.shared.exchanges.next(),
+            exchange: self.next_continuation(),
             continues: Some(ended.continues.unwrap_or(ended.exchange)),
             started_at: at,
             request_bytes: 0,
@@ -526,23 +529,6 @@ impl Commands {
             continues: pending.continues,
             ..request.info()
         }
-    }
-
-    fn undecodable(&mut self, side: Side, frame: &Frame<'_>, error: WireError, at: Timestamp, emit: &mut Emit<'_>) {
-        self.say(Anomaly::Undecodable, side, frame, &error.to_string(), at, emit);
-    }
-
-    /// Says what is wrong with a message, once of its kind.
-    fn say(&mut self, what: Anomaly, side: Side, frame: &Frame<'_>, message: &str, at: Timestamp, emit: &mut Emit<'_>) {
-        if self.said & what as u8 != 0 {
-            return;
-        }
-        self.said |= what as u8;
-        let Header { request_id, response_to, op_code, .. } = frame.header;
-        let message =
-            format!("{message} (requestID {request_id}, responseTo {response_to}, opCode {})", op_code.as_i32());
-        let event = ProtocolError { side, offset: frame.offset, message: message.into(), action: Action::Forwarded };
-        self.lifecycle.emit(at, Phase::App, Event::ProtocolError(event), emit);
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::Limits;
 use super::shorten::{Shortened, Shortener};
-use crate::event::{Side, Timestamp};
+use crate::event::{Compressor, Side, Timestamp};
 use crate::wire::{HEADER_LEN, Header, OpCode, Reader, WireError};
 
 /// What an `OP_MSG` has beside its one document: header, flags, the section's kind.
@@ -31,6 +31,22 @@ pub(super) struct Frame<'a> {
     pub(super) flags: Option<u32>,
     /// A message that can be decoded, or why there is none although its length is known.
     pub(super) content: Result<Content<'a>, WireError>,
+    /// Of one that was taken out of its compression before: what it was compressed with.
+    pub(super) compressor: Option<Compressor>,
+    /// Of one that could not be read when it was recorded, and was not kept: why not.
+    pub(super) unread: Option<&'a str>,
+}
+
+impl<'a> Frame<'a> {
+    /// One that came as it is, and whole.
+    fn of_wire(header: Header, offset: u64, first_byte_at: Timestamp, content: Result<Content<'a>, WireError>) -> Self {
+        Self { header, offset, first_byte_at, flags: None, content, compressor: None, unread: None }
+    }
+
+    /// Why the message cannot be read: what was found when it was recorded, or else this.
+    pub(super) fn why_unread(&self, error: WireError) -> String {
+        self.unread.map_or_else(|| error.to_string(), str::to_owned)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +106,19 @@ impl Framer {
         }
     }
 
+    /// What is held of a message that has begun and not ended; nothing of one that is shortened.
+    pub(super) fn begun(&self) -> &[u8] {
+        match &self.state {
+            State::Collecting(bytes) => bytes,
+            State::Between | State::Shortening(_) | State::Done(_) => &[],
+        }
+    }
+
+    /// Takes note of a message that was found elsewhere: where it begins.
+    pub(super) fn pass(&mut self, header: &Header) -> u64 {
+        self.end_message(header).0
+    }
+
     /// Takes bytes from `chunk`, which arrived at `at`: how many, and the message that they complete. `Ok(None)` is "not
     /// yet", and then all of the chunk was taken; call again with what is left of the chunk after a message.
     ///
@@ -121,7 +150,7 @@ impl Framer {
             {
                 let (offset, first_byte_at) = self.end_message(&header);
                 let content = Ok(Content { bytes, shortened: None });
-                return Ok((len, Some(Frame { header, offset, first_byte_at, flags: None, content })));
+                return Ok((len, Some(Frame::of_wire(header, offset, first_byte_at, content))));
             }
             if matches!(self.state, State::Between) {
                 self.state = State::Collecting(Vec::new());
@@ -139,7 +168,7 @@ impl Framer {
                 return Ok((taken, None));
             }
             let start = std::mem::take(bytes);
-            let Some((header, len)) = self.header_of(&start, limits)? else { return Ok((taken, None)) };
+            let Some((header, len)) = self.header_or_keep(&start, limits)? else { return Ok((taken, None)) };
             if is_shortened(&header, len, limits) {
                 let mut shortener = Box::new(Shortener::new(header, len, limits.max_document_bytes));
                 shortener.push(&start);
@@ -172,7 +201,7 @@ impl Framer {
         }
         let (offset, first_byte_at) = self.end_message(&header);
         let content = Ok(Content { bytes: self.keep(bytes), shortened: None });
-        Ok((taken, Some(Frame { header, offset, first_byte_at, flags: None, content })))
+        Ok((taken, Some(Frame::of_wire(header, offset, first_byte_at, content))))
     }
 
     fn finish_shortened(&mut self) -> Frame<'_> {
@@ -184,7 +213,7 @@ impl Framer {
         let (offset, first_byte_at) = self.end_message(&header);
         let content = shortener.finish();
         let content = content.map(|(bytes, shortened)| Content { bytes: self.keep(bytes), shortened: Some(shortened) });
-        Frame { header, offset, first_byte_at, flags, content }
+        Frame { flags, ..Frame::of_wire(header, offset, first_byte_at, content) }
     }
 
     /// A message ends here: where it began, and when its first byte came.
@@ -201,6 +230,11 @@ impl Framer {
             State::Done(bytes) => bytes,
             _ => unreachable!("set on the line before"),
         }
+    }
+
+    /// The same of what was collected, which stays where it is if it is no header.
+    fn header_or_keep(&mut self, start: &[u8], limits: &Limits) -> Result<Option<(Header, usize)>, WireError> {
+        self.header_of(start, limits).inspect_err(|_| self.state = State::Collecting(start.to_vec()))
     }
 
     /// The header that `bytes` begin with and the message's length; `None` if they are too few.

@@ -8,12 +8,16 @@
 //! rest. Feed the client's bytes before the replies that they caused, each side in its order, in any pieces: the events
 //! are the same.
 //!
+//! What a session was given can be recorded: [`handle_bytes_telling`](Session::handle_bytes_telling) tells of each
+//! message how it was understood, and a session that is given the [`Input`]s of the recording gives the same events.
+//!
 //! Nothing is forwarded here and nothing can fail: bytes that cannot be read give a
 //! [`ProtocolError`](crate::event::ProtocolError), and if it is not known any more where messages begin, nothing more is
 //! read of the connection. Every started event has its end, at the latest in `handle_close`.
 
 #![deny(clippy::indexing_slicing)]
 
+mod anomaly;
 mod commands;
 mod framing;
 mod heartbeats;
@@ -28,23 +32,27 @@ mod reply;
 mod request;
 mod role;
 mod shorten;
+mod sight;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use commands::Commands;
-use framing::Framer;
+use framing::{Content, Frame, Framer};
 pub(crate) use legacy::query_command;
 pub(crate) use merge::merged;
 pub use observe::{Observations, Observing};
 pub use role::Monitors;
 
-use crate::event::{Connection, Entry, Exchange, Side, Timestamp};
-use crate::wire::MESSAGE_LEN_MAX;
+use crate::event::{Connection, Entry, Exchange, Given, GivenMessage, Input, Seen, Side, Timestamp};
+use crate::wire::{HEADER_LEN, Header, MESSAGE_LEN_MAX, Reader, WireError};
 
 /// Where events go.
 pub type Emit<'e> = dyn FnMut(Entry<'_>) + 'e;
+
+/// Where goes how messages were understood.
+pub type Tell<'t> = dyn FnMut(Seen<'_>) + 't;
 
 /// What is read, and how much of it is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +78,11 @@ pub struct Exchanges(Arc<AtomicU64>);
 impl Exchanges {
     fn next(&self) -> Exchange {
         Exchange(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The next one has this number: that of a recording.
+    fn go_on_with(&self, exchange: Exchange) {
+        self.0.store(exchange.0.saturating_sub(1), Ordering::Relaxed);
     }
 }
 
@@ -120,7 +133,33 @@ impl Session {
     }
 
     /// Takes bytes that were read from `side` at `at`.
-    pub fn handle_bytes(&mut self, side: Side, mut bytes: &[u8], at: Timestamp, emit: &mut Emit<'_>) {
+    pub fn handle_bytes(&mut self, side: Side, bytes: &[u8], at: Timestamp, emit: &mut Emit<'_>) {
+        self.read(side, bytes, at, emit, None);
+    }
+
+    /// The same for bytes that were handed on at `sent_at`, if that is known, and tells of each message how it was
+    /// understood, after its events. [`Limits::max_document_bytes`] must be 0: what is cut cannot be told of.
+    pub fn handle_bytes_telling(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        (at, sent_at): (Timestamp, Option<Timestamp>),
+        emit: &mut Emit<'_>,
+        tell: &mut Tell<'_>,
+    ) {
+        self.commands.set_sent_at(sent_at);
+        self.read(side, bytes, at, emit, Some(tell));
+        self.commands.set_sent_at(None);
+    }
+
+    fn read(
+        &mut self,
+        side: Side,
+        mut bytes: &[u8],
+        at: Timestamp,
+        emit: &mut Emit<'_>,
+        mut tell: Option<&mut Tell<'_>>,
+    ) {
         let framer = match side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
@@ -130,10 +169,17 @@ impl Session {
             match framer.next(bytes, at, &limits) {
                 Ok((taken, Some(frame))) => {
                     self.commands.handle_frame(side, &frame, at, emit);
+                    if let Some(tell) = &mut tell {
+                        tell(self.commands.seen(side, &frame));
+                    }
                     bytes = bytes.get(taken..).unwrap_or_default();
                 }
                 Ok((_, None)) => return,
                 Err(error) => {
+                    if let Some(tell) = &mut tell {
+                        let begun = if framer.is_within_message() { framer.begun() } else { bytes };
+                        tell(Seen::Begun { side, bytes: begun.get(..HEADER_LEN).unwrap_or_default() });
+                    }
                     let offset = framer.offset();
                     self.commands.lose_framing(side, offset, error, at, emit);
                 }
@@ -158,6 +204,69 @@ impl Session {
     /// Whether [`handle_sent`](Self::handle_sent) would give an event.
     pub fn awaits_sent(&self) -> bool {
         self.commands.awaits_sent()
+    }
+
+    /// Takes what a session was given before, as it was recorded.
+    pub fn handle_input(&mut self, input: &Input<'_>, emit: &mut Emit<'_>) {
+        let at = input.at;
+        match &input.given {
+            Given::Opened(_) => {}
+            Given::Message(message) => self.handle_message(message, at, emit),
+            Given::Begun { side, bytes } => self.handle_bytes(*side, bytes, at, emit),
+            Given::Sent => self.handle_sent(at, emit),
+            Given::Tick => self.handle_tick(at, emit),
+            Given::Withheld { side, message } => self.handle_withheld(*side, message, at, emit),
+            Given::Closed { by, error } => self.handle_close(*by, error.as_deref(), at, emit),
+        }
+    }
+
+    fn handle_message(&mut self, message: &GivenMessage<'_>, at: Timestamp, emit: &mut Emit<'_>) {
+        let Ok(mut header) = Header::decode(&mut Reader::new(&message.bytes)) else { return };
+        if self.commands.is_tunnel() {
+            return;
+        }
+        let (mut flags, mut compressor) = (None, None);
+        let mut content = Ok(Content { bytes: &message.bytes, shortened: None });
+        if let Some(original) = &message.original {
+            header.message_length = original.length;
+            flags = original.flags;
+            compressor = original.compressor;
+            if original.unread.is_some() {
+                // Which one does not matter: what is said of it was recorded.
+                content = Err(WireError::Trailing("message"));
+            }
+        }
+        let framer = match message.side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        };
+        let frame = Frame {
+            offset: framer.pass(&header),
+            first_byte_at: at.before(message.took),
+            header,
+            flags,
+            content,
+            compressor,
+            unread: message.original.as_ref().and_then(|original| original.unread.as_deref()),
+        };
+        let begins = if message.side == Side::Client { message.exchange } else { message.continued };
+        if let Some(exchange) = begins {
+            self.commands.shared.exchanges.go_on_with(exchange);
+        }
+        self.commands.set_sent_at(message.sent_after.map(|after| at.after(after)));
+        self.commands.handle_frame(message.side, &frame, at, emit);
+        self.commands.set_sent_at(None);
+    }
+
+    /// What there is of messages that have begun and not ended, no more than a header of each: to be told before
+    /// [`handle_close`](Self::handle_close).
+    pub fn tell_begun(&self, tell: &mut Tell<'_>) {
+        for (side, framer) in [(Side::Client, &self.client), (Side::Server, &self.server)] {
+            let begun = framer.begun();
+            if !begun.is_empty() && !self.is_tunnel() {
+                tell(Seen::Begun { side, bytes: begun.get(..HEADER_LEN).unwrap_or(begun) });
+            }
+        }
     }
 
     /// Notes the time. Needed only while [`is_undecided`](Self::is_undecided).

@@ -44,17 +44,17 @@ pub(super) fn unseen(compressed: &OpCompressed<'_>) -> Document<'static> {
 
 /// Takes a message out of its compression and shortens it if its documents may be too long.
 pub(super) fn open<'a>(
-    header: &Header,
+    frame: &Frame<'_>,
     content: Content<'a>,
     limits: &Limits,
     inflated: &'a mut Vec<u8>,
 ) -> Result<Opened<'a>, WireError> {
     let Content { bytes, shortened } = content;
-    if header.op_code != OpCode::Compressed {
-        return Ok(Opened { bytes: Cow::Borrowed(bytes), shortened, compressor: None });
+    if frame.header.op_code != OpCode::Compressed {
+        return Ok(Opened { bytes: Cow::Borrowed(bytes), shortened, compressor: frame.compressor });
     }
     let compressed = OpCompressed::decode(bytes)?;
-    compressed.inflate(header, limits.inflate_max_bytes, inflated)?;
+    compressed.inflate(&frame.header, limits.inflate_max_bytes, inflated)?;
     let compressor = Some(compressed.compressor);
     let inner = Header::decode(&mut Reader::new(inflated))?;
     if !is_shortened(&inner, inflated.len(), limits) {

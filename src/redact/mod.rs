@@ -2,12 +2,19 @@
 //!
 //! The Command Monitoring specification ("Security") has the documents of commands that carry credentials replaced by
 //! empty ones. Whether a command is one of them is decided where the request is read and remembered until its reply
-//! ([`CommandInfo::sensitive`](crate::event::CommandInfo)); what is done about it is here, and nowhere else.
+//! ([`CommandInfo::sensitive`](crate::event::CommandInfo)); what is done about it is here, and nowhere else. Of messages
+//! that are recorded the documents stay, for all else in them is wanted to derive events again: only values go.
+
+mod message;
+
+use std::sync::Arc;
 
 use bson::raw::RawDocumentBuf;
 use bson::rawdoc;
 
-use crate::event::{Document, Entry, Event, Failure};
+use crate::event::{Connection, ConnectionId, Document, Entry, Event, Failure, Given, Input, Seen, Side, Timestamp};
+
+pub use message::MARKER;
 
 /// Something that has been through the redactor. Only this module can make one, and sinks take nothing else.
 #[derive(Clone, Debug)]
@@ -54,6 +61,46 @@ pub fn apply(mut entry: Entry<'_>) -> Redacted<Entry<'_>> {
     Redacted(entry)
 }
 
+/// Takes the credentials out of what a session has read, and has it recorded as its input.
+///
+/// Of a message that may hold some, the values that are or may be credentials are exchanged for [`MARKER`], and what
+/// cannot be read is left out but for its header. `inflate_max_bytes` is the session's own limit.
+pub fn seen<'a>(
+    connection: ConnectionId,
+    at: Timestamp,
+    seen: Seen<'a>,
+    inflate_max_bytes: usize,
+) -> Redacted<Input<'a>> {
+    let given = match seen {
+        Seen::Message(seen) => Given::Message(message::given(seen, at, inflate_max_bytes)),
+        Seen::Begun { side, bytes } => Given::Begun { side, bytes: bytes.into() },
+    };
+    Redacted(Input { connection, at, given })
+}
+
+/// What a session was told beside its bytes, in which there are no credentials. What was read goes through [`seen`].
+pub fn told(connection: ConnectionId, at: Timestamp, told: Told<'_>) -> Redacted<Input<'_>> {
+    let given = match told {
+        Told::Opened(connection) => Given::Opened(connection),
+        Told::Sent => Given::Sent,
+        Told::Tick => Given::Tick,
+        Told::Withheld { side, message } => Given::Withheld { side, message: message.into() },
+        Told::Closed { by, error } => Given::Closed { by, error: error.map(Into::into) },
+    };
+    Redacted(Input { connection, at, given })
+}
+
+/// See [`told`]; each is the [`Given`] of its name.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "as in Given")]
+pub enum Told<'a> {
+    Opened(Arc<Connection>),
+    Sent,
+    Tick,
+    Withheld { side: Side, message: &'a str },
+    Closed { by: Option<Side>, error: Option<&'a str> },
+}
+
 /// Leaves out the field of a `hello` reply that has a part of a conversation of authentication in it.
 fn without_authentication(reply: &mut Document<'_>) {
     const FIELD: &str = "speculativeAuthenticate";
@@ -80,14 +127,22 @@ fn error_only(reply: &Document<'_>) -> Document<'static> {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    //! A way around, for tests of what takes nothing but what was redacted.
+
+    use super::Redacted;
+
+    pub(crate) fn redacted<T>(it: T) -> Redacted<T> {
+        Redacted(it)
+    }
+}
+
+#[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
-    use crate::event::{
-        Address, Connection, ConnectionId, Phase, ServerHeartbeatFailed, ServerHeartbeatSucceeded, Timestamp, Truncated,
-    };
+    use crate::event::{Address, Phase, ServerHeartbeatFailed, ServerHeartbeatSucceeded, Truncated};
 
     fn redacted(event: Event<'static>) -> Event<'static> {
         let connection = Arc::new(Connection {

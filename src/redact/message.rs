@@ -1,0 +1,256 @@
+//! Messages without the credentials in them.
+//!
+//! A document of a sensitive message is made anew of the elements that can be read, in their order: those that a name or
+//! a type betrays have [`MARKER`] for their value, all others are as they came. So everything that a session wants to
+//! know of such a message is still there: names, conversations, whether they are done.
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+
+use crate::bson::{Element, Elements, Kind};
+use crate::event::{Compressor, GivenMessage, Original, SeenMessage, Timestamp};
+use crate::wire::{
+    HEADER_LEN, Header, Message, OpCode, OpCompressed, OpMsg, OpQuery, OpReply, Reader, Sequence, WireError,
+};
+
+/// What stands for a credential: a string.
+pub const MARKER: &str = "[redacted]";
+
+/// Fields whose values are credentials, in lower case, sorted.
+const CREDENTIALS: &[&[u8]] = &[
+    b"accesstoken",
+    b"credential",
+    b"credentials",
+    b"digest",
+    b"jwt",
+    b"key",
+    b"nonce",
+    b"passwd",
+    b"password",
+    b"payload",
+    b"pwd",
+    b"secret",
+    b"token",
+];
+
+/// What a command has beside its own fields, none of it secret. Clients are told apart by the bytes of `client`.
+const KEPT: &[&[u8]] = &[b"$clusterTime", b"client", b"lsid"];
+
+/// A document within documents deeper than this is not looked into, but replaced.
+const DEPTH_MAX: usize = 32;
+
+/// `OP_COMPRESSED` up to the compressed bytes.
+const COMPRESSED_HEAD_LEN: usize = HEADER_LEN + 9;
+
+/// The message as it may be kept.
+pub(super) fn given<'a>(seen: SeenMessage<'a>, at: Timestamp, inflate_max_bytes: usize) -> GivenMessage<'a> {
+    let (bytes, original) = match kept(&seen, inflate_max_bytes) {
+        Kept::AsItIs => {
+            // What a session has cut is not as it was on the wire.
+            let is_whole = usize::try_from(seen.header.message_length) == Ok(seen.bytes.len());
+            (Cow::Borrowed(seen.bytes), (!is_whole).then(|| original(&seen)))
+        }
+        Kept::Masked(bytes, compressor) => (Cow::Owned(bytes), Some(Original { compressor, ..original(&seen) })),
+        Kept::Head(len) => {
+            let head = seen.bytes.get(..len).unwrap_or_default();
+            (Cow::Borrowed(head), Some(Original { flags: seen.flags, ..original(&seen) }))
+        }
+        Kept::Nothing(error) => {
+            let unread = Some(error.to_string().into());
+            let head = seen.bytes.get(..HEADER_LEN).unwrap_or_default();
+            (Cow::Borrowed(head), Some(Original { flags: seen.flags, unread, ..original(&seen) }))
+        }
+    };
+    GivenMessage {
+        side: seen.side,
+        bytes,
+        took: at.since(seen.first_byte_at),
+        sent_after: seen.sent_at.map(|sent_at| sent_at.since(at)),
+        exchange: seen.exchange,
+        continued: seen.continued,
+        original,
+    }
+}
+
+fn original(seen: &SeenMessage<'_>) -> Original<'static> {
+    Original { length: seen.header.message_length, ..Original::default() }
+}
+
+/// What is kept of a message.
+enum Kept {
+    AsItIs,
+    /// An uncompressed one without credentials, and what it was compressed with.
+    Masked(Vec<u8>, Option<Compressor>),
+    /// So many bytes: it is compressed and too long to be looked into.
+    Head(usize),
+    /// Its header: it cannot be read.
+    Nothing(WireError),
+}
+
+fn kept(seen: &SeenMessage<'_>, inflate_max_bytes: usize) -> Kept {
+    if !seen.sensitive && seen.unread.is_none() {
+        return Kept::AsItIs;
+    }
+    match masked(seen, inflate_max_bytes) {
+        Err(WireError::InflatedTooLong { .. }) => Kept::Head(COMPRESSED_HEAD_LEN),
+        Err(error) => Kept::Nothing(seen.unread.unwrap_or(error)),
+        Ok((bytes, compressor)) => match seen.unread {
+            // It has nothing that a session could read, whatever it decodes as.
+            Some(error) => Kept::Nothing(error),
+            None => Kept::Masked(bytes, compressor),
+        },
+    }
+}
+
+fn masked(seen: &SeenMessage<'_>, inflate_max_bytes: usize) -> Result<(Vec<u8>, Option<Compressor>), WireError> {
+    let mut inflated = Vec::new();
+    let (mut bytes, mut compressor) = (seen.bytes, None);
+    if seen.header.op_code == OpCode::Compressed {
+        let compressed = OpCompressed::decode(bytes)?;
+        compressed.inflate(&seen.header, inflate_max_bytes, &mut inflated)?;
+        (bytes, compressor) = (&inflated, Some(compressed.compressor));
+    }
+    let mut out = BytesMut::new();
+    let header = Header::decode(&mut Reader::new(bytes))?;
+    let (id, to) = (header.request_id, header.response_to);
+    match Message::decode(bytes)?.1 {
+        Message::Msg(message) => {
+            let body = mask(message.body, 0);
+            // Sequences have names that matter, and documents that do not: those of a sensitive command are never shown.
+            let sequences = message.sequences.iter().map(|it| Sequence { identifier: it.identifier, documents: &[] });
+            OpMsg { body: &body, sequences: sequences.collect(), ..message }.encode(id, to, &mut out)?;
+        }
+        Message::Query(query) => {
+            let (body, selector) = (mask(query.query, 0), query.return_fields_selector.map(|it| mask(it, 0)));
+            OpQuery { query: &body, return_fields_selector: selector.as_deref(), ..query }.encode(id, &mut out)?;
+        }
+        Message::Reply(reply) => {
+            let documents: Vec<u8> = reply.iter().flat_map(|document| mask(document, 0)).collect();
+            OpReply { documents: &documents, ..reply }.encode(id, to, &mut out)?;
+        }
+        // They carry no commands; what they do carry is not for a sensitive exchange.
+        _ => return Err(WireError::OpCode(header.op_code.as_i32())),
+    }
+    Ok((out.to_vec(), compressor))
+}
+
+/// The document with markers in the place of credentials.
+fn mask(document: &[u8], depth: usize) -> Vec<u8> {
+    let mut out = vec![0; 4];
+    for element in Elements::readable(document) {
+        let masks = is_credential(&element);
+        let is_kept = depth == 0 && KEPT.contains(&element.name);
+        let inner = if is_kept || masks { None } else { element.as_document().or(element.as_array()) };
+        let marked = masks && !is_kept || (inner.is_some() && depth == DEPTH_MAX);
+        out.push(if marked { Kind::String as u8 } else { element.kind as u8 });
+        out.extend_from_slice(element.name);
+        out.push(0);
+        match inner {
+            _ if marked => {
+                out.extend_from_slice(&(MARKER.len() as i32 + 1).to_le_bytes());
+                out.extend_from_slice(MARKER.as_bytes());
+                out.push(0);
+            }
+            Some(inner) => out.extend_from_slice(&mask(inner, depth + 1)),
+            None => out.extend_from_slice(element.value),
+        }
+    }
+    out.push(0);
+    // No longer than what came with a length of this kind, but for markers in the place of shorter values.
+    let length = i32::try_from(out.len()).unwrap_or(i32::MAX);
+    if let Some(prefix) = out.first_chunk_mut() {
+        *prefix = length.to_le_bytes();
+    }
+    out
+}
+
+/// Whether the value is or may be a credential: by its name, or because only conversations of authentication, whose
+/// steps these messages are, have binary data and code in them.
+fn is_credential(element: &Element<'_>) -> bool {
+    let name = element.name.to_ascii_lowercase();
+    let is_named = CREDENTIALS.binary_search(&name.as_slice()).is_ok();
+    is_named || matches!(element.kind, Kind::Binary | Kind::Code | Kind::CodeWithScope | Kind::Symbol)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Binary, rawdoc, spec::BinarySubtype};
+
+    use super::*;
+    use crate::event::Side;
+
+    #[test]
+    fn the_list_is_sorted() {
+        assert!(CREDENTIALS.is_sorted());
+    }
+
+    fn seen(bytes: &[u8]) -> SeenMessage<'_> {
+        SeenMessage {
+            side: Side::Client,
+            bytes,
+            header: Header::decode(&mut Reader::new(bytes)).unwrap(),
+            first_byte_at: Timestamp::default(),
+            sent_at: None,
+            exchange: None,
+            continued: None,
+            sensitive: true,
+            unread: None,
+            flags: None,
+        }
+    }
+
+    fn message(body: &[u8]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        OpMsg::new(0, body).encode(7, 0, &mut out).unwrap();
+        out.to_vec()
+    }
+
+    #[test]
+    fn values_go_and_all_else_stays() {
+        let payload = Binary { subtype: BinarySubtype::Generic, bytes: b"n,,n=u,r=secret".to_vec() };
+        let client = rawdoc! { "driver": { "key": "not one" } };
+        let hello = rawdoc! {
+            "hello": 1, "client": client.clone(), "$db": "admin",
+            "speculativeAuthenticate": { "saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": payload, "db": "admin" },
+        };
+        let frame = message(hello.as_bytes());
+        let given = given(seen(&frame), Timestamp::default(), 1 << 20);
+        let Ok((_, Message::Msg(masked))) = Message::decode(&given.bytes) else { panic!("{given:?}") };
+        let expected = rawdoc! {
+            "hello": 1, "client": client, "$db": "admin",
+            "speculativeAuthenticate": { "saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": MARKER, "db": "admin" },
+        };
+        assert_eq!(masked.body, expected.as_bytes());
+        assert_eq!(given.original.unwrap().length as usize, frame.len());
+    }
+
+    #[test]
+    fn compressed_ones_are_inflated_first() {
+        let frame = message(rawdoc! { "createUser": "u", "PWD": "hunter2", "roles": [], "$db": "a" }.as_bytes());
+        let mut compressed = BytesMut::new();
+        crate::wire::compress(&frame, Compressor::Zlib, &mut compressed).unwrap();
+        let given = given(seen(&compressed), Timestamp::default(), 1 << 20);
+        assert!(memchr::memmem::find(&given.bytes, b"hunter2").is_none());
+        assert!(memchr::memmem::find(&given.bytes, b"createUser").is_some());
+        let original = given.original.unwrap();
+        assert_eq!((original.compressor, original.length as usize), (Some(Compressor::Zlib), compressed.len()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_kept() {
+        let mut frame = message(rawdoc! { "saslStart": 1, "payload": "secret" }.as_bytes());
+        frame[20] = 9;
+        let given = given(seen(&frame), Timestamp::default(), 1 << 20);
+        assert_eq!(given.bytes.len(), HEADER_LEN);
+        assert_eq!(given.original.unwrap().unread.as_deref(), Some("section kind 9 is not known"));
+        // A document that breaks is read up to where it does.
+        let mut body = rawdoc! { "saslStart": 1, "payload": "secret", "x": 1 }.into_bytes();
+        let at = body.len() - 8;
+        body[at] = 0xee;
+        let frame = message(&body);
+        let given = super::given(seen(&frame), Timestamp::default(), 1 << 20);
+        let Ok((_, Message::Msg(masked))) = Message::decode(&given.bytes) else { panic!("{given:?}") };
+        assert_eq!(masked.body, rawdoc! { "saslStart": 1, "payload": MARKER }.as_bytes());
+    }
+}
