@@ -1,9 +1,12 @@
 //! Reading back what was recorded.
 //!
-//! So far that is the event log ([`log`]) and the fixture ([`fixture`]), which is written here too. Files are told apart
-//! by their first bytes, never by their names.
+//! That is the event log ([`log`]), the capture ([`mtap`]), and the fixture ([`fixture`]); the last two are written here
+//! too. Files are told apart by their first bytes, never by their names.
 
+pub mod derive;
 pub mod fixture;
 pub mod json;
 pub mod log;
 mod monitoring;
+pub mod mtap;
+pub mod source;

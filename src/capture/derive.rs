@@ -1,0 +1,153 @@
+//! From a capture's records to events: the same pipeline as live, in the order of the records' times.
+
+use std::collections::{BTreeMap, HashMap};
+use std::mem::size_of;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::mtap::{Header, OUT_OF_ORDER, Record};
+use crate::event::{Connection, ConnectionId, Exchange, Given, Input, Side, Timestamp};
+use crate::pipeline::{Pipeline, Sink, Topologies};
+use crate::session::{Observations, Observing, Shared};
+use crate::topology::SETTLED_AFTER;
+
+/// Bytes of messages that may wait to be put in order.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Puts records in the order of their times.
+#[derive(Debug, Default)]
+pub struct InOrder {
+    waiting: BTreeMap<(u64, u64), Record>,
+    bytes: usize,
+    /// How many came, and the latest time that was seen.
+    arrived: u64,
+    latest: u64,
+}
+
+impl InOrder {
+    /// Takes a record as it comes in a file.
+    pub fn push(&mut self, record: Record) {
+        let at = record.at().monotonic_nanos;
+        self.latest = self.latest.max(at);
+        self.arrived += 1;
+        self.bytes += bytes_of(&record);
+        self.waiting.insert((at, self.arrived), record);
+    }
+
+    /// The first record, if none that is to come can be before it.
+    pub fn pop(&mut self) -> Option<Record> {
+        let settled = self.latest.saturating_sub(OUT_OF_ORDER.as_nanos() as u64);
+        let is_settled = self.waiting.first_key_value().is_some_and(|((at, _), _)| *at <= settled);
+        if is_settled || self.bytes > WAITING_BYTES_MAX { self.pop_last() } else { None }
+    }
+
+    /// The first record, if no more are expected.
+    pub fn pop_last(&mut self) -> Option<Record> {
+        let (_, record) = self.waiting.pop_first()?;
+        self.bytes -= bytes_of(&record);
+        Some(record)
+    }
+}
+
+fn bytes_of(record: &Record) -> usize {
+    let held = match record {
+        Record::Input(Input { given: Given::Message(message), .. }) => message.bytes.len(),
+        _ => 0,
+    };
+    size_of::<Record>() + held
+}
+
+/// The sessions and the topologies of a run, once more.
+#[derive(Debug)]
+pub struct Derive {
+    shared: Shared,
+    connections: HashMap<ConnectionId, Derived>,
+    topologies: Topologies,
+    observed: Observing,
+    now: Timestamp,
+}
+
+#[derive(Debug)]
+struct Derived {
+    pipeline: Pipeline,
+    /// Of a connection whose beginning is in another file: the first exchange of it that begins in this one.
+    since: Since,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Since {
+    Opened,
+    Carried,
+    Exchange(Exchange),
+}
+
+impl Derive {
+    /// For the run of that header.
+    pub fn new(header: &Header) -> Self {
+        let (observations, observed) = Observations::channel();
+        let shared = Shared {
+            limits: header.limits(),
+            idle_after: Duration::from_micros(header.idle_after_micros),
+            observations,
+            ..Shared::default()
+        };
+        let topologies = Topologies::new((&header.topology).into());
+        Self { shared, connections: HashMap::new(), topologies, observed, now: header.started() }
+    }
+
+    /// Takes the next record, and gives the events that follow from it.
+    pub fn handle(&mut self, record: &Record, sink: &mut Sink<'_>) {
+        self.now = if record.at().monotonic_nanos > self.now.monotonic_nanos { record.at() } else { self.now };
+        match record {
+            Record::Input(input) => self.input(input, sink),
+            Record::Carried { at, connection } => self.open(connection, *at, Since::Carried),
+            Record::Missing { .. } => {}
+            Record::Ended { at } => return self.topologies.close(*at, sink),
+        }
+        self.observed.try_iter().for_each(|observation| self.topologies.handle(observation));
+        if self.topologies.due(self.now) == Some(Duration::ZERO) {
+            self.topologies.handle_tick(self.now, sink);
+        }
+    }
+
+    /// Notes that no more records come: gives the events of topologies that were not settled.
+    pub fn settle(&mut self, sink: &mut Sink<'_>) {
+        self.topologies.handle_tick(self.now.after(SETTLED_AFTER), sink);
+    }
+
+    fn open(&mut self, connection: &Arc<Connection>, at: Timestamp, since: Since) {
+        let pipeline = Pipeline::new(Arc::clone(connection), at, self.shared.clone());
+        self.connections.insert(connection.id, Derived { pipeline, since });
+    }
+
+    fn input(&mut self, input: &Input<'_>, sink: &mut Sink<'_>) {
+        if let Given::Opened(connection) = &input.given {
+            return self.open(connection, input.at, Since::Opened);
+        }
+        // What is said of a connection whose opening is missing cannot be understood.
+        let Some(derived) = self.connections.get_mut(&input.connection) else { return };
+        if derived.is_known(input) {
+            derived.pipeline.handle_input(input, sink);
+        }
+        if matches!(input.given, Given::Closed { .. }) {
+            self.connections.remove(&input.connection);
+        }
+    }
+}
+
+impl Derived {
+    /// Whether it is not a reply to a request of an earlier file.
+    fn is_known(&mut self, input: &Input<'_>) -> bool {
+        let Given::Message(message) = &input.given else { return true };
+        match (self.since, message.side) {
+            (Since::Opened, _) => true,
+            (Since::Carried, Side::Client) => {
+                self.since = message.exchange.map_or(Since::Carried, Since::Exchange);
+                true
+            }
+            (Since::Carried, Side::Server) => false,
+            (Since::Exchange(_), Side::Client) => true,
+            (Since::Exchange(since), Side::Server) => message.exchange.is_some_and(|exchange| exchange.0 >= since.0),
+        }
+    }
+}

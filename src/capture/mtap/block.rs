@@ -1,0 +1,94 @@
+//! Blocks: what is written at once, with checksums, compressed.
+
+use std::io::Read;
+
+use super::record::Records;
+
+pub(super) const HEAD_LEN: usize = 24;
+
+pub(super) const RECORDS: u8 = 1;
+pub(super) const INDEX: u8 = 2;
+
+const MAGIC: &[u8; 4] = b"mtpb";
+const AS_IT_IS: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// The fastest that there is: a capture must keep up with its proxy.
+const LEVEL: i32 = 1;
+
+/// Appends a block with these records to `out`.
+pub fn write_records(records: &Records, out: &mut Vec<u8>) {
+    write(RECORDS, records.bytes(), out);
+}
+
+pub(super) fn write(kind: u8, content: &[u8], out: &mut Vec<u8>) {
+    let compressed = zstd::bulk::compress(content, LEVEL).ok().filter(|compressed| compressed.len() < content.len());
+    let (codec, stored) = match &compressed {
+        Some(compressed) => (ZSTD, &compressed[..]),
+        None => (AS_IT_IS, content),
+    };
+    let mut head = [0; 12];
+    head[0] = kind;
+    head[1] = codec;
+    head[4..8].copy_from_slice(&length(stored));
+    head[8..12].copy_from_slice(&length(content));
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&crc32c::crc32c(&head).to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(stored).to_le_bytes());
+    out.extend_from_slice(stored);
+}
+
+/// A block holds what was gathered when it was written, a message at most beyond that: 32 bits are enough.
+fn length(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// The head of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) kind: u8,
+    codec: u8,
+    pub(super) stored_len: usize,
+    content_len: usize,
+    checksum: u32,
+}
+
+impl Head {
+    pub(super) fn parse(head: &[u8; HEAD_LEN]) -> Result<Self, &'static str> {
+        let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        if !head.starts_with(MAGIC) {
+            return Err("no block begins here");
+        }
+        if crc32c::crc32c(&head[4..16]) != number(16) {
+            return Err("the checksum of a block's head is another");
+        }
+        Ok(Self {
+            kind: head[4],
+            codec: head[5],
+            stored_len: number(8) as usize,
+            content_len: number(12) as usize,
+            checksum: number(20),
+        })
+    }
+
+    /// What the bytes behind the head hold.
+    pub(super) fn content(&self, stored: &[u8]) -> Result<Vec<u8>, &'static str> {
+        if crc32c::crc32c(stored) != self.checksum {
+            return Err("the checksum of a block is another");
+        }
+        let content = match self.codec {
+            AS_IT_IS => stored.to_vec(),
+            ZSTD => {
+                let decoder = zstd::stream::read::Decoder::new(stored).map_err(|_| "a block cannot be inflated")?;
+                let mut content = Vec::new();
+                // One byte more than was said is enough to see that there is more.
+                let read = decoder.take(self.content_len as u64 + 1).read_to_end(&mut content);
+                read.map_err(|_| "a block cannot be inflated")?;
+                content
+            }
+            _ => return Err("a block is compressed in a way that is not known"),
+        };
+        if content.len() == self.content_len { Ok(content) } else { Err("a block has another length than it says") }
+    }
+}

@@ -1,0 +1,181 @@
+//! Reads a capture from its beginning, as far as there is one: more may come later.
+
+use std::io::{self, Read};
+
+use super::block::{self, HEAD_LEN, Head};
+use super::header::FIXED_LEN;
+use super::record::{self, Record};
+use super::{CaptureError, Header, MAGIC, TRAILER};
+
+const TRAILER_LEN: usize = 16;
+
+/// The end of a file that was not written to its end: by a crash, or not yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Torn {
+    /// Where what cannot be read begins.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub bytes: u64,
+}
+
+/// Reads a capture block by block.
+#[derive(Debug)]
+pub struct Reader<R> {
+    input: R,
+    header: Option<Header>,
+    /// Where what is next begins.
+    offset: u64,
+    /// What was read of it.
+    pending: Vec<u8>,
+    expects: Expects,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Expects {
+    Blocks,
+    Trailer,
+    End,
+}
+
+/// What was read.
+enum Step {
+    Records(Vec<Record>),
+    Other,
+    /// More is needed than there is.
+    NotYet,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads from the beginning of a file.
+    pub fn new(input: R) -> Self {
+        Self { input, header: None, offset: 0, pending: Vec::new(), expects: Expects::Blocks }
+    }
+
+    /// Reads on at `offset`, where a block begins and `input` stands. The header is that of the file.
+    pub fn at(input: R, header: Header, offset: u64) -> Self {
+        Self { offset, header: Some(header), ..Self::new(input) }
+    }
+
+    /// The header; `None` as long as there is no whole one.
+    ///
+    /// # Errors
+    /// [`CaptureError`].
+    pub fn header(&mut self) -> Result<Option<&Header>, CaptureError> {
+        if self.header.is_none() {
+            self.header = self.read_header()?;
+        }
+        Ok(self.header.as_ref())
+    }
+
+    /// The records of the next block; `None` at the end of what is there. More may have come when it is asked again.
+    ///
+    /// # Errors
+    /// [`CaptureError`]. Nothing can be read behind it.
+    pub fn next_block(&mut self) -> Result<Option<Vec<Record>>, CaptureError> {
+        if self.header()?.is_none() {
+            return Ok(None);
+        }
+        loop {
+            let step = match self.expects {
+                Expects::Blocks => self.block()?,
+                Expects::Trailer => self.trailer()?,
+                Expects::End => self.end()?,
+            };
+            match step {
+                Step::Records(records) => return Ok(Some(records)),
+                Step::Other => {}
+                Step::NotYet => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether it was read to an end that was written as such.
+    pub fn is_whole(&self) -> bool {
+        self.expects == Expects::End
+    }
+
+    /// What is there behind the last whole block, once [`next_block`](Self::next_block) gave `None`.
+    pub fn torn(&self) -> Option<Torn> {
+        let bytes = self.pending.len() as u64;
+        (bytes > 0).then_some(Torn { offset: self.offset, bytes })
+    }
+
+    fn read_header(&mut self) -> Result<Option<Header>, CaptureError> {
+        let has_fixed = self.fill(FIXED_LEN)?;
+        let seen = self.pending.len().min(MAGIC.len());
+        if self.pending[..seen] != MAGIC[..seen] {
+            return Err(CaptureError::NotACapture);
+        }
+        let Some(fixed) = self.pending.first_chunk().copied().filter(|_| has_fixed) else { return Ok(None) };
+        let len = Header::document_len(&fixed)?;
+        if !self.fill(FIXED_LEN + len)? {
+            return Ok(None);
+        }
+        let header = Header::parse(&fixed, &self.pending[FIXED_LEN..])?;
+        self.pass();
+        Ok(Some(header))
+    }
+
+    fn block(&mut self) -> Result<Step, CaptureError> {
+        if !self.fill(HEAD_LEN)? {
+            return Ok(Step::NotYet);
+        }
+        let Some(head) = self.pending.first_chunk() else { return Ok(Step::NotYet) };
+        let head = Head::parse(head).map_err(|what| self.damaged(what))?;
+        if !self.fill(HEAD_LEN + head.stored_len)? {
+            return Ok(Step::NotYet);
+        }
+        let content = head.content(&self.pending[HEAD_LEN..]).map_err(|what| self.damaged(what))?;
+        let step = match head.kind {
+            block::RECORDS => Step::Records(self.records(&content)?),
+            block::INDEX => {
+                self.expects = Expects::Trailer;
+                Step::Other
+            }
+            _ => Step::Other,
+        };
+        self.pass();
+        Ok(step)
+    }
+
+    fn records(&self, mut content: &[u8]) -> Result<Vec<Record>, CaptureError> {
+        let mut records = Vec::new();
+        while !content.is_empty() {
+            records.extend(record::decode(&mut content).map_err(|what| self.damaged(what))?);
+        }
+        Ok(records)
+    }
+
+    fn trailer(&mut self) -> Result<Step, CaptureError> {
+        if !self.fill(TRAILER_LEN)? {
+            return Ok(Step::NotYet);
+        }
+        if !self.pending.ends_with(TRAILER) {
+            return Err(self.damaged("no trailer is here"));
+        }
+        self.expects = Expects::End;
+        self.pass();
+        Ok(Step::Other)
+    }
+
+    fn end(&mut self) -> Result<Step, CaptureError> {
+        if self.fill(1)? { Err(self.damaged("there is more behind the end")) } else { Ok(Step::NotYet) }
+    }
+
+    /// Reads until so many bytes are there; whether they are.
+    fn fill(&mut self, len: usize) -> io::Result<bool> {
+        let missing = len.saturating_sub(self.pending.len());
+        self.input.by_ref().take(missing as u64).read_to_end(&mut self.pending)?;
+        Ok(self.pending.len() >= len)
+    }
+
+    /// What is pending was read.
+    fn pass(&mut self) {
+        self.offset += self.pending.len() as u64;
+        self.pending = Vec::new();
+    }
+
+    fn damaged(&self, what: &str) -> CaptureError {
+        CaptureError::Damaged { offset: self.offset, what: what.to_owned() }
+    }
+}
