@@ -52,6 +52,16 @@ const LOG: [(&str, &str); 12] = [
     ("keep", "1"),
 ];
 
+/// A value other than the default for every key of `[capture]` but `path`.
+const CAPTURE: [(&str, &str); 6] = [
+    ("queue_bytes", "64 KiB"),
+    ("on_overflow", "drop"),
+    ("on_error", "stop"),
+    ("rotate_bytes", "1 GB"),
+    ("rotate_every", "1h"),
+    ("keep", "1"),
+];
+
 /// A value other than the default for every key of `[tls.listen]`; the first is needed by the others.
 const TLS_LISTEN: [(&str, &str); 3] = [("certificate", "server.pem"), ("key", "server.key"), ("ca", "clients.pem")];
 
@@ -107,6 +117,7 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
     assert_eq!(keys(&shipped), known(""));
     assert_eq!(keys(shipped["topology"].as_table().unwrap()), known("[topology]"));
     assert_eq!(keys(log.as_table().unwrap()), known("[[log]]"));
+    assert_eq!(keys(shipped["capture"].as_table().unwrap()), known("[capture]"));
     for section in ["listen", "upstream"] {
         assert_eq!(keys(shipped["tls"][section].as_table().unwrap()), known(&format!("[tls.{section}]")));
     }
@@ -119,12 +130,14 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
 #[test]
 fn the_values_tried_here_are_of_every_key() {
     let tried = |values: &[(&str, &str)]| values.iter().map(|(key, _)| (*key).to_owned()).collect::<BTreeSet<_>>();
-    let sections = BTreeSet::from(["log".to_owned(), "tls".to_owned(), "topology".to_owned()]);
+    let sections = BTreeSet::from(["capture".to_owned(), "log".to_owned(), "tls".to_owned(), "topology".to_owned()]);
     assert_eq!(&tried(&TOP) | &sections, known(""));
     assert_eq!(tried(&TOPOLOGY), known("[topology]"));
     assert_eq!(tried(&TLS_LISTEN), known("[tls.listen]"));
     assert_eq!(tried(&TLS_UPSTREAM), known("[tls.upstream]"));
-    assert_eq!(&tried(&LOG) | &BTreeSet::from(["path".to_owned()]), known("[[log]]"));
+    let path = BTreeSet::from(["path".to_owned()]);
+    assert_eq!(&tried(&LOG) | &path, known("[[log]]"));
+    assert_eq!(&tried(&CAPTURE) | &path, known("[capture]"));
 }
 
 #[test]
@@ -146,6 +159,14 @@ fn every_key_and_its_flag_say_the_same_and_something() {
         let flag = format!("--log-{}", key.replace('_', "-"));
         assert_eq!(from_flags(&[&flag, value]).unwrap(), file, "{key}");
         assert_ne!(file, Config::default(), "{key}");
+    }
+    let with_path = from_file("[capture]\npath = \"run.mtap\"").unwrap();
+    assert_eq!(from_flags(&["--capture", "run.mtap"]).unwrap(), with_path);
+    for (key, value) in CAPTURE {
+        let file = from_file(&format!("[capture]\npath = \"run.mtap\"\n{key} = {value:?}")).unwrap();
+        let flag = format!("--capture-{}", key.replace('_', "-"));
+        assert_eq!(from_flags(&["--capture", "run.mtap", &flag, value]).unwrap(), file, "{key}");
+        assert_ne!(file, with_path, "{key}");
     }
 }
 

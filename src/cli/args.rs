@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::{
-    Config, Flags, List, LogSettings, Pairs, Settings, Switch, Text, TlsListenSettings, TlsSettings,
+    CaptureSettings, Config, Flags, List, LogSettings, Pairs, Settings, Switch, Text, TlsListenSettings, TlsSettings,
     TlsUpstreamSettings, TopologySettings,
 };
 
@@ -60,6 +60,9 @@ pub struct ConfigArgs {
 
     #[command(flatten)]
     each_log: LogArgs,
+
+    #[command(flatten)]
+    capture: CaptureArgs,
 }
 
 /// How members of a replica set are reached, and whose topologies are derived.
@@ -210,6 +213,58 @@ struct LogArgs {
     log_keep: Option<String>,
 }
 
+/// Where the messages themselves are recorded.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Capture")]
+struct CaptureArgs {
+    /// Record the messages themselves in this file, without credentials: show and stats read it like a log
+    #[arg(long, value_name = "PATH")]
+    capture: Option<String>,
+
+    /// Overwrite a capture that is there already
+    #[arg(long)]
+    force: bool,
+
+    /// Bytes of messages that may wait for the disk [default: 16 MiB]
+    #[arg(long, value_name = "BYTES")]
+    capture_queue_bytes: Option<String>,
+
+    /// When that many wait: drop (whole exchanges, counted) or block (the application) [default: block]
+    #[arg(long, value_name = "POLICY")]
+    capture_on_overflow: Option<String>,
+
+    /// When the disk fails: pass (try again) or stop (the proxy) [default: pass]
+    #[arg(long, value_name = "POLICY")]
+    capture_on_error: Option<String>,
+
+    /// Put a file aside before it grows beyond this; 0 is never [default: 0]
+    #[arg(long, value_name = "BYTES")]
+    capture_rotate_bytes: Option<String>,
+
+    /// Put a file aside that is older than this; 0 is never [default: 0]
+    #[arg(long, value_name = "TIME")]
+    capture_rotate_every: Option<String>,
+
+    /// Files put aside that are kept [default: 5]
+    #[arg(long, value_name = "N")]
+    capture_keep: Option<String>,
+}
+
+impl CaptureArgs {
+    fn settings(&self) -> CaptureSettings {
+        let text = |flag: &Option<String>| flag.as_deref().map(Text::from);
+        CaptureSettings {
+            path: text(&self.capture),
+            queue_bytes: text(&self.capture_queue_bytes),
+            on_overflow: text(&self.capture_on_overflow),
+            on_error: text(&self.capture_on_error),
+            rotate_bytes: text(&self.capture_rotate_bytes),
+            rotate_every: text(&self.capture_rotate_every),
+            keep: text(&self.capture_keep),
+        }
+    }
+}
+
 impl ConfigArgs {
     /// The configuration they ask for.
     ///
@@ -244,6 +299,7 @@ impl ConfigArgs {
             topology: Some(topology),
             tls: Some(self.tls.settings()),
             log: None,
+            capture: Some(self.capture.settings()),
         };
         let log = &self.each_log;
         let each_log = LogSettings {
@@ -261,6 +317,6 @@ impl ConfigArgs {
             rotate_every: text(&log.log_rotate_every),
             keep: text(&log.log_keep),
         };
-        Flags { top, logs: self.logs.clone(), each_log }
+        Flags { top, logs: self.logs.clone(), each_log, force: self.capture.force }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Advertise, Config, Flags, Log, Tls, TlsListen, Topology, show_duration, show_size};
+use crate::config::{Advertise, Capture, Config, Flags, Log, Tls, TlsListen, Topology, show_duration, show_size};
 use crate::net::tls;
 
 use super::{Code, Error, print};
@@ -57,6 +57,10 @@ fn describe(name: &str, config: &Config) -> String {
     }
     if config.logs.is_empty() {
         text.push_str("no log\n");
+    }
+    match &config.capture {
+        Some(capture) => describe_capture(capture, &mut text),
+        None => text.push_str("no capture\n"),
     }
     _ = writeln!(text, "proxy reads this file only when it is named: mongotap proxy --config {name}");
     text
@@ -114,6 +118,17 @@ fn describe_log(log: &Log, text: &mut String) {
     line("rotate_bytes", if_any(show_size(log.rotate_bytes), "never"));
     line("rotate_every", if_any(show_duration(log.rotate_every), "never"));
     line("keep", log.keep.to_string());
+}
+
+fn describe_capture(capture: &Capture, text: &mut String) {
+    _ = writeln!(text, "capture {}", capture.path.display());
+    let mut line = |key: &str, value: String| _ = writeln!(text, "  {key:<18} {value}");
+    line("queue_bytes", show_size(capture.queue_bytes as u64));
+    line("on_overflow", capture.on_overflow.as_str().to_owned());
+    line("on_error", capture.on_error.as_str().to_owned());
+    line("rotate_bytes", if_any(show_size(capture.rotate_bytes), "never"));
+    line("rotate_every", if_any(show_duration(capture.rotate_every), "never"));
+    line("keep", capture.keep.to_string());
 }
 
 /// What 0 means, or the value.

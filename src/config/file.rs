@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::Error;
+use super::capture::CaptureSettings;
 use super::tls::TlsSettings;
 
 /// The top level of `proxy.toml`, or the flags of the same names. A key that is absent is `None`.
@@ -28,6 +29,7 @@ pub struct Settings {
     pub topology: Option<TopologySettings>,
     pub tls: Option<TlsSettings>,
     pub log: Option<Vec<LogSettings>>,
+    pub capture: Option<CaptureSettings>,
 }
 
 /// `[topology]`, or the `--topology-…` flags.
@@ -278,7 +280,7 @@ impl<'de> Deserialize<'de> for Pairs {
 }
 
 /// Sections of features that this version does not have.
-const LATER: [&str; 3] = ["capture", "redact", "replay"];
+const LATER: [&str; 2] = ["redact", "replay"];
 const LATER_HINT: &str = "leave the section out";
 const DOUBLE_BRACKETS_HINT: &str = "write [[log]], in double brackets: there may be several";
 const SHIPPED_HINT: &str = "the proxy.toml that is shipped with mongotap shows how each key is written";
@@ -308,7 +310,7 @@ mod tests {
 
     #[test]
     fn sections_of_later_features_are_refused() {
-        for section in ["capture", "redact", "replay"] {
+        for section in ["redact", "replay"] {
             let name = section.split('.').next().unwrap();
             let (message, _) = error(&format!("[{section}]\npath = 1\n"));
             assert_eq!(message, format!("proxy.toml: [{name}]: not supported by this version"));

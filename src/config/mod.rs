@@ -6,6 +6,7 @@
 //! looked at.
 
 mod address;
+mod capture;
 mod file;
 mod paths;
 mod resolve;
@@ -26,6 +27,7 @@ use crate::sink::{EventKind, Format, Namespace};
 
 pub use address::Endpoint;
 pub(crate) use address::percent_encode;
+pub use capture::{Capture, CaptureSettings};
 pub(crate) use file::io_reason;
 pub use file::{List, LogSettings, Pairs, Settings, Switch, Text, TopologySettings};
 pub use resolve::Flags;
@@ -60,6 +62,8 @@ pub struct Config {
     pub tls: Tls,
     /// The logs to write; none is allowed.
     pub logs: Vec<Log>,
+    /// Where to record the messages themselves, if they are.
+    pub capture: Option<Capture>,
 }
 
 /// `[topology]`: whose topologies are derived, and when they end; and where members are whose names are not addresses.
@@ -275,6 +279,7 @@ impl Default for Config {
             topology: Topology::default(),
             tls: Tls::default(),
             logs: vec![Log::to(Target::Stdout)],
+            capture: None,
         }
     }
 }
@@ -288,7 +293,7 @@ impl Config {
         let file = path.map(Settings::read).transpose()?.unwrap_or_default();
         let name = path.map(|path| path.display().to_string()).unwrap_or_default();
         let config = resolve::resolve(&name, &file, flags)?;
-        paths::check(&config.logs)?;
+        paths::check(&config.logs, config.capture.as_ref())?;
         Ok(config)
     }
 

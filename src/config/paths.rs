@@ -1,11 +1,11 @@
-//! Whether the logs can be written where they are to go: no two to the same place, and each place a possible one.
+//! Whether the logs and the capture can be written where they are to go: no two to the same place, and each place a possible one.
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, Log, Target};
+use super::{Capture, Error, Log, Target};
 
-/// Looks at the logs' targets. Nothing is created: that a file can be written is found out when it is.
-pub(crate) fn check(logs: &[Log]) -> Result<(), Error> {
+/// Looks at the logs' targets and the capture's. Nothing is created: that a file can be written is found out when it is.
+pub(crate) fn check(logs: &[Log], capture: Option<&Capture>) -> Result<(), Error> {
     for (index, log) in logs.iter().enumerate() {
         if let Target::File(path) = &log.target {
             check_file(path)?;
@@ -13,6 +13,14 @@ pub(crate) fn check(logs: &[Log]) -> Result<(), Error> {
         let place = place(&log.target);
         if logs[..index].iter().any(|other| self::place(&other.target) == place) {
             return Err(error(&log.target, "two logs to the same place", "give each log a target of its own"));
+        }
+    }
+    if let Some(Capture { path, .. }) = capture {
+        let as_capture = |error: Error| Error { message: error.message.replacen("log ", "capture ", 1), ..error };
+        check_file(path).map_err(as_capture)?;
+        let target = Target::File(path.clone());
+        if logs.iter().any(|log| place(&log.target) == place(&target)) {
+            return Err(as_capture(error(&target, "a log goes to the same place", "give each a file of its own")));
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use crate::event::Phase;
 use crate::sink::{EventKind, Format, Namespace};
 
 use super::address::Problem;
+use super::capture;
 use super::file::{List, Text, nearest};
 use super::tls;
 use super::topology;
@@ -27,6 +28,8 @@ pub struct Flags {
     pub logs: Vec<String>,
     /// The `--log-…` flags: they hold for every log.
     pub each_log: LogSettings,
+    /// `--force`: a capture that is there already is overwritten.
+    pub force: bool,
 }
 
 /// Puts the flags over the file of that name, and both over the defaults.
@@ -59,6 +62,7 @@ pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result
     config.topology = topology_section(file_name, file, flags)?;
     topology::check(&config)?;
     config.logs = logs(file_name, file, flags)?;
+    config.capture = capture::resolve(file_name, file_top.capture.as_ref(), top.capture.as_ref(), flags.force)?;
     Ok(config)
 }
 
@@ -181,16 +185,16 @@ fn advertise(text: &str) -> Result<Advertise, Problem> {
     }
 }
 
-fn size<T: TryFrom<u64>>(text: &str) -> Result<T, Problem> {
+pub(super) fn size<T: TryFrom<u64>>(text: &str) -> Result<T, Problem> {
     let bytes = parse_size(text).map_err(|what| problem(what, SIZE_HINT))?;
     T::try_from(bytes).map_err(|_| problem(format_args!("{text:?} is too large"), SIZE_HINT))
 }
 
-fn duration(text: &str) -> Result<std::time::Duration, Problem> {
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, Problem> {
     parse_duration(text).map_err(|what| problem(what, DURATION_HINT))
 }
 
-fn count<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
+pub(super) fn count<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
     text.parse().map_err(|_| problem(format_args!("{text:?} is not a number"), "write a whole number, 0 or more"))
 }
 
@@ -210,7 +214,7 @@ fn message_bytes(text: &str) -> Result<usize, Problem> {
     Err(problem(format_args!("{text:?} is out of range"), "a message has 16 to 2147483647 bytes"))
 }
 
-fn queue_bytes(text: &str) -> Result<usize, Problem> {
+pub(super) fn queue_bytes(text: &str) -> Result<usize, Problem> {
     match size(text)? {
         0 => Err(problem("a queue of 0 bytes holds nothing", "the default is \"16 MiB\"")),
         bytes => Ok(bytes),
@@ -218,7 +222,7 @@ fn queue_bytes(text: &str) -> Result<usize, Problem> {
 }
 
 /// One of the words that a key may have.
-fn word<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, Problem> {
+pub(super) fn word<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, Problem> {
     let names: Vec<&str> = all.iter().map(|one| name(*one)).collect();
     all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| {
         let hint = match nearest(text, &names) {
