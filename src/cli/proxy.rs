@@ -72,6 +72,9 @@ impl From<StartError> for Error {
                 let message = format!("{endpoint}: cannot listen: {}", io_reason(&error));
                 Self::new(Code::Io, message).hint(listen_hint(&endpoint, error.kind()))
             }
+            StartError::Log(error) if error.is_there() => {
+                Self::new(Code::Usage, message).hint("--force overwrites it, or name another file")
+            }
             StartError::Dns { message, hint } => Self::new(Code::Io, message).hint(hint),
             StartError::OtherSet { message, hint } => Self::new(Code::Usage, message).hint(hint),
             _ => Self::new(Code::Io, message),

@@ -18,9 +18,10 @@ use super::say::say;
 use super::tls;
 use super::topologies;
 use super::worker::{Context, Stop, Worker};
+use crate::capture::mtap::Header;
 use crate::config::{self, Config, Endpoint, Log, Per, TlsListen, TlsUpstream, percent_encode};
 use crate::event::{
-    Address, CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener,
+    Address, CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, Timestamp, TopologyListener,
     TopologyType,
 };
 use crate::pipeline::Topologies;
@@ -255,20 +256,32 @@ impl Proxy {
             listen: members.all().iter().map(|it| it.endpoint.to_string()).collect::<Vec<_>>().join(","),
             upstream: config.upstream.hosts_text(),
         };
-        let recorder = Recorder::start(&config.logs, listeners, run, clock::now, |line| say(line))?;
+        let settings = clients(&config, &found, &members);
+        let header = header(&config, &run, started, &settings);
+        let mut recorder = Recorder::start(&config.logs, listeners, run, clock::now, |line| say(line))?;
+        if let Some(capture) = &config.capture {
+            recorder.start_capture(capture, header)?;
+        }
         let limits = Limits {
             max_message_bytes: config.max_message_bytes,
             inflate_max_bytes: config.inflate_max_bytes,
-            max_document_bytes: at_least_a_hello(recorder.max_document_bytes()),
+            // A capture has documents whole; logs cut them themselves.
+            max_document_bytes: match config.capture {
+                Some(_) => 0,
+                None => at_least_a_hello(recorder.max_document_bytes()),
+            },
         };
         let (mut observations, observing) = Observations::channel();
-        if !(recorder.wants(EventKind::Server) || recorder.wants(EventKind::Topology)) {
+        let wanted = recorder.wants(EventKind::Server) || recorder.wants(EventKind::Topology);
+        // A capture ends when the last session has gone, which is known by them.
+        if !wanted && config.capture.is_none() {
             // Nobody asks for what would be derived.
             observations = Observations::default();
         }
         let context = Context {
             members: Arc::clone(&members),
             shared: Shared { limits, observations, idle_after: config.topology.idle_after, ..Shared::default() },
+            is_captured: config.capture.is_some(),
             stop: Stop::default(),
             acceptor,
             connector,
@@ -282,8 +295,9 @@ impl Proxy {
             recorder: None,
             release: Arc::new(recorder.releaser()),
         };
-        let topologies = Topologies::new(clients(&config, &found, &proxy.members));
-        let thread = topologies::start(observing, topologies, recorder.feed()).map_err(StartError::Thread)?;
+        let topologies = Topologies::new(settings);
+        let thread = topologies::start(observing, topologies, recorder.feed(), recorder.capture_feed());
+        let thread = thread.map_err(StartError::Thread)?;
         proxy.threads.push(thread);
         proxy.spawn(&config, joined, found.poll, context, &recorder).map_err(StartError::Thread)?;
         proxy.members.set_ready();
@@ -304,7 +318,7 @@ impl Proxy {
             threads => threads,
         };
         let workers = (1..=threads)
-            .map(|number| Worker::start(number, context.clone(), recorder.feed()))
+            .map(|number| Worker::start(number, context.clone(), recorder.feed(), recorder.capture_feed()))
             .collect::<io::Result<Vec<_>>>()?;
         let mut idlest = Vec::new();
         for worker in workers {
@@ -483,6 +497,23 @@ impl Drop for Proxy {
 fn at_least_a_hello(limit: usize) -> usize {
     const HELLO_LEN: usize = 10_000;
     if limit == 0 { 0 } else { limit.max(HELLO_LEN) }
+}
+
+/// What a capture says of the run.
+fn header(config: &Config, run: &RunInfo, started: Timestamp, settings: &ClientsSettings) -> Header {
+    Header {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        run: run.run.clone(),
+        part: 0,
+        listen: run.listen.clone(),
+        upstream: run.upstream.clone(),
+        started_nanos: started.monotonic_nanos,
+        started_micros: started.unix_micros,
+        max_message_bytes: config.max_message_bytes,
+        inflate_max_bytes: config.inflate_max_bytes,
+        idle_after_micros: u64::try_from(config.topology.idle_after.as_micros()).unwrap_or(u64::MAX),
+        topology: settings.into(),
+    }
 }
 
 /// Whose topologies are derived, and what they begin with: what the URI says that applications are to use.

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::clock;
-use super::recorder::Feed;
+use super::recorder::{CaptureFeed, Feed};
 use super::say::say;
 use crate::pipeline::Topologies;
 use crate::session::Observing;
@@ -14,8 +14,13 @@ use crate::session::Observing;
 /// With nothing to wait for, it looks up this often.
 const LOOK_UP: Duration = Duration::from_secs(3600);
 
-/// Derives until the last session has gone, then closes what is open.
-pub(super) fn start(observing: Observing, mut topologies: Topologies, mut feed: Feed) -> io::Result<JoinHandle<()>> {
+/// Derives until the last session has gone, then closes what is open. The capture has that moment for the run's end.
+pub(super) fn start(
+    observing: Observing,
+    mut topologies: Topologies,
+    mut feed: Feed,
+    mut capture: Option<CaptureFeed>,
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("mongotap-topology".to_owned()).spawn(move || {
         let mut has_lost = false;
         loop {
@@ -33,6 +38,8 @@ pub(super) fn start(observing: Observing, mut topologies: Topologies, mut feed: 
                 say("too much happens at once: the server and topology events of this run are not complete");
             }
         }
-        topologies.close(clock::now(), &mut |entry| feed.record(entry));
+        let at = clock::now();
+        topologies.close(at, &mut |entry| feed.record(entry));
+        capture.iter_mut().for_each(|capture| capture.end(at));
     })
 }

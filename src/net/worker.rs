@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::clock;
 use super::members::{Member, Members};
 use super::pump::Pump;
-use super::recorder::Feed;
+use super::recorder::{CaptureFeed, Feed};
 use super::rewriter::Rewriting;
 use super::say::say;
 use super::stream::{Accepted, Stream};
 use super::tls::{Acceptor, Connector};
-use crate::event::{Connection, Entry, Side};
+use crate::event::{Connection, Entry, Input, Side};
 use crate::pipeline::Pipeline;
 use crate::redact::Redacted;
 use crate::session::Shared;
@@ -80,6 +80,8 @@ impl Stop {
 pub(super) struct Context {
     pub(super) members: Arc<Members>,
     pub(super) shared: Shared,
+    /// Whether what sessions are given is recorded.
+    pub(super) is_captured: bool,
     pub(super) stop: Stop,
     /// TLS towards clients, if it is to be.
     pub(super) acceptor: Option<Acceptor>,
@@ -112,7 +114,8 @@ pub(super) struct Worker {
 struct Local {
     scratch: RefCell<Vec<u8>>,
     feed: RefCell<Feed>,
-    /// Told when the feed has something that is not handed over.
+    capture: RefCell<Option<CaptureFeed>>,
+    /// Told when a feed has something that is not handed over.
     pending: Notify,
 }
 
@@ -134,14 +137,42 @@ pub(super) fn with<T>(work: impl FnOnce(&mut [u8], &mut dyn FnMut(&Redacted<Entr
     })
 }
 
+/// Records what a session was given in the capture, also from within [`with`].
+fn capture(input: &Redacted<Input<'_>>) {
+    LOCAL.with_borrow(|local| {
+        let Some(local) = local else { unreachable!("connections are polled on workers only") };
+        let mut capture = local.capture.borrow_mut();
+        let Some(capture) = capture.as_mut() else { return };
+        let had_pending = capture.has_pending();
+        capture.record(input);
+        if !had_pending && capture.has_pending() {
+            local.pending.notify_one();
+        }
+    });
+}
+
+impl Local {
+    fn has_pending(&self) -> bool {
+        self.feed.borrow().has_pending() || self.capture.borrow().as_ref().is_some_and(CaptureFeed::has_pending)
+    }
+
+    fn tick(&self) {
+        let now = clock::now();
+        self.feed.borrow_mut().tick(now);
+        if let Some(capture) = &mut *self.capture.borrow_mut() {
+            capture.tick(now);
+        }
+    }
+}
+
 impl Worker {
-    pub(super) fn start(number: usize, context: Context, feed: Feed) -> io::Result<Self> {
+    pub(super) fn start(number: usize, context: Context, feed: Feed, capture: Option<CaptureFeed>) -> io::Result<Self> {
         let (arrivals, queue) = mpsc::unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("mongotap-{number}")).spawn({
             let load = Arc::clone(&load);
-            move || run(runtime, context, feed, queue, &load)
+            move || run(runtime, context, (feed, capture), queue, &load)
         })?;
         Ok(Self { arrivals, load, thread })
     }
@@ -150,13 +181,14 @@ impl Worker {
 fn run(
     runtime: tokio::runtime::Runtime,
     context: Context,
-    feed: Feed,
+    (feed, capture_feed): (Feed, Option<CaptureFeed>),
     mut queue: mpsc::UnboundedReceiver<Arrival>,
     load: &Arc<AtomicUsize>,
 ) {
     let local = Rc::new(Local {
         scratch: RefCell::new(vec![0; SCRATCH_LEN]),
         feed: RefCell::new(feed),
+        capture: RefCell::new(capture_feed),
         pending: Notify::new(),
     });
     LOCAL.set(Some(Rc::clone(&local)));
@@ -182,8 +214,8 @@ fn run(
         })
         .await;
     });
-    local.feed.borrow_mut().tick(clock::now());
-    // The feed ends with the last reference to it, and the recorder waits for that.
+    local.tick();
+    // The feeds end with the last reference to them, and the recorder waits for that.
     LOCAL.set(None);
     // A name that is still being resolved, for a client that has gone, holds up nobody.
     runtime.shutdown_background();
@@ -193,9 +225,9 @@ fn run(
 async fn hand_over(local: &Local) {
     loop {
         local.pending.notified().await;
-        while local.feed.borrow().has_pending() {
+        while local.has_pending() {
             tokio::time::sleep(HAND_OVER_AFTER).await;
-            local.feed.borrow_mut().tick(clock::now());
+            local.tick();
         }
     }
 }
@@ -229,7 +261,11 @@ impl Refusal {
 
 async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
     let Arrival { socket, connection, member, at, permit } = arrival;
-    let mut pipeline = Pipeline::new(connection, at, context.shared.clone());
+    let shared = context.shared.clone();
+    let mut pipeline = match context.is_captured {
+        true => Pipeline::recorded(connection, at, shared, Box::new(capture)),
+        false => Pipeline::new(connection, at, shared),
+    };
     // The server hears of a client only when its handshake is done: of strangers it does not, nor is our own certificate
     // shown for them. A client is taken in even if there is no server, to see whose connection it was.
     let both = async {

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{Log, Target};
 use crate::event::Timestamp;
@@ -127,18 +127,7 @@ impl Output {
     /// Puts the file aside: it becomes NAME.1, what was NAME.1 becomes NAME.2, and the one too many is removed.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let name = |number: u32| match number {
-            0 => path.clone(),
-            number => PathBuf::from(format!("{}.{number}", path.display())),
-        };
-        let gap = (0..=self.keep).find(|number| !name(*number).exists());
-        let last = gap.unwrap_or_else(|| self.keep + 1);
-        if last > self.keep {
-            fs::remove_file(name(self.keep))?;
-        }
-        for number in (0..last.min(self.keep)).rev() {
-            fs::rename(name(number), name(number + 1))?;
-        }
+        put_aside(path, self.keep)?;
         self.file = None;
         Ok(())
     }
@@ -158,6 +147,23 @@ impl Output {
             self.file = None;
         }
     }
+}
+
+/// PATH becomes PATH.1, what was PATH.1 becomes PATH.2, and the one beyond those that are kept is removed.
+pub(super) fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
+    let name = |number: u32| match number {
+        0 => path.to_owned(),
+        number => PathBuf::from(format!("{}.{number}", path.display())),
+    };
+    let gap = (0..=keep).find(|number| !name(*number).exists());
+    let last = gap.unwrap_or(keep + 1);
+    if last > keep {
+        fs::remove_file(name(keep))?;
+    }
+    for number in (0..last.min(keep)).rev() {
+        fs::rename(name(number), name(number + 1))?;
+    }
+    Ok(())
 }
 
 /// An event log begins with a line of it, or with the part of one that was written before a crash. Nothing else is

@@ -8,6 +8,8 @@
 //! Each log and listener has its own queue and thread, so none harms another, and none of them a connection unless it
 //! was chosen to wait (`on_overflow = "block"`). What an event is and how a line of it reads is not decided here.
 
+mod capture;
+mod capture_file;
 mod feed;
 mod file;
 mod listener;
@@ -22,14 +24,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::config::{Log, OnOverflow, Target, io_reason};
+use crate::capture::mtap::Header;
+use crate::config::{Capture, Log, OnOverflow, Target, io_reason};
 use crate::event::Timestamp;
 use crate::net::terminal;
 use crate::sink::{EventKind, Options, RecorderStopped, Statistics};
 
+pub use capture::CaptureFeed;
 pub use feed::Feed;
 pub use listener::Listeners;
 
+use capture::{CaptureWriter, Chunk};
 use feed::{Entries, Lines, ListenerFeed, LogFeed};
 use queue::Queue;
 use writer::Writer;
@@ -67,6 +72,13 @@ pub struct Error {
     source: io::Error,
 }
 
+impl Error {
+    /// Whether it is a capture that is there already.
+    pub(crate) fn is_there(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+}
+
 /// What was written to one log, or told to one listener, and what was not.
 #[derive(Clone, Debug)]
 pub struct Total {
@@ -81,12 +93,14 @@ pub struct Recorder {
     logs: Vec<Sink<Lines, RecorderStopped>>,
     configured: Vec<(Log, Options)>,
     listeners: Vec<Sink<Entries, u64>>,
+    capture: Option<Sink<Chunk, RecorderStopped>>,
     kinds: Vec<EventKind>,
     max_document_bytes: usize,
     /// One for each feed there ever was.
     statistics: Mutex<Vec<Arc<Mutex<Statistics>>>>,
     failure: Arc<watch::Sender<Option<String>>>,
     say: Say,
+    clock: Clock,
 }
 
 /// A queue and the thread at its end.
@@ -116,11 +130,13 @@ impl Recorder {
             logs: Vec::new(),
             configured: Vec::new(),
             listeners: Vec::new(),
+            capture: None,
             kinds: Vec::new(),
             max_document_bytes: longest(logs, &listeners),
             statistics: Mutex::default(),
             failure: Arc::clone(&context.failure),
             say: Arc::clone(&context.say),
+            clock: Arc::clone(&context.clock),
         };
         for log in logs {
             recorder.start_log(log, &context)?;
@@ -145,6 +161,31 @@ impl Recorder {
         self.logs.push(Sink { name, queue, thread: Some(thread) });
         self.configured.push((log.clone(), options(log)));
         Ok(())
+    }
+
+    /// Makes the file of a capture and starts a thread for it. The header says what its run is.
+    ///
+    /// # Errors
+    /// If the file cannot be made, or is there already, or a thread not be started.
+    pub fn start_capture(&mut self, capture: &Capture, header: Header) -> Result<(), Error> {
+        let name = capture.path.display().to_string();
+        let queue = Arc::new(Queue::new(capture.queue_bytes, capture.on_overflow == OnOverflow::Block));
+        let context = Context {
+            run: RunInfo::default(),
+            clock: Arc::clone(&self.clock),
+            say: Arc::clone(&self.say),
+            failure: Arc::clone(&self.failure),
+        };
+        let writer = CaptureWriter::open(capture, header, Arc::clone(&queue), &context)
+            .map_err(|source| Error { target: format!("capture {name}"), source })?;
+        let thread = spawn("capture", move || writer.run())?;
+        self.capture = Some(Sink { name, queue, thread: Some(thread) });
+        Ok(())
+    }
+
+    /// The same as [`feed`](Self::feed) for the capture, if there is one.
+    pub fn capture_feed(&self) -> Option<CaptureFeed> {
+        self.capture.as_ref().map(|capture| CaptureFeed::new(&capture.queue))
     }
 
     /// An end for a data thread. To be dropped before [`Recorder::stop`].
@@ -182,11 +223,15 @@ impl Recorder {
     /// Has the logs look whether their files are still where they were, and open new ones if not.
     pub fn reopen(&self) {
         self.logs.iter().for_each(|log| log.queue.reopen());
+        self.capture.iter().for_each(|capture| capture.queue.reopen());
     }
 
     /// Whether everything that was handed over is written and told.
     pub fn is_idle(&self) -> bool {
-        self.logs.iter().all(|log| log.queue.waiting() == 0) && self.listeners.iter().all(|it| it.queue.waiting() == 0)
+        let is_captured = self.capture.iter().all(|capture| capture.queue.waiting() == 0);
+        is_captured
+            && self.logs.iter().all(|log| log.queue.waiting() == 0)
+            && self.listeners.iter().all(|it| it.queue.waiting() == 0)
     }
 
     /// Becomes ready when a log with `on_error = "stop"` has failed: with what is to be said of it.
@@ -207,7 +252,9 @@ impl Recorder {
     pub fn releaser(&self) -> impl Fn() + Send + Sync + 'static {
         let logs: Vec<_> = self.logs.iter().map(|log| Arc::clone(&log.queue)).collect();
         let listeners: Vec<_> = self.listeners.iter().map(|listener| Arc::clone(&listener.queue)).collect();
+        let capture = self.capture.as_ref().map(|capture| Arc::clone(&capture.queue));
         move || {
+            capture.iter().for_each(|queue| queue.release());
             logs.iter().for_each(|queue| queue.release());
             listeners.iter().for_each(|queue| queue.release());
         }
@@ -221,7 +268,12 @@ impl Recorder {
     fn end(&mut self) -> Vec<Total> {
         self.logs.iter().for_each(|log| log.queue.stop());
         self.listeners.iter().for_each(|listener| listener.queue.stop());
+        self.capture.iter().for_each(|capture| capture.queue.stop());
         let mut totals = Vec::new();
+        if let Some(capture) = self.capture.take() {
+            let name = capture.name.clone();
+            totals.extend(capture.join(&self.say).map(|counts| Total { name, counts }));
+        }
         for log in self.logs.drain(..) {
             let name = log.name.clone();
             totals.extend(log.join(&self.say).map(|counts| Total { name, counts }));

@@ -1,0 +1,331 @@
+//! The capture of a run: what a data thread gathers for it, and the thread that writes it.
+//!
+//! As with the logs, whether there is room is decided when an exchange begins, and one that finds none is left out
+//! whole, unless the application is to wait for it; that is the default. What opens and closes connections is always
+//! recorded.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::capture_file::CaptureFile;
+use super::queue::{HAND_OVER_AFTER, Health, Queue};
+use super::{Context, Say};
+use crate::capture::mtap::{Header, Records};
+use crate::config::{Capture, OnError, io_reason};
+use crate::event::{Connection, ConnectionId, Exchange, Given, GivenMessage, Input, Side, Timestamp};
+use crate::redact::Redacted;
+use crate::sink::RecorderStopped;
+
+/// A feed holds no more than this, so that no more is lost with the process.
+const HAND_OVER_BYTES: usize = 64 << 10;
+
+/// What is written at once, at least if so much waits.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// The pauses between tries grow from twice this to [`LAST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Records on their way to the file.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    records: Records,
+    /// Connections that were opened or closed within them: a file that begins later wants those that are open.
+    turns: Vec<Turn>,
+}
+
+#[derive(Debug)]
+enum Turn {
+    Opened(Arc<Connection>, Timestamp),
+    Closed(ConnectionId),
+}
+
+/// What a data thread records through. Made by [`Recorder::capture_feed`](super::Recorder::capture_feed); hands over
+/// what it still holds when it is dropped.
+#[derive(Debug)]
+pub struct CaptureFeed {
+    queue: Arc<Queue<Chunk>>,
+    held: Chunk,
+    /// When the first of what is held happened.
+    since: Timestamp,
+    /// Exchanges that were left out and have not ended yet.
+    left_out: HashSet<Exchange>,
+}
+
+impl CaptureFeed {
+    pub(super) fn new(queue: &Arc<Queue<Chunk>>) -> Self {
+        let (held, since, left_out) = (Chunk::default(), Timestamp::default(), HashSet::new());
+        Self { queue: Arc::clone(queue), held, since, left_out }
+    }
+
+    /// Records what a session was given.
+    pub fn record(&mut self, input: &Redacted<Input<'_>>) {
+        if self.queue.is_closed() {
+            return;
+        }
+        match &input.given {
+            Given::Message(message) if !self.admits(message) => {
+                let begins = message.side == Side::Client && message.exchange.is_some();
+                return self.queue.leave_out(u64::from(begins), message.bytes.len() as u64);
+            }
+            Given::Opened(connection) => self.held.turns.push(Turn::Opened(Arc::clone(connection), input.at)),
+            Given::Closed { .. } => self.held.turns.push(Turn::Closed(input.connection)),
+            _ => {}
+        }
+        self.add(input.at, |records| records.push(input));
+    }
+
+    /// Records the end of the run.
+    pub fn end(&mut self, at: Timestamp) {
+        self.add(at, |records| records.push_ended(at));
+    }
+
+    /// Whether it holds something that [`tick`](Self::tick) would hand over.
+    pub fn has_pending(&self) -> bool {
+        !self.held.records.bytes().is_empty()
+    }
+
+    /// Hands over what is older than 20 ms. To be called about that often while [`has_pending`](Self::has_pending).
+    pub fn tick(&mut self, now: Timestamp) {
+        if self.has_pending() && now.since(self.since) >= HAND_OVER_AFTER {
+            self.hand_over();
+        }
+    }
+
+    fn add(&mut self, at: Timestamp, add: impl FnOnce(&mut Records)) {
+        if !self.has_pending() {
+            self.since = at;
+        }
+        add(&mut self.held.records);
+        if self.held.records.bytes().len() >= HAND_OVER_BYTES.min(self.queue.hand_over_at()) {
+            self.hand_over();
+        }
+    }
+
+    /// Whether a message is to be kept; waits for room where that was chosen.
+    fn admits(&mut self, message: &GivenMessage<'_>) -> bool {
+        if message.side == Side::Server && !self.left_out.is_empty() && self.is_left_out(message) {
+            return false;
+        }
+        if self.queue.has_room(self.held.records.bytes().len()) {
+            return true;
+        }
+        self.hand_over();
+        let has_room = self.queue.blocks() && self.queue.wait_for_room();
+        if has_room || message.side == Side::Server {
+            // What was begun is ended.
+            return true;
+        }
+        self.left_out.extend(message.exchange);
+        false
+    }
+
+    /// Whether it is a reply to what was left out; then it, and what follows it, is too.
+    fn is_left_out(&mut self, message: &GivenMessage<'_>) -> bool {
+        let Some(exchange) = message.exchange.filter(|exchange| self.left_out.remove(exchange)) else { return false };
+        self.left_out.extend(message.continued.filter(|continued| *continued != exchange));
+        true
+    }
+
+    fn hand_over(&mut self) {
+        let bytes = self.held.records.bytes().len();
+        if bytes > 0 {
+            self.held = self.queue.push(std::mem::take(&mut self.held), bytes);
+        }
+    }
+}
+
+impl Drop for CaptureFeed {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+/// Writes the capture.
+pub(super) struct CaptureWriter {
+    queue: Arc<Queue<Chunk>>,
+    file: CaptureFile,
+    name: String,
+    on_error: OnError,
+    clock: super::Clock,
+    say: Say,
+    failure: Arc<tokio::sync::watch::Sender<Option<String>>>,
+    /// What is gathered for the next block.
+    block: Chunk,
+    /// Connections that are open, and since when.
+    open: HashMap<ConnectionId, (Arc<Connection>, Timestamp)>,
+    /// Why something is missing, if that is not for want of room.
+    reason: Option<String>,
+    failures: u32,
+    is_last_try: bool,
+    /// Nothing is written any more; what comes is counted.
+    is_over: bool,
+    totals: RecorderStopped,
+}
+
+impl CaptureWriter {
+    /// Makes the file, so that one that cannot be is known before the thread starts.
+    pub(super) fn open(
+        capture: &Capture,
+        header: Header,
+        queue: Arc<Queue<Chunk>>,
+        context: &Context,
+    ) -> io::Result<Self> {
+        let now = (context.clock)();
+        Ok(Self {
+            queue,
+            file: CaptureFile::create(capture, header, now)?,
+            name: format!("capture {}", capture.path.display()),
+            on_error: capture.on_error,
+            clock: Arc::clone(&context.clock),
+            say: Arc::clone(&context.say),
+            failure: Arc::clone(&context.failure),
+            block: Chunk::default(),
+            open: HashMap::new(),
+            reason: None,
+            failures: 0,
+            is_last_try: false,
+            is_over: false,
+            totals: RecorderStopped::default(),
+        })
+    }
+
+    /// Writes what comes until it is told to stop, and closes the file. Gives what is missing.
+    pub(super) fn run(mut self) -> RecorderStopped {
+        loop {
+            let work = self.queue.take();
+            if work.reopen && self.file.has_moved() {
+                self.begin_anew();
+            }
+            let mut taken = 0;
+            for mut chunk in work.chunks {
+                let bytes = chunk.records.bytes().len();
+                self.block.records.append(&chunk.records);
+                self.block.turns.append(&mut chunk.turns);
+                chunk.records.clear();
+                if self.block.records.bytes().len() >= BLOCK_BYTES {
+                    self.write_block();
+                }
+                taken += bytes;
+                self.queue.done(chunk, bytes);
+            }
+            if taken > 0 {
+                self.write_block();
+            }
+            self.tell_missing();
+            if work.stop {
+                break;
+            }
+        }
+        self.end()
+    }
+
+    /// Writes what was gathered.
+    fn write_block(&mut self) {
+        let now = (self.clock)();
+        if self.block.records.bytes().is_empty() {
+            return;
+        }
+        if self.file.is_full(self.block.records.bytes().len(), now) && !self.is_over {
+            match self.file.put_aside() {
+                Ok(()) => self.begin_anew(),
+                Err(error) => {
+                    (self.say)(&format!("{}: cannot be put aside: {}; it grows on", self.name, io_reason(&error)));
+                    self.file.postpone(now);
+                }
+            }
+        }
+        let block = std::mem::take(&mut self.block);
+        self.write(&block.records);
+        for turn in block.turns {
+            match turn {
+                Turn::Opened(connection, at) => _ = self.open.insert(connection.id, (connection, at)),
+                Turn::Closed(connection) => _ = self.open.remove(&connection),
+            }
+        }
+    }
+
+    /// Begins another file of the run, with what is open.
+    fn begin_anew(&mut self) {
+        self.attempt(|file, now| file.begin_next(now));
+        let mut carried = Records::default();
+        let mut open: Vec<_> = self.open.values().collect();
+        open.sort_by_key(|(connection, _)| connection.id);
+        open.into_iter().for_each(|(connection, at)| carried.push_carried(connection, *at));
+        if !carried.bytes().is_empty() {
+            self.write(&carried);
+        }
+    }
+
+    fn write(&mut self, records: &Records) {
+        if !self.attempt(|file, _| file.write(records)) {
+            self.totals.dropped_bytes += records.bytes().len() as u64;
+        }
+    }
+
+    /// Does something with the file until it works, or is not to be tried any more. Whether it was done.
+    fn attempt(&mut self, mut work: impl FnMut(&mut CaptureFile, Timestamp) -> io::Result<()>) -> bool {
+        while !self.is_over {
+            match work(&mut self.file, (self.clock)()) {
+                Ok(()) => {
+                    if std::mem::take(&mut self.failures) > 0 {
+                        (self.say)(&format!("{}: is written again", self.name));
+                        self.queue.set_health(Health::Working);
+                    }
+                    return true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.failed(&error),
+            }
+        }
+        false
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        let reason = io_reason(error);
+        let message = format!("{}: {reason}", self.name);
+        if self.on_error == OnError::Stop {
+            self.is_over = true;
+            self.failure.send_replace(Some(message));
+            return;
+        }
+        if self.failures == 0 {
+            (self.say)(&format!("{message}; trying again"));
+            self.queue.set_health(Health::Failing);
+        }
+        self.reason = Some(reason);
+        self.failures += 1;
+        let delay = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LAST_PAUSE);
+        let stopping = self.queue.wait_to_try_again(delay);
+        self.is_over = stopping && self.is_last_try;
+        self.is_last_try = stopping;
+    }
+
+    /// Records what is missing where it is missing.
+    fn tell_missing(&mut self) {
+        let missing = self.queue.take_missing();
+        if missing.bytes == 0 && missing.exchanges == 0 {
+            return;
+        }
+        self.totals.dropped_exchanges += missing.exchanges;
+        self.totals.dropped_bytes += missing.bytes;
+        let reason = self.reason.take();
+        let mut records = Records::default();
+        let reason = reason.as_deref().unwrap_or("queue full");
+        records.push_missing((self.clock)(), missing.exchanges, missing.bytes, reason);
+        self.attempt(|file, _| file.write(&records));
+    }
+
+    fn end(mut self) -> RecorderStopped {
+        self.tell_missing();
+        self.attempt(|file, _| file.close());
+        self.queue.set_health(Health::Closed);
+        let RecorderStopped { dropped_exchanges: exchanges, dropped_bytes: bytes, .. } = self.totals;
+        if bytes > 0 {
+            (self.say)(&format!("{}: {exchanges} exchanges ({bytes} bytes) are missing", self.name));
+        }
+        RecorderStopped { at: (self.clock)(), ..self.totals }
+    }
+}
