@@ -8,7 +8,7 @@ pub mod args;
 pub mod cert;
 pub mod check;
 pub mod demo;
-mod log_file;
+mod event_file;
 pub mod proxy;
 pub mod show;
 pub mod stats;
@@ -34,9 +34,9 @@ struct Cli {
 enum Command {
     /// Forward between applications and a server, and show what they say
     Proxy(Box<proxy::Args>),
-    /// Print an event log: in any format, all of it or what is asked for
+    /// Print an event log or a capture: in any format, all of it or what is asked for
     Show(show::Args),
-    /// Count and time the commands of an event log
+    /// Count and time the commands of an event log or a capture
     Stats(stats::Args),
     /// Make a CA and certificates, for TLS in tests and for local use
     Cert(cert::Args),

@@ -1,4 +1,4 @@
-//! `mongotap show`: prints an event log, or what is wanted of it, in any format, and follows it.
+//! `mongotap show`: prints an event log or the events of a capture, or what is wanted of it, in any format, and follows it.
 //!
 //! In `jsonl` lines are passed on byte for byte. Whether an exchange failed or was slow is known at its end; its start
 //! waits for it here, so that both are printed or neither is.
@@ -18,7 +18,7 @@ use crate::net::terminal;
 use crate::redact::Redacted;
 use crate::sink::{EventKind, EventsDropped, Filter, Format, Namespace, Options, Render};
 
-use super::log_file::LogFile;
+use super::event_file::EventFile;
 use super::{Code, Error};
 
 /// How often a file that is followed is looked at.
@@ -30,10 +30,10 @@ const LINES_AT_ONCE: usize = 10_000;
 /// Starts that may wait for their ends. More can only be in flight in a log that lacks their ends.
 const STARTS_MAX: usize = 100_000;
 
-/// Print an event log
+/// Print an event log, or the events of a capture
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A log in the jsonl format
+    /// A capture, or a log in the jsonl format
     file: PathBuf,
 
     /// compact (a line a command), text (as the drivers' example listeners print) or jsonl
@@ -73,6 +73,11 @@ impl Args {
     /// The two parts of a `--collection` that may have been meant as a namespace.
     fn dotted_collection(&self) -> Option<(&str, &str)> {
         self.collection.as_deref().filter(|_| self.db.is_none())?.split_once('.')
+    }
+
+    /// How lines of a capture are rendered, if they are wanted: whole.
+    fn lines(&self) -> Option<Options> {
+        (self.format == Format::Jsonl).then(Options::default)
     }
 
     fn filter(&self) -> Result<Filter, Error> {
@@ -121,7 +126,7 @@ fn threshold(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// [`Code::Input`] if the file cannot be read or is no event log, [`Code::Io`] if stdout cannot be written.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut file = LogFile::open(&args.file)?;
+    let mut file = EventFile::open(&args.file, args.lines())?;
     let mut show = Show::new(args)?;
     if args.follow {
         return follow(file, &mut show);
@@ -143,7 +148,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// Prints until a signal asks to stop, or nobody reads any more.
-fn follow(mut file: LogFile, show: &mut Show) -> Result<(), Error> {
+fn follow(mut file: EventFile, show: &mut Show) -> Result<(), Error> {
     let failed = |error: io::Error| Error::new(Code::Io, format!("signals: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
@@ -213,10 +218,10 @@ impl Show {
     }
 
     /// Prints some of the lines that are there.
-    fn lines(&mut self, file: &mut LogFile) -> Result<Progress, Error> {
+    fn lines(&mut self, file: &mut EventFile) -> Result<Progress, Error> {
         let mut progress = Progress::More;
         for _ in 0..LINES_AT_ONCE {
-            match file.next_line() {
+            match file.next_item() {
                 Ok(Some((item, line))) => self.line(item, line),
                 Ok(None) => {
                     progress = Progress::AtEnd;

@@ -1,4 +1,4 @@
-//! `mongotap stats`: how many commands a log holds, how long they took, and how much they moved.
+//! `mongotap stats`: how many commands a log or a capture holds, how long they took, and how much they moved.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,14 @@ use crate::capture::log::Item;
 use crate::net::say::say;
 use crate::sink::Statistics;
 
-use super::log_file::LogFile;
+use super::event_file::EventFile;
 use super::{Error, print};
 
-/// Count and time the commands of an event log
+/// Count and time the commands of an event log or a capture
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// A log in the jsonl format
+    /// A capture, or a log in the jsonl format
     file: PathBuf,
 
     /// A table for people, or json
@@ -34,10 +34,10 @@ enum Output {
 /// [`Code::Input`](super::Code) if the file cannot be read or is no event log, [`Code::Io`](super::Code) if stdout
 /// cannot be written.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut file = LogFile::open(&args.file)?;
+    let mut file = EventFile::open(&args.file, None)?;
     let mut statistics = Statistics::default();
     let mut missing = 0;
-    while let Some((item, _)) = file.next_line()? {
+    while let Some((item, _)) = file.next_item()? {
         match item {
             Item::Entry(entry) => statistics.observe(&entry),
             Item::Dropped { exchanges, .. } => missing += exchanges,
@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     file.finish()?;
     if missing > 0 {
-        say(format_args!("mongotap: {}: {missing} exchanges are missing from this log", args.file.display()));
+        say(format_args!("mongotap: {}: {missing} exchanges are missing from this file", args.file.display()));
     }
     match args.format {
         Output::Table => print(&statistics.table()),
