@@ -47,6 +47,24 @@ fn playbooks_are_the_same_for_every_chunking() {
     }
 }
 
+/// What was recorded of a playbook gives the events that were seen, and nothing of a recording is more than was sent.
+#[test]
+fn playbooks_are_derived_from_what_was_recorded() {
+    let mut events = 0;
+    for path in files() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy();
+        for length in [1, 17, usize::MAX] {
+            let (seen, derived, _) = playbook::recorded(&name, &text, length);
+            let first = seen.iter().zip(&derived).find(|(seen, derived)| seen != derived);
+            assert!(first.is_none(), "{name}, in pieces of {length} bytes: expected, but got\n{first:#?}");
+            assert_eq!(seen.len(), derived.len(), "{name}, in pieces of {length} bytes: {seen:#?}\n{derived:#?}");
+            events += seen.len();
+        }
+    }
+    assert!(events > 1000, "{events} events");
+}
+
 #[test]
 fn playbooks_say_something() {
     let files = files();

@@ -4,9 +4,11 @@ mod input;
 mod render;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mongotap::capture::derive::{Derive, InOrder};
+use mongotap::capture::mtap::{Header, Reader, Records, write_records};
 use mongotap::event::{Address, Connection, ConnectionId, Entry, Side, Timestamp};
 use mongotap::pipeline::{Pipeline, Topologies};
 use mongotap::redact::Redacted;
@@ -20,7 +22,7 @@ const BEGIN: Timestamp = Timestamp { monotonic_nanos: 0, unix_micros: 1_795_333_
 /// A playbook's text with its outputs as they are, each message fed in pieces of `length` bytes.
 pub(crate) fn transcript(name: &str, text: &str, length: usize) -> String {
     let (limits, connections) = (Limits::default(), BTreeMap::new());
-    let mut stage = Stage { now: BEGIN, limits, shared: None, derived: None, connections, length };
+    let mut stage = Stage { now: BEGIN, limits, shared: None, derived: None, connections, length, recording: None };
     let mut out = String::new();
     for (number, line) in text.lines().enumerate() {
         if line.starts_with("<<") {
@@ -34,6 +36,49 @@ pub(crate) fn transcript(name: &str, text: &str, length: usize) -> String {
         }
     }
     out
+}
+
+/// Everything that is seen of a playbook while it is recorded, and everything that is derived from the recording; and the
+/// recording. Documents are not cut, for what is cut cannot be recorded.
+pub(crate) fn recorded(name: &str, text: &str, length: usize) -> (Vec<String>, Vec<String>, Vec<u8>) {
+    let (limits, connections) = (Limits::default(), BTreeMap::new());
+    let recording = Some(Recording::default());
+    let mut stage = Stage { now: BEGIN, limits, shared: None, derived: None, connections, length, recording };
+    let inputs = text.lines().enumerate().filter_map(|(number, line)| Some((number, line.strip_prefix(">>")?)));
+    for (number, words) in inputs {
+        let input = Input::parse(words).unwrap_or_else(|error| panic!("{name}:{}: {error}", number + 1));
+        stage.play(input);
+    }
+    let header = Header {
+        max_message_bytes: stage.limits.max_message_bytes,
+        inflate_max_bytes: stage.limits.inflate_max_bytes,
+        idle_after_micros: u64::try_from(Shared::default().idle_after.as_micros()).unwrap(),
+        ..Header::default()
+    };
+    let Recording { records, seen } = stage.recording.unwrap();
+    let mut bytes = header.to_bytes();
+    write_records(&records.lock().unwrap(), &mut bytes);
+    (seen, derived(&bytes), bytes)
+}
+
+/// What is derived of a capture's sessions.
+fn derived(capture: &[u8]) -> Vec<String> {
+    let mut reader = Reader::new(capture);
+    let mut derive = Derive::new(reader.header().unwrap().unwrap());
+    let mut in_order = InOrder::default();
+    while let Some(block) = reader.next_block().unwrap() {
+        block.into_iter().for_each(|record| in_order.push(record));
+    }
+    let mut derived = Vec::new();
+    while let Some(record) = in_order.pop_last() {
+        derive.handle(&record, &mut |entry| derived.extend(description(entry)));
+    }
+    derived
+}
+
+/// An entry with everything in it; `None` if it is derived from several connections.
+fn description(entry: &Redacted<Entry<'_>>) -> Option<String> {
+    (!entry.event.is_derived()).then(|| format!("{entry:?}"))
 }
 
 /// The lines in which two transcripts differ.
@@ -53,6 +98,15 @@ struct Stage {
     derived: Option<(Topologies, Observing)>,
     connections: BTreeMap<u64, Stand>,
     length: usize,
+    /// If the sessions are recorded.
+    recording: Option<Recording>,
+}
+
+/// What sessions were given, and what was seen of them.
+#[derive(Default)]
+struct Recording {
+    records: Arc<Mutex<Records>>,
+    seen: Vec<String>,
 }
 
 /// A connection, and what is left of a message that was begun with `cut`.
@@ -65,8 +119,11 @@ impl Stage {
     fn play(&mut self, input: Input) -> Vec<String> {
         let now = self.now;
         let length = self.length;
-        let mut outputs = Vec::new();
-        let mut sink = |entry: &Redacted<Entry<'_>>| outputs.push(render::line(entry, now));
+        let (mut outputs, mut seen) = (Vec::new(), Vec::new());
+        let mut sink = |entry: &Redacted<Entry<'_>>| {
+            outputs.push(render::line(entry, now));
+            seen.extend(description(entry));
+        };
         match input.action {
             Action::At(later) => self.now = after(self.now, later),
             Action::Limits(change) => {
@@ -117,6 +174,9 @@ impl Stage {
                 outputs.push(format!("undecided={undecided} busy={busy} awaits_sent={sent}"));
             }
         }
+        if let Some(recording) = &mut self.recording {
+            recording.seen.append(&mut seen);
+        }
         outputs
     }
 
@@ -126,7 +186,8 @@ impl Stage {
 
     fn connect(&mut self, id: u64, server: Option<&str>, client: Option<String>) -> &mut Stand {
         let (now, limits) = (self.now, self.limits);
-        let shared = self.shared.get_or_insert_with(|| Shared { limits, ..Shared::default() }).clone();
+        let mut shared = self.shared.get_or_insert_with(|| Shared { limits, ..Shared::default() }).clone();
+        let records = self.recording.as_ref().map(|recording| Arc::clone(&recording.records));
         self.connections.entry(id).or_insert_with(|| {
             let connection = Connection {
                 id: ConnectionId(id),
@@ -135,7 +196,18 @@ impl Stage {
                 server: Address::parse(server.unwrap_or("127.0.0.1:27027")),
                 tls: false,
             };
-            Stand { pipeline: Pipeline::new(Arc::new(connection), now, shared), rest: Vec::new() }
+            let connection = Arc::new(connection);
+            let pipeline = match records {
+                None => Pipeline::new(connection, now, shared),
+                Some(records) => {
+                    shared.limits.max_document_bytes = 0;
+                    let tap = Box::new(move |input: &Redacted<mongotap::event::Input<'_>>| {
+                        records.lock().unwrap().push(input)
+                    });
+                    Pipeline::recorded(connection, now, shared, tap)
+                }
+            };
+            Stand { pipeline, rest: Vec::new() }
         })
     }
 }
