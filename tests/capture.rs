@@ -241,6 +241,21 @@ fn a_proxy_that_is_killed_leaves_what_it_had() {
     assert_eq!(code, Some(3));
 }
 
+/// A capture of the first version, of a driver's commands with zstd, exhaust, an unacknowledged write and errors; and
+/// what is derived from it. The capture is never made anew.
+#[test]
+fn a_capture_of_the_first_version_can_be_read_for_ever() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/capture");
+    let (shown, said, code) = show(&fixtures.join("v1.mtap"), &["--format", "jsonl"]);
+    assert_eq!((said.as_str(), code), ("", Some(0)));
+    support::log::Log::parse(&shown);
+    let expected = fs::read_to_string(fixtures.join("v1.jsonl")).unwrap();
+    for (line, (shown, expected)) in shown.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(shown, expected, "line {}", line + 1);
+    }
+    assert_eq!(shown.len(), expected.len());
+}
+
 #[test]
 fn what_is_there_is_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();

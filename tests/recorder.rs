@@ -4,6 +4,8 @@
 
 #[path = "recorder/bench.rs"]
 mod bench;
+#[path = "recorder/captures.rs"]
+mod captures;
 #[path = "recorder/monitoring.rs"]
 mod monitoring;
 
