@@ -8,7 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Connection, ConnectionId, Entry, Input, Observation, Seen, Side, Timestamp};
+use crate::bson;
+use crate::event::{Connection, ConnectionId, Document, Entry, Event, Input, Observation, Seen, Side, Timestamp};
 use crate::redact::{self, Redacted, Told};
 use crate::session::{Session, Shared};
 use crate::topology::{Clients, ClientsSettings};
@@ -30,6 +31,7 @@ pub struct Pipeline {
 struct Recording {
     connection: ConnectionId,
     inflate_max_bytes: usize,
+    max_document_bytes: usize,
     tap: Tap,
 }
 
@@ -39,11 +41,12 @@ impl Pipeline {
         Self { session: Session::new(connection, at, shared), recording: None }
     }
 
-    /// The same, with everything that it will be given recorded. The limits must have no
-    /// [`max_document_bytes`](crate::session::Limits::max_document_bytes): what is cut cannot be recorded.
-    pub fn recorded(connection: Arc<Connection>, at: Timestamp, shared: Shared, tap: Tap) -> Self {
+    /// The same, with everything that it will be given recorded. Messages are read whole for it, and the documents of
+    /// events cut to [`max_document_bytes`](crate::session::Limits::max_document_bytes) only then.
+    pub fn recorded(connection: Arc<Connection>, at: Timestamp, mut shared: Shared, tap: Tap) -> Self {
         let inflate_max_bytes = shared.limits.inflate_max_bytes;
-        let mut recording = Recording { connection: connection.id, inflate_max_bytes, tap };
+        let max_document_bytes = std::mem::take(&mut shared.limits.max_document_bytes);
+        let mut recording = Recording { connection: connection.id, inflate_max_bytes, max_document_bytes, tap };
         recording.told(at, Told::Opened(Arc::clone(&connection)));
         Self { session: Session::new(connection, at, shared), recording: Some(recording) }
     }
@@ -55,10 +58,11 @@ impl Pipeline {
 
     /// See [`Session::handle_bytes`].
     pub fn handle_bytes(&mut self, side: Side, bytes: &[u8], at: Timestamp, sink: &mut Sink<'_>) {
-        let emit = &mut |entry: Entry<'_>| sink(&redact::apply(entry));
         match &mut self.recording {
-            None => self.session.handle_bytes(side, bytes, at, emit),
+            None => self.session.handle_bytes(side, bytes, at, &mut |entry| sink(&redact::apply(entry))),
             Some(recording) => {
+                let limit = recording.max_document_bytes;
+                let emit = &mut |entry: Entry<'_>| sink(&redact::apply(cut(entry, limit)));
                 let tell = &mut |seen: Seen<'_>| recording.seen(at, seen);
                 self.session.handle_bytes_telling(side, bytes, (at, None), emit, tell);
             }
@@ -67,10 +71,13 @@ impl Pipeline {
 
     /// See [`Session::handle_sent_bytes`].
     pub fn handle_sent_bytes(&mut self, bytes: &[u8], at: Timestamp, sent_at: Timestamp, sink: &mut Sink<'_>) {
-        let emit = &mut |entry: Entry<'_>| sink(&redact::apply(entry));
         match &mut self.recording {
-            None => self.session.handle_sent_bytes(bytes, at, sent_at, emit),
+            None => {
+                self.session.handle_sent_bytes(bytes, at, sent_at, &mut |entry| sink(&redact::apply(entry)));
+            }
             Some(recording) => {
+                let limit = recording.max_document_bytes;
+                let emit = &mut |entry: Entry<'_>| sink(&redact::apply(cut(entry, limit)));
                 let tell = &mut |seen: Seen<'_>| recording.seen(at, seen);
                 self.session.handle_bytes_telling(Side::Client, bytes, (at, Some(sent_at)), emit, tell);
             }
@@ -156,6 +163,23 @@ impl fmt::Debug for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recording").field("connection", &self.connection).finish_non_exhaustive()
     }
+}
+
+/// The entry with its documents no longer than the limit, if there is one.
+fn cut(mut entry: Entry<'_>, limit: usize) -> Entry<'_> {
+    let document = match &mut entry.event {
+        Event::CommandStarted(event) => &mut event.command,
+        Event::CommandSucceeded(event) => &mut event.reply,
+        Event::ServerHeartbeatSucceeded(event) => &mut event.reply,
+        _ => return entry,
+    };
+    if limit != 0
+        && document.as_bytes().len() > limit
+        && let Some(cut) = bson::cut::cut(document.as_bytes(), limit)
+    {
+        *document = Document::cut(cut.bytes, cut.truncated);
+    }
+    entry
 }
 
 /// The path of a whole run from what its sessions observe to redacted server and topology events.

@@ -232,7 +232,7 @@ fn a_proxy_that_is_killed_leaves_what_it_had() {
     assert_eq!(code, Some(0));
     assert!(shown.starts_with("{\"seq\":0,\"event\":\"recorderStartedEvent\""), "{shown}");
     // One that was changed is read up to there, and that is an error.
-    let mut changed = bytes.clone();
+    let mut changed = bytes;
     let last = changed.len() - 20;
     changed[last] ^= 4;
     fs::write(&torn, &changed).unwrap();

@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("replay", &["capture", "session", "event", "bson", "wire"]),
     ("capture", &["sink", "pipeline", "redact", "topology", "session", "event", "bson", "wire"]),
     ("sink", &["redact", "event", "bson"]),
-    ("pipeline", &["redact", "topology", "session", "event"]),
+    ("pipeline", &["redact", "topology", "session", "event", "bson"]),
     ("redact", &["event", "bson", "wire"]),
     ("topology", &["event", "bson", "wire"]),
     ("session", &["event", "bson", "wire"]),

@@ -265,11 +265,7 @@ impl Proxy {
         let limits = Limits {
             max_message_bytes: config.max_message_bytes,
             inflate_max_bytes: config.inflate_max_bytes,
-            // A capture has documents whole; logs cut them themselves.
-            max_document_bytes: match config.capture {
-                Some(_) => 0,
-                None => at_least_a_hello(recorder.max_document_bytes()),
-            },
+            max_document_bytes: at_least_a_hello(recorder.max_document_bytes()),
         };
         let (mut observations, observing) = Observations::channel();
         let wanted = recorder.wants(EventKind::Server) || recorder.wants(EventKind::Topology);

@@ -200,6 +200,7 @@ impl Stage {
             let pipeline = match records {
                 None => Pipeline::new(connection, now, shared),
                 Some(records) => {
+                    // A playbook may have said otherwise.
                     shared.limits.max_document_bytes = 0;
                     let tap = Box::new(move |input: &Redacted<mongotap::event::Input<'_>>| {
                         records.lock().unwrap().push(input)

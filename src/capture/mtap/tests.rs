@@ -24,7 +24,7 @@ fn connection(id: u64, port: Option<u16>) -> Arc<Connection> {
         client: format!("127.0.0.1:{id}"),
         upstream: "127.0.0.1:27017".to_owned(),
         server: Address { host: "localhost".to_owned(), port },
-        tls: id % 2 == 0,
+        tls: id.is_multiple_of(2),
     })
 }
 
@@ -180,8 +180,8 @@ proptest! {
     #[test]
     fn whatever_the_bytes_nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let header = Header::default().to_bytes();
-        read(&bytes);
-        read(&[&header[..], &bytes].concat());
+        _ = read(&bytes);
+        _ = read(&[&header[..], &bytes].concat());
         let mut rest = &bytes[..];
         while record::decode(&mut rest).is_ok() && !rest.is_empty() {}
         _ = read_index(&mut Cursor::new([&bytes[..], &7_u64.to_le_bytes(), TRAILER].concat()));
