@@ -8,11 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use bson::{Document, doc};
+use mongotap::replay::Request;
 use mongotap::wire::Compressor;
 
 use support::log::Log;
 use support::proxy::Proxy;
-use support::scripted::{compressed, op_msg};
+use support::scripted::{Scripted, compressed, op_msg};
 
 const NAME: &str = "mongo1:27017";
 
@@ -105,4 +106,22 @@ fn what_cannot_be_read_on_is_not_answered() {
         let actions: Vec<_> = log.events("protocolErrorEvent").filter_map(|error| error.str("action")).collect();
         assert_eq!(actions, ["tunnelled", "closed"], "{hint}");
     }
+}
+
+#[test]
+fn a_member_of_another_set_is_not_believed() {
+    let foreign = Scripted::start(|request: &Request| {
+        let reply = doc! { "setName": "rs1", "hosts": ["x:1", "y:1"], "me": "x:1", "ok": 1.0 };
+        vec![op_msg((900, request.id), 0, &reply)]
+    });
+    let proxy = Proxy::start(&format!("mongodb://{},{}/?replicaSet=rs0", member(), foreign.address()), &[]);
+    let second = proxy.listeners[1].address.clone();
+    let mut client = TcpStream::connect(&second).expect("the listener is there");
+    client.write_all(&op_msg((7, 0), 0, &doc! { "hello": 1, "$db": "admin" })).expect("the connection stands");
+    let mut found = Vec::new();
+    let _ = client.read_to_end(&mut found);
+    assert_eq!(String::from_utf8_lossy(&found), "");
+    let stderr = proxy.stop().stderr;
+    assert!(stderr.contains("a reply to hello is kept back: replicaSet is \"rs0\", but it is a member"), "{stderr}");
+    assert!(!stderr.contains("-> x:1"), "{stderr}");
 }

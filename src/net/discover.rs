@@ -14,7 +14,7 @@ use super::say::say;
 use super::srv::{self, Question, SrvError};
 use super::tls::Connector;
 use crate::bson::find;
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, percent_encode};
 
 /// A seed that has not answered within this is taken to be down.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,12 +25,23 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// What is known of the deployment at the start.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The seeds, and what those that are up say of themselves.
-    pub(super) seeds: Vec<(Endpoint, Option<RawDocumentBuf>)>,
+    /// The seeds, and what came of asking them.
+    pub(super) seeds: Vec<(Endpoint, Answer)>,
     /// The replica set that they are, if they are one.
     pub(super) set_name: Option<String>,
     /// The name in DNS that is to be looked up again.
     pub(super) poll: Option<Poll>,
+}
+
+/// What came of asking a seed.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Nothing yet, or it was not asked.
+    Unknown,
+    /// It is of another deployment: what it says is not believed.
+    Foreign,
+    /// Its reply to `hello`.
+    Hello(RawDocumentBuf),
 }
 
 /// A name in DNS that is to be looked up again.
@@ -71,7 +82,10 @@ pub(super) async fn find_members(config: &mut Config, connector: Option<&Connect
 async fn ask_seeds(config: &Config, connector: Option<&Connector>) -> Result<Found, StartError> {
     let hosts = config.upstream.hosts.clone();
     if !config.upstream.is_discovered() {
-        return Ok(Found { seeds: hosts.into_iter().map(|host| (host, None)).collect(), ..Found::default() });
+        return Ok(Found {
+            seeds: hosts.into_iter().map(|host| (host, Answer::Unknown)).collect(),
+            ..Found::default()
+        });
     }
     let dial = config.topology.dial.clone();
     let connector = connector.cloned();
@@ -129,24 +143,26 @@ fn check(config: &Config, seeds: Vec<(Endpoint, Option<RawDocumentBuf>)>) -> Res
         let set_name = text(b"setName");
         // One that waits to be initiated may become a member of any.
         let is_new = hello.as_ref().is_some_and(|it| find(it.as_bytes(), b"isreplicaset").is_some());
-        let other = match (&config.upstream.replica_set, &set_name) {
+        let other = match (&found.set_name, &set_name) {
             (Some(wanted), Some(name)) if wanted != name => Some(format!("is a member of {name:?}")),
-            (Some(_), None) if hello.is_some() && !is_new => Some("is not a member of a replica set".to_owned()),
+            (Some(_), None) if hello.is_some() && !is_new && config.upstream.replica_set.is_some() => {
+                Some("is not a member of a replica set".to_owned())
+            }
             _ => None,
         };
-        if let (Some(wanted), Some(other)) = (&config.upstream.replica_set, other) {
+        if let (Some(wanted), Some(other)) = (&found.set_name, other) {
             others.push((format!("upstream: replicaSet is {wanted:?}, but {seed} {other}"), set_name));
-            found.seeds.push((seed, None));
+            found.seeds.push((seed, Answer::Foreign));
             continue;
         }
         fits |= set_name.is_some();
         found.set_name = found.set_name.or(set_name);
-        found.seeds.push((seed, hello));
+        found.seeds.push((seed, hello.map_or(Answer::Unknown, Answer::Hello)));
     }
     match others.first() {
         Some((message, name)) if !fits => {
             let hint = match name {
-                Some(name) => format!("replicaSet={name} is the one that it is"),
+                Some(name) => format!("replicaSet={} is the one that it is", percent_encode(name)),
                 None => "name it without replicaSet and other hosts, or start it with --replSet".to_owned(),
             };
             Err(StartError::OtherSet { message: message.clone(), hint })
@@ -204,7 +220,12 @@ mod tests {
         let uri = "mongodb://a,b/?replicaSet=rs0";
         let (fits, other) = (rawdoc! { "setName": "rs0", "me": "m:1" }, rawdoc! { "setName": "rs1" });
         let found = checked(uri, vec![seed("a:1", Some(fits)), seed("b:1", Some(other.clone()))]).unwrap();
-        assert!(found.seeds[0].1.is_some() && found.seeds[1].1.is_none());
+        assert!(matches!(&found.seeds[..], [(_, Answer::Hello(_)), (_, Answer::Foreign)]), "{found:?}");
+        // Whichever comes first is the one, where the connection string does not say.
+        let fits = rawdoc! { "setName": "rs0" };
+        let found = checked("mongodb://a,b", vec![seed("a:1", Some(fits)), seed("b:1", Some(other.clone()))]).unwrap();
+        assert_eq!(found.set_name.as_deref(), Some("rs0"));
+        assert!(matches!(&found.seeds[..], [(_, Answer::Hello(_)), (_, Answer::Foreign)]), "{found:?}");
 
         let message = checked(uri, vec![seed("a:1", None), seed("b:1", Some(other.clone()))]).unwrap_err();
         assert_eq!(message, "upstream: replicaSet is \"rs0\", but b:1 is a member of \"rs1\"");

@@ -101,6 +101,8 @@ struct Table {
     names: HashMap<String, usize>,
     places: Places,
     dial: BTreeMap<String, Endpoint>,
+    /// The replica set whose members they are, once it is known.
+    set_name: Option<String>,
     /// A reply has named members.
     has_names: bool,
     /// The proxy is ready: who joins from now on is told of.
@@ -114,6 +116,9 @@ const PORTS_PASSED_OVER: usize = 64;
 /// Why a member has no listener.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JoinError {
+    /// Who names it is of another replica set.
+    #[error("replicaSet is {wanted:?}, but it is a member of {found:?}")]
+    Foreign { wanted: String, found: String },
     /// What is there of a name is none.
     #[error("{0:?} is not a member's name")]
     Name(String),
@@ -157,6 +162,7 @@ impl Members {
             names: HashMap::new(),
             places: Places::new(config),
             dial: config.topology.dial.clone(),
+            set_name: config.upstream.replica_set.clone(),
             has_names: false,
             is_ready: false,
             said: HashSet::new(),
@@ -210,6 +216,11 @@ impl Members {
     pub(super) fn rewrite(&self, by: &Arc<Member>, frame: &[u8]) -> Result<Option<BytesMut>, Refused> {
         let mut answer = Answer { table: self.table(), by, joined: &self.joined };
         Ok(rewrite(frame, HELLO_LEN_MAX, &mut answer)?)
+    }
+
+    /// Notes the replica set that they are: members of another are not believed from now on.
+    pub(super) fn set_name(&self, name: &str) {
+        self.table().set_name.get_or_insert_with(|| name.to_owned());
     }
 
     /// Notes that a seed has answered; there may be nothing that it calls itself.
@@ -310,6 +321,15 @@ struct Answer<'a> {
 impl Names for Answer<'_> {
     type Error = JoinError;
 
+    fn answers_for(&mut self, set_name: &str) -> Result<(), JoinError> {
+        match &self.table.set_name {
+            Some(wanted) if wanted != set_name => {
+                Err(JoinError::Foreign { wanted: wanted.clone(), found: set_name.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn answers_as(&mut self, me: &str) {
         self.by.is_learnt.store(true, Ordering::Relaxed);
         let Ok(me) = me.parse().map(|me| key_of(&me)) else { return };
@@ -347,4 +367,32 @@ impl Names for Answer<'_> {
 /// A name as names are compared: in lower case, the port always there.
 fn key_of(endpoint: &Endpoint) -> String {
     endpoint.to_string().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    fn members(upstream: &str) -> (Members, mpsc::UnboundedReceiver<Joined>) {
+        let (listen, upstream) = ("127.0.0.1:0".parse().unwrap(), upstream.parse().unwrap());
+        Members::new(&Config { listen, upstream, ..Config::default() })
+    }
+
+    #[test]
+    fn another_sets_members_get_no_listener() {
+        let foreign = rawdoc! { "setName": "rs1", "hosts": ["x:1", "y:1"], "me": "x:1" };
+        for (upstream, found) in [("mongodb://a:1,b:1/?replicaSet=rs0", None), ("mongodb://a:1,b:1", Some("rs0"))] {
+            let (members, _joined) = members(upstream);
+            found.into_iter().for_each(|name| members.set_name(name));
+            let seed = members.add_seed(&"a:1".parse().unwrap(), None).unwrap();
+            let error = members.add_named(&seed, foreign.as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, "replicaSet is \"rs0\", but it is a member of \"rs1\"");
+            assert_eq!(members.all().len(), 1);
+            let own = rawdoc! { "setName": "rs0", "hosts": ["x:1", "y:1"], "me": "x:1" };
+            members.add_named(&seed, own.as_bytes()).unwrap();
+            assert_eq!(members.all().len(), 2, "the foreign reply has left no name behind");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::acceptor::Acceptor;
 use super::clock;
-use super::discover::{self, Found, Poll};
+use super::discover::{self, Answer, Found, Poll};
 use super::members::{JoinError, Joined, Members, PLACE_HINT};
 use super::places::reached_at;
 use super::recorder::{Listeners, Recorder, RunInfo, Total};
@@ -418,11 +418,16 @@ fn wait(threads: &[JoinHandle<()>], patience: Duration) -> bool {
 
 /// Gives each member that was found its listener: the seeds first, in their order.
 fn take_in(members: &Members, found: &Found) -> Result<(), StartError> {
+    if let Some(name) = &found.set_name {
+        members.set_name(name);
+    }
     let mut asked = Vec::new();
-    for (seed, hello) in &found.seeds {
-        let me = hello.as_ref().and_then(discover::name_of);
-        let member = members.add_seed(seed, me)?;
-        asked.extend(hello.as_ref().map(|hello| (member, hello)));
+    for (seed, answer) in &found.seeds {
+        match answer {
+            Answer::Unknown => _ = members.add_seed(seed, None)?,
+            Answer::Foreign => members.set_learnt(&*members.add_seed(seed, None)?),
+            Answer::Hello(hello) => asked.push((members.add_seed(seed, discover::name_of(hello))?, hello)),
+        }
     }
     for (member, hello) in asked {
         match members.add_named(&member, hello.as_bytes()) {

@@ -18,6 +18,12 @@ pub trait Names {
     /// Why there is no name.
     type Error;
 
+    /// Notes the replica set that the server that answers is a member of. Comes before all else of the same reply.
+    ///
+    /// # Errors
+    /// If it is none of those whose names may be given to anybody.
+    fn answers_for(&mut self, set_name: &str) -> Result<(), Self::Error>;
+
     /// Notes what the server that answers calls itself. Comes before any question about the same reply.
     fn answers_as(&mut self, me: &str);
 
@@ -102,6 +108,9 @@ fn rewrite_plain<N: Names>(
 /// # Errors
 /// If it breaks, or a member has no name.
 pub fn rename<N: Names>(document: &[u8], names: &mut N) -> Result<Option<Vec<u8>>, RewriteError<N::Error>> {
+    if let Some(set_name) = find(document, b"setName").and_then(|element| element.as_str()) {
+        names.answers_for(set_name).map_err(RewriteError::Name)?;
+    }
     if let Some(me) = find(document, b"me").and_then(|element| element.as_str()) {
         names.answers_as(me);
     }
@@ -129,6 +138,10 @@ mod tests {
 
     impl Names for Rule<'_> {
         type Error = String;
+
+        fn answers_for(&mut self, set_name: &str) -> Result<(), String> {
+            if set_name == "foreign" { Err(format!("{set_name} is another set")) } else { Ok(()) }
+        }
 
         fn answers_as(&mut self, me: &str) {
             self.me.push(me.to_owned());
@@ -286,6 +299,10 @@ mod tests {
         struct Order(Vec<String>);
         impl Names for Order {
             type Error = ();
+            fn answers_for(&mut self, set_name: &str) -> Result<(), ()> {
+                self.0.push(format!("for {set_name}"));
+                Ok(())
+            }
             fn answers_as(&mut self, me: &str) {
                 self.0.push(format!("is {me}"));
             }
@@ -297,7 +314,7 @@ mod tests {
         let mut order = Order(Vec::new());
         let frame = plain(Form::Reply, hello().as_bytes(), (1, 1));
         assert_eq!(rewrite(&frame, 1 << 20, &mut order), Ok(None));
-        assert_eq!(order.0, ["is [::1]:2", "a:1", "[::1]:2", "a:1", "[::1]:2"]);
+        assert_eq!(order.0, ["for a:1", "is [::1]:2", "a:1", "[::1]:2", "a:1", "[::1]:2"]);
     }
 
     #[test]
@@ -306,6 +323,7 @@ mod tests {
         let body = |names: Document| names.to_vec().unwrap();
         let msg = Form::Msg { flags: msg_flags::CHECKSUM_PRESENT, sequences: 0, before: 0 };
         assert_eq!(refused(&plain(msg, &body(doc! { "me": "who!:1" }), (1, 1))), "who!:1 is nobody");
+        assert_eq!(refused(&plain(msg, &body(doc! { "setName": "foreign" }), (1, 1))), "foreign is another set");
 
         let mut wrong = plain(msg, hello().as_bytes(), (1, 1));
         let last = wrong.len() - 1;
