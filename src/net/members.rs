@@ -20,6 +20,7 @@ use super::places::{Place, Places};
 use super::say::say;
 use crate::config::{Config, Endpoint, io_reason};
 use crate::event::Address;
+use crate::sink::printed;
 use crate::topology::rewrite::{Names, RewriteError, rename, rewrite};
 
 /// A replica set has 50 members at most; the rest is for those that come and go, and for many mongos.
@@ -30,9 +31,6 @@ pub(super) const HELLO_LEN_MAX: usize = 1 << 20;
 
 /// Names that are remembered: a member may come to be called otherwise, but not for ever.
 const NAMES_MAX: usize = 4 * MEMBERS_MAX;
-
-/// The way out for a member that has no place to listen.
-pub(super) const PLACE_HINT: &str = "[topology] listen gives a member a place of its own";
 
 /// Different troubles that are said; a proxy that has more says them in the log alone.
 const SAID_MAX: usize = 64;
@@ -148,8 +146,23 @@ impl From<String> for Refused {
 
 impl From<RewriteError<JoinError>> for Refused {
     fn from(error: RewriteError<JoinError>) -> Self {
-        let is_place = matches!(error, RewriteError::Name(JoinError::Ports { .. } | JoinError::Listen { .. }));
-        Self { why: error.to_string(), hint: is_place.then_some(PLACE_HINT) }
+        let hint = match &error {
+            RewriteError::Name(error) => Some(error.hint()),
+            _ => None,
+        };
+        Self { why: error.to_string(), hint }
+    }
+}
+
+impl JoinError {
+    /// The way out.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::Foreign { .. } => "each replica set needs a proxy of its own",
+            Self::Name(_) => "members' names are host:port; rs.conf() shows those that the set has",
+            Self::Many { .. } => "with directConnection=true the proxy serves one server alone",
+            Self::Ports { .. } | Self::Listen { .. } => "[topology] listen gives a member a place of its own",
+        }
     }
 }
 
@@ -184,7 +197,7 @@ impl Members {
     pub(super) fn add_seed(&self, seed: &Endpoint, me: Option<&str>) -> Result<Arc<Member>, JoinError> {
         let mut table = self.table();
         let name = key_of(seed);
-        let me = me.and_then(|me| me.parse().ok()).map(|me| key_of(&me));
+        let me = me.and_then(read_name).map(|me| key_of(&me));
         let known = table.names.get(&name).or_else(|| table.names.get(me.as_ref()?)).copied();
         let position = match known {
             Some(position) => position,
@@ -332,7 +345,7 @@ impl Names for Answer<'_> {
 
     fn answers_as(&mut self, me: &str) {
         self.by.is_learnt.store(true, Ordering::Relaxed);
-        let Ok(me) = me.parse().map(|me| key_of(&me)) else { return };
+        let Some(me) = read_name(me).map(|me| key_of(&me)) else { return };
         match self.table.names.get(&me) {
             // Another listener was made for it when a reply named it, which leads where this one does.
             Some(position) if *position != self.by.position => {
@@ -349,7 +362,7 @@ impl Names for Answer<'_> {
 
     fn name_for(&mut self, member: &str) -> Result<String, JoinError> {
         self.table.has_names = true;
-        let endpoint: Endpoint = member.parse().map_err(|_| JoinError::Name(member.to_owned()))?;
+        let endpoint = read_name(member).ok_or_else(|| JoinError::Name(member.to_owned()))?;
         let name = key_of(&endpoint);
         let position = match self.table.names.get(&name) {
             Some(position) => *position,
@@ -362,6 +375,13 @@ impl Names for Answer<'_> {
         };
         Ok(self.table.members[position].server.to_string())
     }
+}
+
+/// What a server calls a member: `host:port` as it stands. Whoever runs the server does not get to name a socket of this
+/// machine, nor to write on a terminal.
+fn read_name(name: &str) -> Option<Endpoint> {
+    let is_plain = !name.contains(['%', '/']) && printed(name) == name;
+    name.parse().ok().filter(|endpoint| is_plain && matches!(endpoint, Endpoint::Tcp { port: 1.., .. }))
 }
 
 /// A name as names are compared: in lower case, the port always there.
@@ -394,5 +414,26 @@ mod tests {
             members.add_named(&seed, own.as_bytes()).unwrap();
             assert_eq!(members.all().len(), 2, "the foreign reply has left no name behind");
         }
+    }
+
+    #[test]
+    fn what_a_server_calls_its_members_is_host_and_port_alone() {
+        for name in ["%2Ftmp%2Fx.sock", "/tmp/x.sock", "a%2eb:1", "a\u{1b}[2Jb:1", "a\u{202e}b:1", "a", "a:0", ":1", ""]
+        {
+            let (members, _joined) = members("mongodb://a:1/?replicaSet=rs0");
+            let seed = members.add_seed(&"a:1".parse().unwrap(), Some(name)).unwrap();
+            members.add_named(&seed, rawdoc! { "me": "a:1", "hosts": ["a:1"] }.as_bytes()).unwrap();
+            let error = members.add_named(&seed, rawdoc! { "hosts": [name] }.as_bytes()).unwrap_err();
+            let Refused { why, hint } = error.into();
+            assert_eq!(why, format!("{name:?} is not a member's name"));
+            assert!(hint.is_some_and(|hint| hint.starts_with("members' names are host:port")), "{hint:?}");
+            assert!(!why.contains(char::is_control), "{why}");
+            assert_eq!((members.all().len(), members.table().names.len()), (1, 1), "{name}");
+        }
+        let (members, _joined) = members("mongodb://a:1/?replicaSet=rs0");
+        let seed = members.add_seed(&"a:1".parse().unwrap(), None).unwrap();
+        let named = rawdoc! { "hosts": ["A:1", "[2001:db8::4]:27017", "b_c.example.org:2"] };
+        members.add_named(&seed, named.as_bytes()).unwrap();
+        assert_eq!(members.all().len(), 3);
     }
 }

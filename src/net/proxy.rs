@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::acceptor::Acceptor;
 use super::clock;
 use super::discover::{self, Answer, Found, Poll};
-use super::members::{JoinError, Joined, Members, PLACE_HINT};
+use super::members::{JoinError, Joined, Members};
 use super::places::reached_at;
 use super::recorder::{Listeners, Recorder, RunInfo, Total};
 use super::say::say;
@@ -465,9 +465,10 @@ fn in_uri(server: &Address) -> String {
 
 impl From<JoinError> for StartError {
     fn from(error: JoinError) -> Self {
+        let (message, hint) = (format!("upstream: {error}"), error.hint().to_owned());
         match error {
             JoinError::Listen { endpoint, error, .. } => Self::Listen { endpoint, error },
-            other => Self::OtherSet { message: format!("upstream: {other}"), hint: PLACE_HINT.to_owned() },
+            _ => Self::OtherSet { message, hint },
         }
     }
 }
