@@ -12,7 +12,7 @@ use super::Emit;
 use super::commands::Commands;
 use super::pairing::Pending;
 use super::reply::Reply;
-use super::request::Request;
+use super::request::{ReplyForm, Request};
 use super::role::Role;
 use crate::bson::find;
 use crate::event::{
@@ -30,7 +30,8 @@ const CLIENT_DISCONNECT: i64 = 279;
 impl Commands {
     /// Whether the `n`th request of the connection is a check, or may turn out to be one.
     pub(super) fn is_check(&self, request: &Request, n: u64, phase: Phase) -> bool {
-        if request.hello.is_none() {
+        // What asks for no answer checks nothing.
+        if request.hello.is_none() || request.reply == ReplyForm::None {
             return false;
         }
         match self.lifecycle.role() {
