@@ -176,7 +176,7 @@ fn members_are_named_in_a_table_too() {
     let flag = from_flags(&["--topology-dial", "mongo1=127.0.0.1:1, mongo2:27017=[::1]:2"]).unwrap();
     assert_eq!(table, flag);
     for (key, value, message) in [
-        ("dial", "mongo1", "\"\" has no host"),
+        ("dial", "mongo1", "\"mongo1\" has no address"),
         ("listen", "a:1=x:5,b:1=x:5", "x:5 is for both a:1 and b:1"),
         ("dns", "localhost", "\"localhost\" is not ip:port"),
         ("per", "server", "\"server\" is not known"),

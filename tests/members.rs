@@ -287,6 +287,16 @@ fn what_cannot_be_rewritten_goes_to_nobody() {
     assert_eq!(said, 2, "each trouble is said once: {}", stopped.stderr);
 }
 
+#[test]
+fn who_listens_for_other_machines_is_told_of_advertise() {
+    let server = Scripted::start(member(0));
+    let upstream = format!("mongodb://{}/?replicaSet=rs0", server.address());
+    for (arguments, is_told) in [(&[][..], true), (&["--advertise", "proxy.example.org:27017"][..], false)] {
+        let stderr = Proxy::listen("0.0.0.0:0", &upstream, arguments).stop().stderr;
+        assert_eq!(stderr.contains("\nhint: --advertise HOST:PORT"), is_told, "{stderr}");
+    }
+}
+
 /// A port that somebody else has does not keep a member out, nor the others from their clients.
 #[test]
 fn a_member_that_joins_passes_over_ports_that_others_have() {

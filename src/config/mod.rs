@@ -26,7 +26,7 @@ use crate::event::{Address, Phase};
 use crate::sink::{EventKind, Format, Namespace};
 
 pub use address::Endpoint;
-pub(crate) use address::percent_encode;
+pub(crate) use address::{percent_decode, percent_encode};
 pub use capture::{Capture, CaptureSettings};
 pub(crate) use file::io_reason;
 pub use file::{List, LogSettings, Pairs, Settings, Switch, Text, TopologySettings};

@@ -43,6 +43,9 @@ fn read(
             Ok(Endpoint::Tcp { host, port }) => Endpoint::Tcp { host: host.to_ascii_lowercase(), port },
             _ => return Err(Problem::new(format!("{name:?} is not a member's name"), PAIRS_HINT)),
         };
+        if text.is_empty() {
+            return Err(Problem::new(format!("{name:?} has no address"), PAIRS_HINT));
+        }
         if read.insert(named.to_string(), endpoint(text)?).is_some() {
             return Err(Problem::new(format!("{named} is there twice"), PAIRS_HINT));
         }
@@ -101,7 +104,7 @@ mod tests {
         let shown: Vec<_> = read.iter().map(|(name, endpoint)| format!("{name} {endpoint}")).collect();
         assert_eq!(shown, ["[::1]:5 /tmp/m.sock", "mongo1:27017 127.0.0.1:1", "mongo2:27017 db:3"]);
         for (text, part) in [
-            ("mongo1", "\"\" has no host"),
+            ("mongo1", "\"mongo1\" has no address"),
             ("=127.0.0.1:1", "\"\" is not a member's name"),
             ("a:1=b:0", "\"b:0\" has a port that is not one"),
             ("a:1=b:1,A:1=c:1", "a:1 is there twice"),

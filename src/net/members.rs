@@ -71,6 +71,11 @@ impl Member {
         self.locked_dial().named.clone()
     }
 
+    /// Whether that is the name that the set has for it, which may be no address here.
+    pub(super) fn is_dialled_by_name(&self) -> bool {
+        self.locked_dial().by_name
+    }
+
     fn locked_dial(&self) -> MutexGuard<'_, Dial> {
         self.dial.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,6 +112,10 @@ struct Table {
     is_ready: bool,
     said: HashSet<String>,
 }
+
+/// What replies to `hello` say leads applications on other machines astray.
+const ADVERTISE_HINT: &str =
+    "clients are told that the members are on this machine\nhint: --advertise HOST:PORT is what other machines reach";
 
 /// Ports that others may have between those of two members.
 const PORTS_PASSED_OVER: usize = 64;
@@ -253,9 +262,13 @@ impl Members {
         self.table().has_names
     }
 
-    /// From now on those that join are told of.
+    /// From now on those that join are told of, and clients come.
     pub(super) fn set_ready(&self) {
-        self.table().is_ready = true;
+        let mut table = self.table();
+        table.is_ready = true;
+        if table.places.mislead() {
+            say(ADVERTISE_HINT);
+        }
     }
 
     /// Says a trouble with a reply, the first time that there is this one.

@@ -38,6 +38,12 @@ impl Places {
         }
     }
 
+    /// Whether clients on other machines, which may come, are told to connect to their own.
+    pub(super) fn mislead(&self) -> bool {
+        let is_everywhere = matches!(&self.listen, Endpoint::Tcp { host, .. } if host == "0.0.0.0" || host == "::");
+        self.are_dialled && is_everywhere && self.advertise == Advertise::Listener
+    }
+
     /// The place that was said for the member of that name.
     pub(super) fn given(&self, name: &str) -> Option<Place> {
         Some(Place { endpoint: self.given.get(name)?.clone(), shift: None })
@@ -50,6 +56,9 @@ impl Places {
         };
         let mut shift = self.next;
         loop {
+            if let Advertise::As(Address { port: Some(first), .. }) = &self.advertise {
+                first.checked_add(shift)?;
+            }
             // Port 0 is a free one each time.
             let port = if *port == 0 { 0 } else { port.checked_add(shift)? };
             let endpoint = Endpoint::Tcp { host: host.clone(), port };
@@ -157,5 +166,8 @@ mod tests {
         let mut last = places("127.0.0.1:65535", None, &[]);
         assert_eq!(taken(&mut last, &["a:1"]).len(), 1);
         assert_eq!(last.next(), None);
+        let mut advertised = places("127.0.0.1:0", Some("h:65535"), &[]);
+        assert_eq!(taken(&mut advertised, &["a:1"]).len(), 1);
+        assert_eq!(advertised.next(), None);
     }
 }

@@ -16,7 +16,7 @@ use hickory_resolver::proto::rr::RData;
 
 use super::members::Members;
 use super::say::say;
-use crate::config::{Endpoint, Srv, Upstream};
+use crate::config::{Endpoint, Srv, Upstream, percent_decode};
 
 /// A DNS server is given this long for an answer, twice.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -124,7 +124,7 @@ impl Question {
                 // Whose user it is only the application needs to know.
                 Some(("authSource", _)) => {}
                 Some(("replicaSet", name)) if said.replica_set.is_none() => {
-                    upstream.replica_set = Some(name.to_owned())
+                    upstream.replica_set = Some(percent_decode(name).unwrap_or_else(|| name.to_owned()));
                 }
                 Some(("loadBalanced", value)) if !self.srv.balance_is_said => upstream.load_balanced = value == "true",
                 Some(("replicaSet" | "loadBalanced", _)) => {}
@@ -260,6 +260,8 @@ mod tests {
         let uri = "mongodb+srv://db.example.org/?tls=false";
         let upstream = described(uri, 3, Some("authSource=admin&replicaSet=rs0")).unwrap();
         assert_eq!((upstream.hosts.len(), upstream.replica_set.as_deref()), (3, Some("rs0")));
+        let encoded = described(uri, 1, Some("replicaSet=my%20set")).unwrap();
+        assert_eq!(encoded.replica_set.as_deref(), Some("my set"));
         let said = described(&format!("{uri}&replicaSet=other"), 1, Some("replicaSet=rs0")).unwrap();
         assert_eq!(said.replica_set.as_deref(), Some("other"));
         assert!(described(uri, 1, Some("loadBalanced=true")).unwrap().load_balanced);

@@ -41,6 +41,10 @@ const DIAL_FOR: Duration = Duration::from_secs(30);
 const TURNED_AWAY_AFTER: Duration = Duration::from_millis(50);
 const TURNED_AWAY_LEN: usize = 64 << 10;
 
+/// What to do about a member whose name leads nowhere.
+const DIAL_HINT: &str =
+    "\nhint: if that is no address here, [topology] dial (--topology-dial) says where the member is";
+
 /// What a server does that wants TLS and is spoken to without.
 const TLS_HINT: &str = "\nhint: if it wants TLS, add tls=true to the upstream's connection string";
 
@@ -317,7 +321,8 @@ async fn dial(member: &Member, connector: Option<&Connector>) -> Result<Stream, 
     match &dialled {
         Ok(_) if !was_reachable => say(format_args!("upstream {endpoint}: reached")),
         Err(error) if was_reachable => {
-            say(format_args!("upstream {endpoint}: {error}; clients are turned away until it comes"));
+            let hint = if member.is_dialled_by_name() { DIAL_HINT } else { "" };
+            say(format_args!("upstream {endpoint}: {error}; clients are turned away until it comes{hint}"));
         }
         _ => {}
     }
