@@ -6,7 +6,7 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
@@ -221,8 +221,8 @@ fn replies_arrive_in_pieces_and_together() {
 #[test]
 fn what_cannot_be_rewritten_goes_to_nobody() {
     // The place that was said for the second member is somebody else's, so it has none.
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    let after = taken.local_addr().expect("it is bound").port();
+    let (free, taken) = free_and_taken();
+    let after = free + 1;
     let grown = Arc::new(AtomicBool::new(false));
     let has_grown = Arc::clone(&grown);
     let script = move |request: &Request| {
@@ -238,7 +238,7 @@ fn what_cannot_be_rewritten_goes_to_nobody() {
         frames
     };
     let server = Scripted::start(script);
-    let listen = format!("127.0.0.1:{}", after - 1);
+    let listen = format!("127.0.0.1:{free}");
     let place = format!("mongo2:27017=127.0.0.1:{after}");
     let upstream = format!("mongodb://{}/?replicaSet=rs0", server.address());
     let proxy = Proxy::listen(&listen, &upstream, &["--topology-listen", &place]);
@@ -300,8 +300,7 @@ fn who_listens_for_other_machines_is_told_of_advertise() {
 /// A port that somebody else has does not keep a member out, nor the others from their clients.
 #[test]
 fn a_member_that_joins_passes_over_ports_that_others_have() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    let after = taken.local_addr().expect("it is bound").port();
+    let (free, taken) = free_and_taken();
     let grown = Arc::new(AtomicBool::new(false));
     let has_grown = Arc::clone(&grown);
     let script = move |request: &Request| {
@@ -309,7 +308,7 @@ fn a_member_that_joins_passes_over_ports_that_others_have() {
         frames("plain", request.id, &hello(&names, 0))
     };
     let server = Scripted::start(script);
-    let listen = format!("127.0.0.1:{}", after - 1);
+    let listen = format!("127.0.0.1:{free}");
     let proxy = Proxy::listen(&listen, &format!("mongodb://{}/?replicaSet=rs0", server.address()), &[]);
     grown.store(true, Ordering::SeqCst);
     let mut client = Raw::connect(&listen);
@@ -321,8 +320,23 @@ fn a_member_that_joins_passes_over_ports_that_others_have() {
     let stderr = proxy.stop().stderr;
     let line = stderr.lines().find(|line| line.ends_with(" -> mongo2:27017")).expect("it was told of");
     let port = line.split_once(" -> ").and_then(|(listening, _)| listening.rsplit(':').next()?.parse::<u16>().ok());
-    assert!(port.is_some_and(|port| port > after), "{line}");
+    assert!(port.is_some_and(|port| port > free + 1), "{line}");
     assert!(!stderr.contains("kept back"), "{stderr}");
+    drop(taken);
+}
+
+/// A port that is free and the next one, which is not. They are below those that the system hands out, so that nobody
+/// else is given one of them meanwhile.
+fn free_and_taken() -> (u16, TcpListener) {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let begin = 20_000 + u16::try_from(std::process::id() % 5_000).expect("it is small") * 2;
+    loop {
+        let free = begin + TRIED.fetch_add(2, Ordering::SeqCst);
+        let both = (TcpListener::bind(("127.0.0.1", free)), TcpListener::bind(("127.0.0.1", free + 1)));
+        if let (Ok(_), Ok(taken)) = both {
+            return (free, taken);
+        }
+    }
 }
 
 #[test]
