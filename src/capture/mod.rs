@@ -4,9 +4,11 @@
 //! too. Files are told apart by their first bytes, never by their names.
 
 pub mod derive;
+pub mod exchange;
 pub mod fixture;
 pub mod json;
 pub mod log;
 mod monitoring;
 pub mod mtap;
+pub mod names;
 pub mod source;

@@ -190,12 +190,20 @@ impl Mongod {
         wait_for("mongod to be gone", Duration::from_secs(10), || (!self.is_alive()).then_some(()));
     }
 
-    /// Starts it again after [`Mongod::kill`], where it was and with the data it had.
+    /// Starts it again after [`Mongod::kill`], where it was and with the data it had. One that fails over the data that
+    /// the crash left, as was seen once, is given another try.
     pub(crate) fn restart(&mut self) {
-        let lifeline = self.lifeline.as_mut().expect("the pipe is open as long as this lives");
-        lifeline.write_all(b"again\n").expect("the shell reads");
-        self.pid = read_pid(&mut self.pids);
-        self.wait_until_it_serves().unwrap_or_else(|log| panic!("mongod does not start again: {log}"));
+        let mut attempt = || {
+            let lifeline = self.lifeline.as_mut().expect("the pipe is open as long as this lives");
+            lifeline.write_all(b"again\n").expect("the shell reads");
+            self.pid = read_pid(&mut self.pids);
+            self.wait_until_it_serves()
+        };
+        let started = attempt().or_else(|log| {
+            say(&log);
+            attempt()
+        });
+        started.unwrap_or_else(|log| panic!("mongod does not start again: {log}"));
     }
 
     /// What it has logged, since its first start.
@@ -294,7 +302,7 @@ pub(crate) const SET_NAME: &str = "rs";
 const ARGUMENTS: [&str; 17] = [
     // Without it each one lays 300 MB of empty journal on the disk.
     "--wiredTigerEngineConfigString",
-    "log=(prealloc=false,file_max=10MB)",
+    "log=(prealloc=false)",
     "--logappend",
     "--bind_ip",
     "127.0.0.1",
