@@ -247,7 +247,7 @@ fn flags_go_before_the_file() {
 
     let config = from_flags(&["--config", path, "--threads", "4", "--log-keep", "2"]).unwrap();
     assert_eq!((config.threads, config.drain.as_secs()), (4, 1));
-    assert_eq!(config.logs.iter().map(|log| log.keep).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(config.logs.iter().map(|log| log.writing.keep).collect::<Vec<_>>(), [2, 2]);
 
     let config = from_flags(&["--config", path, "--log", "-"]).unwrap();
     assert_eq!(config.logs, Config::default().logs);

@@ -18,7 +18,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bench::{Bench, exchange, lines, log, next, seqs};
-use mongotap::config::{Log, OnError, OnOverflow, Target};
+use mongotap::config::{Log, OnError, OnOverflow, Target, Writing};
 use mongotap::event::{CommandListener, CommandStarted, CommandSucceeded, Connection, Timestamp};
 use mongotap::net::recorder::Listeners;
 use mongotap::sink::Format;
@@ -119,7 +119,7 @@ fn a_full_queue_drops_whole_exchanges_and_counts_them() {
     let directory = tempfile::tempdir().unwrap();
     let path = pipe(directory.path());
     let (allow, reader) = read_later(&path);
-    let bench = Bench::start(&[Log { queue_bytes: 100_000, ..log(&path) }]);
+    let bench = Bench::start(&[Log { writing: Writing { queue_bytes: 100_000, ..Writing::default() }, ..log(&path) }]);
     let mut feed = bench.feed();
     for number in 1..=1000 {
         // Some are in flight when the queue is found full, some when it is found empty again.
@@ -157,7 +157,10 @@ fn a_full_queue_that_blocks_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = pipe(directory.path());
     let (allow, reader) = read_later(&path);
-    let bench = Bench::start(&[Log { queue_bytes: 20_000, on_overflow: OnOverflow::Block, ..log(&path) }]);
+    let bench = Bench::start(&[Log {
+        writing: Writing { queue_bytes: 20_000, on_overflow: OnOverflow::Block, ..Writing::default() },
+        ..log(&path)
+    }]);
     let mut feed = bench.feed();
     let (done, is_done) = mpsc::channel();
     let writer = std::thread::spawn(move || {
@@ -176,7 +179,8 @@ fn a_full_queue_that_blocks_loses_nothing() {
 fn files_are_put_aside_by_size_and_the_oldest_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.jsonl");
-    let bench = Bench::start(&[Log { rotate_bytes: 4000, keep: 2, ..log(&path) }]);
+    let bench =
+        Bench::start(&[Log { writing: Writing { rotate_bytes: 4000, keep: 2, ..Writing::default() }, ..log(&path) }]);
     let mut feed = bench.feed();
     (1..=40).for_each(|number| exchange(&mut feed, number, 40));
     drop(feed);
@@ -202,7 +206,8 @@ fn files_are_put_aside_by_size_and_the_oldest_removed() {
 fn none_is_kept_and_a_line_longer_than_a_file_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.jsonl");
-    let bench = Bench::start(&[Log { rotate_bytes: 500, keep: 0, ..log(&path) }]);
+    let bench =
+        Bench::start(&[Log { writing: Writing { rotate_bytes: 500, keep: 0, ..Writing::default() }, ..log(&path) }]);
     let mut feed = bench.feed();
     (1..=3).for_each(|number| exchange(&mut feed, number, 1000));
     drop(feed);
@@ -216,7 +221,11 @@ fn none_is_kept_and_a_line_longer_than_a_file_is_written() {
 fn files_are_put_aside_by_age() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.txt");
-    let log = Log { rotate_every: Duration::from_secs(60), format: Format::Text, ..log(&path) };
+    let log = Log {
+        writing: Writing { rotate_every: Duration::from_secs(60), ..Writing::default() },
+        format: Format::Text,
+        ..log(&path)
+    };
     let bench = Bench::start(&[log]);
     let mut feed = bench.feed();
     for number in 1..=4 {
@@ -294,7 +303,7 @@ fn a_full_disk_is_said_once_and_what_it_cost_is_in_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.jsonl");
     symlink("/dev/full", &path).unwrap();
-    let bench = Bench::start(&[Log { queue_bytes: 50_000, ..log(&path) }]);
+    let bench = Bench::start(&[Log { writing: Writing { queue_bytes: 50_000, ..Writing::default() }, ..log(&path) }]);
     let mut feed = bench.feed();
     (1..=500).for_each(|number| exchange(&mut feed, number, 100));
     let said = bench.said();
@@ -324,7 +333,10 @@ fn a_full_disk_is_said_once_and_what_it_cost_is_in_the_log() {
 
 #[test]
 fn a_full_disk_does_not_hold_up_the_end_nor_who_would_wait() {
-    let log = Log { queue_bytes: 10_000, on_overflow: OnOverflow::Block, ..log(Path::new("/dev/full")) };
+    let log = Log {
+        writing: Writing { queue_bytes: 10_000, on_overflow: OnOverflow::Block, ..Writing::default() },
+        ..log(Path::new("/dev/full"))
+    };
     let bench = Bench::start(&[log]);
     let mut feed = bench.feed();
     (1..=200).for_each(|number| exchange(&mut feed, number, 100));
@@ -340,7 +352,8 @@ fn a_full_disk_does_not_hold_up_the_end_nor_who_would_wait() {
 fn a_full_disk_can_end_the_proxy() {
     let directory = tempfile::tempdir().unwrap();
     let other = directory.path().join("other.jsonl");
-    let full = Log { on_error: OnError::Stop, ..log(Path::new("/dev/full")) };
+    let full =
+        Log { writing: Writing { on_error: OnError::Stop, ..Writing::default() }, ..log(Path::new("/dev/full")) };
     let bench = Bench::start(&[full, log(&other)]);
     let failed = bench.recorder.failed();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Advertise, Capture, Config, Flags, Log, Tls, TlsListen, Topology, show_duration, show_size};
+use crate::config::{
+    Advertise, Capture, Config, Flags, Log, Tls, TlsListen, Topology, Writing, show_duration, show_size,
+};
 use crate::net::tls;
 
 use super::{Code, Error, print};
@@ -112,23 +114,22 @@ fn describe_log(log: &Log, text: &mut String) {
     line("namespaces", join(log.namespaces.iter().map(ToString::to_string).collect(), "all"));
     line("max_document_bytes", if_any(show_size(log.max_document_bytes as u64), "no limit"));
     line("extended_json", log.extended_json_name().to_owned());
-    line("queue_bytes", show_size(log.queue_bytes as u64));
-    line("on_overflow", log.on_overflow.as_str().to_owned());
-    line("on_error", log.on_error.as_str().to_owned());
-    line("rotate_bytes", if_any(show_size(log.rotate_bytes), "never"));
-    line("rotate_every", if_any(show_duration(log.rotate_every), "never"));
-    line("keep", log.keep.to_string());
+    describe_writing(&log.writing, &mut line);
 }
 
 fn describe_capture(capture: &Capture, text: &mut String) {
     _ = writeln!(text, "capture {}", capture.path.display());
     let mut line = |key: &str, value: String| _ = writeln!(text, "  {key:<18} {value}");
-    line("queue_bytes", show_size(capture.queue_bytes as u64));
-    line("on_overflow", capture.on_overflow.as_str().to_owned());
-    line("on_error", capture.on_error.as_str().to_owned());
-    line("rotate_bytes", if_any(show_size(capture.rotate_bytes), "never"));
-    line("rotate_every", if_any(show_duration(capture.rotate_every), "never"));
-    line("keep", capture.keep.to_string());
+    describe_writing(&capture.writing, &mut line);
+}
+
+fn describe_writing(writing: &Writing, line: &mut impl FnMut(&str, String)) {
+    line("queue_bytes", show_size(writing.queue_bytes as u64));
+    line("on_overflow", writing.on_overflow.as_str().to_owned());
+    line("on_error", writing.on_error.as_str().to_owned());
+    line("rotate_bytes", if_any(show_size(writing.rotate_bytes), "never"));
+    line("rotate_every", if_any(show_duration(writing.rotate_every), "never"));
+    line("keep", writing.keep.to_string());
 }
 
 /// What 0 means, or the value.

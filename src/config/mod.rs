@@ -14,6 +14,7 @@ mod tls;
 mod topology;
 mod upstream;
 mod value;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +37,7 @@ pub(crate) use upstream::ConnectionString;
 pub use upstream::{Srv, Upstream};
 pub use value::{parse_duration, parse_size};
 pub(crate) use value::{show_duration, show_size};
+pub use writing::Writing;
 
 /// The configuration of a proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,18 +184,8 @@ pub struct Log {
     pub max_document_bytes: usize,
     /// Which Extended JSON.
     pub extended_json: Mode,
-    /// How many bytes of lines may wait to be written.
-    pub queue_bytes: usize,
-    /// What to do with a command when that many wait.
-    pub on_overflow: OnOverflow,
-    /// What to do when the disk fails.
-    pub on_error: OnError,
-    /// A file that would grow beyond this many bytes is put aside; 0 is never.
-    pub rotate_bytes: u64,
-    /// A file older than this is put aside; zero is never.
-    pub rotate_every: Duration,
-    /// How many files put aside are kept.
-    pub keep: u32,
+    /// How its file is written.
+    pub writing: Writing,
 }
 
 /// Where a log goes.
@@ -326,12 +318,7 @@ impl Log {
             namespaces: Vec::new(),
             max_document_bytes: 10_000,
             extended_json: Mode::Relaxed,
-            queue_bytes: 16 << 20,
-            on_overflow: OnOverflow::Drop,
-            on_error: OnError::Pass,
-            rotate_bytes: 0,
-            rotate_every: Duration::ZERO,
-            keep: 5,
+            writing: Writing::default(),
         }
     }
 

@@ -14,10 +14,8 @@ use super::tls;
 use super::topology;
 use super::upstream::ConnectionString;
 use super::value::{DURATION_HINT, SIZE_HINT, parse_duration, parse_size};
-use super::{
-    Advertise, Config, Endpoint, Error, Log, LogSettings, OnError, OnOverflow, Per, Settings, Target, TopologySettings,
-    mode_name,
-};
+use super::writing::read_writing;
+use super::{Advertise, Config, Endpoint, Error, Log, LogSettings, Per, Settings, Target, TopologySettings, mode_name};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -37,12 +35,7 @@ pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result
     let place = Place { file: file_name.to_owned(), section: "" };
     let (file_top, top) = (file, &flags.top);
     let mut config = Config::default();
-    macro_rules! keys {
-        ($($key:ident: $read:expr;)*) => {$(
-            place.read(stringify!($key), &top.$key, &file_top.$key, &mut config.$key, $read)?;
-        )*};
-    }
-    keys! {
+    read_keys! { place, top, file_top => config;
         listen: |it: &Text| Endpoint::parse(&it.0);
         advertise: |it: &Text| advertise(&it.0);
         max_connections: |it: &Text| at_least_one(&it.0);
@@ -72,12 +65,7 @@ fn topology_section(file_name: &str, file: &Settings, flags: &Flags) -> Result<s
     let table = file.topology.as_ref().unwrap_or(&nothing);
     let flags = flags.top.topology.as_ref().unwrap_or(&nothing);
     let mut topology = super::Topology::default();
-    macro_rules! keys {
-        ($($key:ident: $read:expr;)*) => {$(
-            place.read(stringify!($key), &flags.$key, &table.$key, &mut topology.$key, $read)?;
-        )*};
-    }
-    keys! {
+    read_keys! { place, flags, table => topology;
         per: |it: &Text| word(&it.0, &[Per::Client, Per::Upstream], Per::as_str);
         closed_after: |it: &Text| duration(&it.0);
         ended_after: |it: &Text| duration(&it.0);
@@ -115,24 +103,14 @@ fn log(file_name: &str, target: Target, table: &LogSettings, flags: &LogSettings
     let mut format = Log::to(target.clone()).format;
     place.read("format", &flags.format, &table.format, &mut format, |it| word(&it.0, &Format::ALL, Format::as_str))?;
     let mut log = Log { format, events: format.default_events().to_vec(), ..Log::to(target) };
-    macro_rules! keys {
-        ($($key:ident: $read:expr;)*) => {$(
-            place.read(stringify!($key), &flags.$key, &table.$key, &mut log.$key, $read)?;
-        )*};
-    }
-    keys! {
+    read_keys! { place, flags, table => log;
         events: |it: &List| words(it, &EventKind::ALL, EventKind::as_str);
         phases: |it: &List| words(it, &Phase::ALL, Phase::as_str);
         namespaces: |it: &List| namespaces(it);
         max_document_bytes: |it: &Text| size(&it.0);
         extended_json: |it: &Text| word(&it.0, &[Mode::Relaxed, Mode::Canonical], mode_name);
-        queue_bytes: |it: &Text| queue_bytes(&it.0);
-        on_overflow: |it: &Text| word(&it.0, &[OnOverflow::Drop, OnOverflow::Block], OnOverflow::as_str);
-        on_error: |it: &Text| word(&it.0, &[OnError::Pass, OnError::Stop], OnError::as_str);
-        rotate_bytes: |it: &Text| size(&it.0);
-        rotate_every: |it: &Text| duration(&it.0);
-        keep: |it: &Text| count(&it.0);
     }
+    read_writing!(place, flags, table => log.writing);
     Ok(log)
 }
 
@@ -173,6 +151,14 @@ impl Place {
         Ok(())
     }
 }
+
+/// Reads keys of a section, the flag or else the file's value, into the fields of their names.
+macro_rules! read_keys {
+    ($place:expr, $flags:expr, $table:expr => $to:expr; $($key:ident: $read:expr;)*) => {$(
+        $place.read(stringify!($key), &$flags.$key, &$table.$key, &mut $to.$key, $read)?;
+    )*};
+}
+pub(super) use read_keys;
 
 fn problem(message: impl Display, hint: impl Display) -> Problem {
     Problem { message: message.to_string(), hint: Some(hint.to_string()) }

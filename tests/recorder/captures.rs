@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use mongotap::capture::log::Item;
 use mongotap::capture::mtap::{Header, read_index};
 use mongotap::capture::source::Source;
-use mongotap::config::{Capture, OnOverflow};
+use mongotap::config::{Capture, OnOverflow, Writing};
 use mongotap::event::{Address, Connection, ConnectionId, Event, Input, Side, Timestamp};
 use mongotap::net::recorder::CaptureFeed;
 use mongotap::pipeline::Pipeline;
@@ -90,7 +90,10 @@ fn read(path: &Path) -> (u64, u64, u64) {
 #[test]
 fn who_records_waits_for_a_capture() {
     let directory = tempfile::tempdir().unwrap();
-    let capture = Capture { queue_bytes: 1000, ..Capture::to(directory.path().join("run.mtap")) };
+    let capture = Capture {
+        writing: Writing { queue_bytes: 1000, on_overflow: OnOverflow::Block, ..Writing::default() },
+        ..Capture::to(directory.path().join("run.mtap"))
+    };
     assert_eq!(record(&capture), (Vec::new(), 0));
     assert_eq!(read(&capture.path), (EXCHANGES as u64, EXCHANGES as u64, 0));
 }
@@ -99,7 +102,7 @@ fn who_records_waits_for_a_capture() {
 fn whole_exchanges_are_left_out_of_a_capture_and_counted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("run.mtap");
-    let capture = Capture { queue_bytes: 1000, on_overflow: OnOverflow::Drop, ..Capture::to(&path) };
+    let capture = Capture { writing: Writing { queue_bytes: 1000, ..Writing::default() }, ..Capture::to(&path) };
     let (said, dropped) = record(&capture);
     let (starts, ends, missing) = read(&path);
     assert_eq!((starts, starts + missing, missing), (ends, EXCHANGES as u64, dropped));

@@ -7,13 +7,13 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::Context;
 use super::capture_file::CaptureFile;
 use super::queue::{HAND_OVER_AFTER, Health, Queue};
-use super::{Context, Say};
+use super::retry::Retry;
 use crate::capture::mtap::{Header, Records};
-use crate::config::{Capture, OnError, io_reason};
+use crate::config::{Capture, io_reason};
 use crate::event::{Connection, ConnectionId, Exchange, Given, GivenMessage, Input, Side, Timestamp};
 use crate::redact::Redacted;
 use crate::sink::RecorderStopped;
@@ -23,10 +23,6 @@ const HAND_OVER_BYTES: usize = 64 << 10;
 
 /// What is written at once, at least if so much waits.
 const BLOCK_BYTES: usize = 1 << 20;
-
-/// The pauses between tries grow from twice this to [`LAST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Records on their way to the file.
 #[derive(Debug, Default)]
@@ -147,21 +143,12 @@ impl Drop for CaptureFeed {
 pub(super) struct CaptureWriter {
     queue: Arc<Queue<Chunk>>,
     file: CaptureFile,
-    name: String,
-    on_error: OnError,
+    retry: Retry,
     clock: super::Clock,
-    say: Say,
-    failure: Arc<tokio::sync::watch::Sender<Option<String>>>,
     /// What is gathered for the next block.
     block: Chunk,
     /// Connections that are open, and since when.
     open: HashMap<ConnectionId, (Arc<Connection>, Timestamp)>,
-    /// Why something is missing, if that is not for want of room.
-    reason: Option<String>,
-    failures: u32,
-    is_last_try: bool,
-    /// Nothing is written any more; what comes is counted.
-    is_over: bool,
     totals: RecorderStopped,
 }
 
@@ -177,17 +164,10 @@ impl CaptureWriter {
         Ok(Self {
             queue,
             file: CaptureFile::create(capture, header, now)?,
-            name: format!("capture {}", capture.path.display()),
-            on_error: capture.on_error,
+            retry: Retry::new(format!("capture {}", capture.path.display()), capture.writing.on_error, context),
             clock: Arc::clone(&context.clock),
-            say: Arc::clone(&context.say),
-            failure: Arc::clone(&context.failure),
             block: Chunk::default(),
             open: HashMap::new(),
-            reason: None,
-            failures: 0,
-            is_last_try: false,
-            is_over: false,
             totals: RecorderStopped::default(),
         })
     }
@@ -228,11 +208,11 @@ impl CaptureWriter {
         if self.block.records.bytes().is_empty() {
             return;
         }
-        if self.file.is_full(self.block.records.bytes().len(), now) && !self.is_over {
+        if self.file.is_full(self.block.records.bytes().len(), now) && !self.retry.is_over() {
             match self.file.put_aside() {
                 Ok(()) => self.begin_anew(),
                 Err(error) => {
-                    (self.say)(&format!("{}: cannot be put aside: {}; it grows on", self.name, io_reason(&error)));
+                    self.retry.say(format_args!("cannot be put aside: {}; it grows on", io_reason(&error)));
                     self.file.postpone(now);
                 }
             }
@@ -267,40 +247,17 @@ impl CaptureWriter {
 
     /// Does something with the file until it works, or is not to be tried any more. Whether it was done.
     fn attempt(&mut self, mut work: impl FnMut(&mut CaptureFile, Timestamp) -> io::Result<()>) -> bool {
-        while !self.is_over {
+        while !self.retry.is_over() {
             match work(&mut self.file, (self.clock)()) {
                 Ok(()) => {
-                    if std::mem::take(&mut self.failures) > 0 {
-                        (self.say)(&format!("{}: is written again", self.name));
-                        self.queue.set_health(Health::Working);
-                    }
+                    self.retry.succeeded(&self.queue);
                     return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.failed(&error),
+                Err(error) => self.retry.failed(&error, &self.queue),
             }
         }
         false
-    }
-
-    fn failed(&mut self, error: &io::Error) {
-        let reason = io_reason(error);
-        let message = format!("{}: {reason}", self.name);
-        if self.on_error == OnError::Stop {
-            self.is_over = true;
-            self.failure.send_replace(Some(message));
-            return;
-        }
-        if self.failures == 0 {
-            (self.say)(&format!("{message}; trying again"));
-            self.queue.set_health(Health::Failing);
-        }
-        self.reason = Some(reason);
-        self.failures += 1;
-        let delay = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LAST_PAUSE);
-        let stopping = self.queue.wait_to_try_again(delay);
-        self.is_over = stopping && self.is_last_try;
-        self.is_last_try = stopping;
     }
 
     /// Records what is missing where it is missing.
@@ -311,7 +268,7 @@ impl CaptureWriter {
         }
         self.totals.dropped_exchanges += missing.exchanges;
         self.totals.dropped_bytes += missing.bytes;
-        let reason = self.reason.take();
+        let reason = self.retry.take_reason();
         let mut records = Records::default();
         let reason = reason.as_deref().unwrap_or("queue full");
         records.push_missing((self.clock)(), missing.exchanges, missing.bytes, reason);
@@ -322,10 +279,7 @@ impl CaptureWriter {
         self.tell_missing();
         self.attempt(|file, _| file.close());
         self.queue.set_health(Health::Closed);
-        let RecorderStopped { dropped_exchanges: exchanges, dropped_bytes: bytes, .. } = self.totals;
-        if bytes > 0 {
-            (self.say)(&format!("{}: {exchanges} exchanges ({bytes} bytes) are missing", self.name));
-        }
+        self.retry.say_missing(self.totals.dropped_exchanges, self.totals.dropped_bytes);
         RecorderStopped { at: (self.clock)(), ..self.totals }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::file::put_aside;
+use super::file::{has_moved, put_aside};
 use crate::capture::mtap::{Header, Index, Records, write_records};
-use crate::config::Capture;
+use crate::config::{Capture, Writing};
 use crate::event::Timestamp;
 
 /// The file that is written.
@@ -23,9 +22,7 @@ pub(super) struct CaptureFile {
     opening: u64,
     index: Index,
     opened_at: Timestamp,
-    rotate_bytes: u64,
-    rotate_every: Duration,
-    keep: u32,
+    writing: Writing,
     out: Vec<u8>,
 }
 
@@ -44,9 +41,7 @@ impl CaptureFile {
             opening: 0,
             index: Index::default(),
             opened_at: now,
-            rotate_bytes: capture.rotate_bytes,
-            rotate_every: capture.rotate_every,
-            keep: capture.keep,
+            writing: capture.writing.clone(),
             out: Vec::new(),
         };
         made.write_header()?;
@@ -95,14 +90,12 @@ impl CaptureFile {
 
     /// Whether it is to be put aside before so many more bytes, or for its age.
     pub(super) fn is_full(&self, more: usize, now: Timestamp) -> bool {
-        let too_large = self.rotate_bytes > 0 && self.size + more as u64 > self.rotate_bytes;
-        let too_old = !self.rotate_every.is_zero() && now.since(self.opened_at) >= self.rotate_every;
-        self.size > self.opening && (too_large || too_old)
+        self.size > self.opening && self.writing.is_outgrown(self.size + more as u64, now.since(self.opened_at))
     }
 
     /// Puts the file aside; [`begin_next`](Self::begin_next) makes another.
     pub(super) fn put_aside(&self) -> io::Result<()> {
-        put_aside(&self.path, self.keep)
+        put_aside(&self.path, self.writing.keep)
     }
 
     /// Puts the next rotation off, after one that could not be done.
@@ -113,8 +106,7 @@ impl CaptureFile {
 
     /// Whether it is no longer where it was.
     pub(super) fn has_moved(&self) -> bool {
-        let identity = |it: fs::Metadata| (it.dev(), it.ino());
-        fs::metadata(&self.path).map(identity).ok() != self.file.metadata().map(identity).ok()
+        has_moved(&self.path, &self.file)
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Log, Target};
+use crate::config::{Log, Target, Writing};
 use crate::event::Timestamp;
 use crate::sink::Format;
 
@@ -24,9 +24,7 @@ pub(super) struct Output {
     /// Whether it is a file that can be cut and renamed, not a device or a pipe.
     is_regular: bool,
     opened_at: Timestamp,
-    rotate_bytes: u64,
-    rotate_every: std::time::Duration,
-    keep: u32,
+    writing: Writing,
 }
 
 /// What was found when a file was opened.
@@ -52,9 +50,7 @@ impl Output {
             size: 0,
             is_regular: false,
             opened_at: Timestamp::default(),
-            rotate_bytes: log.rotate_bytes,
-            rotate_every: log.rotate_every,
-            keep: log.keep,
+            writing: log.writing.clone(),
         }
     }
 
@@ -70,7 +66,7 @@ impl Output {
 
     /// Whether files are put aside.
     pub(super) fn may_rotate(&self) -> bool {
-        self.rotate_bytes > 0 || !self.rotate_every.is_zero()
+        self.writing.rotates()
     }
 
     /// Bytes in the file.
@@ -119,15 +115,14 @@ impl Output {
 
     /// Whether a file with so many bytes about to be written is to be put aside before so many more, or for its age.
     pub(super) fn is_full(&self, written: u64, more: usize, now: Timestamp) -> bool {
-        let too_large = self.rotate_bytes > 0 && self.size + written + more as u64 > self.rotate_bytes;
-        let too_old = !self.rotate_every.is_zero() && now.since(self.opened_at) >= self.rotate_every;
-        self.is_regular && self.file.is_some() && (too_large || too_old)
+        let (size, age) = (self.size + written + more as u64, now.since(self.opened_at));
+        self.is_regular && self.file.is_some() && self.writing.is_outgrown(size, age)
     }
 
     /// Puts the file aside: it becomes NAME.1, what was NAME.1 becomes NAME.2, and the one too many is removed.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        put_aside(path, self.keep)?;
+        put_aside(path, self.writing.keep)?;
         self.file = None;
         Ok(())
     }
@@ -141,12 +136,16 @@ impl Output {
     /// Lets go of a file that is no longer where it was.
     pub(super) fn detach_if_moved(&mut self) {
         let (Some(path), Some(file)) = (&self.path, &self.file) else { return };
-        let identity = |it: fs::Metadata| (it.dev(), it.ino());
-        let there = fs::metadata(path).map(identity).ok();
-        if there != file.metadata().map(identity).ok() {
+        if has_moved(path, file) {
             self.file = None;
         }
     }
+}
+
+/// Whether an open file is no longer where it was.
+pub(super) fn has_moved(path: &Path, file: &File) -> bool {
+    let identity = |it: fs::Metadata| (it.dev(), it.ino());
+    fs::metadata(path).map(identity).ok() != file.metadata().map(identity).ok()
 }
 
 /// PATH becomes PATH.1, what was PATH.1 becomes PATH.2, and the one beyond those that are kept is removed.

@@ -14,6 +14,7 @@ mod feed;
 mod file;
 mod listener;
 mod queue;
+mod retry;
 mod writer;
 
 use std::future::Future;
@@ -154,7 +155,7 @@ impl Recorder {
 
     fn start_log(&mut self, log: &Log, context: &Context) -> Result<(), Error> {
         let name = log.target.to_string();
-        let queue = Arc::new(Queue::new(log.queue_bytes, log.on_overflow == OnOverflow::Block));
+        let queue = Arc::new(Queue::new(log.writing.queue_bytes, log.writing.on_overflow == OnOverflow::Block));
         let mut writer = Writer::new(log, Arc::clone(&queue), context);
         writer.open().map_err(|source| Error { target: format!("log {name}"), source })?;
         let thread = spawn(&format!("log {}", self.logs.len() + 1), move || writer.run())?;
@@ -169,7 +170,7 @@ impl Recorder {
     /// If the file cannot be made, or is there already, or a thread not be started.
     pub fn start_capture(&mut self, capture: &Capture, header: Header) -> Result<(), Error> {
         let name = capture.path.display().to_string();
-        let queue = Arc::new(Queue::new(capture.queue_bytes, capture.on_overflow == OnOverflow::Block));
+        let queue = Arc::new(Queue::new(capture.writing.queue_bytes, capture.writing.on_overflow == OnOverflow::Block));
         let context = Context {
             run: RunInfo::default(),
             clock: Arc::clone(&self.clock),

@@ -6,31 +6,25 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::watch;
-
-use crate::config::{Log, OnError, io_reason};
+use crate::config::{Log, io_reason};
 use crate::event::Timestamp;
 use crate::sink::{EventsDropped, Format, RecorderStarted, RecorderStopped};
 
 use super::feed::Lines;
 use super::file::{Opened, Output};
 use super::queue::{Health, Missing, Queue};
-use super::{Clock, RunInfo, Say};
+use super::retry::Retry;
+use super::{Clock, RunInfo};
 
 /// Writes one log.
 pub(super) struct Writer {
     pub(super) queue: Arc<Queue<Lines>>,
     output: Output,
-    name: String,
+    retry: Retry,
     format: Format,
-    on_error: OnError,
     run: RunInfo,
     clock: Clock,
-    say: Say,
-    /// Tells the recorder why it is to end.
-    failure: Arc<watch::Sender<Option<String>>>,
     /// Lines that are to be written, and how much of them was.
     out: Lines,
     written: usize,
@@ -40,15 +34,8 @@ pub(super) struct Writer {
     opens: bool,
     seq: u64,
     totals: RecorderStopped,
-    /// What is missing and not yet told in the log, and why.
+    /// What is missing and not yet told in the log.
     missing: Missing,
-    reason: Option<String>,
-    /// How often in a row writing has failed.
-    failures: u32,
-    /// It is to stop, and tries once more.
-    is_last_try: bool,
-    /// Nothing is written any more; what comes is counted.
-    is_over: bool,
     /// Its reader has seen enough: what comes is missed by nobody.
     is_left: bool,
 }
@@ -58,13 +45,10 @@ impl Writer {
         Self {
             queue,
             output: Output::new(log),
-            name: log.target.to_string(),
+            retry: Retry::new(format!("log {}", log.target), log.writing.on_error, context),
             format: log.format,
-            on_error: log.on_error,
             run: context.run.clone(),
             clock: Arc::clone(&context.clock),
-            say: Arc::clone(&context.say),
-            failure: Arc::clone(&context.failure),
             out: Lines::default(),
             written: 0,
             opening: 0,
@@ -72,10 +56,6 @@ impl Writer {
             seq: 0,
             totals: RecorderStopped::default(),
             missing: Missing::default(),
-            reason: None,
-            failures: 0,
-            is_last_try: false,
-            is_over: false,
             is_left: false,
         }
     }
@@ -111,7 +91,7 @@ impl Writer {
     fn write(&mut self, mut lines: Lines) {
         let bytes = lines.bytes.len();
         let now = self.now();
-        if self.is_over {
+        if self.retry.is_over() {
             self.miss(lines.ends.len(), bytes);
         } else if self.format == Format::Jsonl || self.output.may_rotate() {
             lines.each().for_each(|(line, ends)| self.put(line, ends, now));
@@ -157,11 +137,11 @@ impl Writer {
 
     /// Puts the file aside and begins a new one.
     fn rotate(&mut self, now: Timestamp) {
-        if self.is_over {
+        if self.retry.is_over() {
             return;
         }
         if let Err(error) = self.output.rotate() {
-            (self.say)(&format!("log {}: cannot be put aside: {}; it grows on", self.name, io_reason(&error)));
+            self.retry.say(format_args!("cannot be put aside: {}; it grows on", io_reason(&error)));
             return self.output.postpone(now);
         }
         self.flush();
@@ -170,7 +150,7 @@ impl Writer {
     /// Puts the first line of a file among those to be written, before those that are there.
     fn begin(&mut self, opened: Opened) {
         if opened.torn > 0 {
-            (self.say)(&format!("log {}: cut off a torn last line of {} bytes", self.name, opened.torn));
+            self.retry.say(format_args!("cut off a torn last line of {} bytes", opened.torn));
         }
         let waiting = self.take_back();
         if opened.unfinished {
@@ -230,14 +210,14 @@ impl Writer {
 
     /// Writes everything that is to be written, or finds that it cannot be.
     fn flush(&mut self) {
-        while !self.is_over && (self.output.is_detached() || self.written < self.out.bytes.len()) {
+        while !self.retry.is_over() && (self.output.is_detached() || self.written < self.out.bytes.len()) {
             let result = if self.output.is_detached() {
                 self.output.open((self.clock)()).map(|opened| self.begin(opened))
             } else {
                 self.output.write(&self.out.bytes[self.written..]).map(|count| self.written += count)
             };
             match result {
-                Ok(()) => self.succeeded(),
+                Ok(()) => self.retry.succeeded(&self.queue),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => self.failed(&error),
             }
@@ -248,38 +228,14 @@ impl Writer {
         self.reset();
     }
 
-    fn succeeded(&mut self) {
-        if self.failures > 0 && !self.output.is_detached() {
-            (self.say)(&format!("log {}: is written again", self.name));
-            self.failures = 0;
-            self.queue.set_health(Health::Working);
-        }
-    }
-
     fn failed(&mut self, error: &io::Error) {
         if error.kind() == io::ErrorKind::BrokenPipe && self.output.is_stdout() {
             // Who read it has seen enough.
-            self.is_over = true;
+            self.retry.give_up();
             self.is_left = true;
             return;
         }
-        let reason = io_reason(error);
-        let message = format!("log {}: {reason}", self.name);
-        if self.on_error == OnError::Stop {
-            self.is_over = true;
-            self.failure.send_replace(Some(message));
-            return;
-        }
-        if self.failures == 0 {
-            (self.say)(&format!("{message}; trying again"));
-            self.queue.set_health(Health::Failing);
-        }
-        self.reason = Some(reason);
-        self.failures += 1;
-        let delay = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LAST_PAUSE);
-        let stopping = self.queue.wait_to_try_again(delay);
-        self.is_over = stopping && self.is_last_try;
-        self.is_last_try = stopping;
+        self.retry.failed(error, &self.queue);
         self.output.detach_if_moved();
     }
 
@@ -288,13 +244,13 @@ impl Writer {
         let missing = self.queue.take_missing();
         self.missing.exchanges += missing.exchanges;
         self.missing.bytes += missing.bytes;
-        if self.is_over || self.missing == Missing::default() {
+        if self.retry.is_over() || self.missing == Missing::default() {
             return;
         }
         let missing = std::mem::take(&mut self.missing);
         self.totals.dropped_exchanges += missing.exchanges;
         self.totals.dropped_bytes += missing.bytes;
-        let reason = self.reason.take();
+        let reason = self.retry.take_reason();
         let event = EventsDropped {
             at: self.now(),
             exchanges: missing.exchanges,
@@ -310,7 +266,7 @@ impl Writer {
     /// Writes the last line, and says what is missing.
     fn end(mut self) -> RecorderStopped {
         self.tell_missing();
-        if !self.is_over {
+        if !self.retry.is_over() {
             let event = RecorderStopped { at: self.now(), events: self.seq, ..self.totals };
             let mut line = Vec::new();
             self.format.recorder_stopped(&event, &mut line);
@@ -324,9 +280,8 @@ impl Writer {
         self.totals.dropped_bytes += self.missing.bytes;
         self.totals.events = self.seq;
         self.totals.at = self.now();
-        let RecorderStopped { dropped_exchanges: exchanges, dropped_bytes: bytes, .. } = self.totals;
-        if bytes > 0 && !self.is_left {
-            (self.say)(&format!("log {}: {exchanges} exchanges ({bytes} bytes) are missing", self.name));
+        if !self.is_left {
+            self.retry.say_missing(self.totals.dropped_exchanges, self.totals.dropped_bytes);
         }
         self.totals
     }
@@ -341,7 +296,3 @@ const OUT_KEPT: usize = 1 << 20;
 
 /// More than `{"seq":N,` takes.
 const SEQ_LEN: usize = 28;
-
-/// The pauses between tries grow from twice this to [`LAST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(2);

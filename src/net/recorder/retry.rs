@@ -1,0 +1,95 @@
+//! What a sink does when its disk fails: tries again after longer and longer pauses (`pass`), or ends, and with it the
+//! proxy (`stop`).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::queue::{Health, Queue};
+use super::{Context, Say};
+use crate::config::{OnError, io_reason};
+
+/// The pauses between tries grow from twice this to [`LAST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// One sink's failures.
+pub(super) struct Retry {
+    /// What is being written, as it is called in messages.
+    name: String,
+    on_error: OnError,
+    say: Say,
+    /// Tells the recorder why it is to end.
+    failure: Arc<watch::Sender<Option<String>>>,
+    /// How often in a row writing has failed.
+    failures: u32,
+    /// Why it failed, until something asks.
+    reason: Option<String>,
+    /// It is to stop, and tries once more.
+    is_last_try: bool,
+    is_over: bool,
+}
+
+impl Retry {
+    pub(super) fn new(name: String, on_error: OnError, context: &Context) -> Self {
+        let (say, failure) = (Arc::clone(&context.say), Arc::clone(&context.failure));
+        Self { name, on_error, say, failure, failures: 0, reason: None, is_last_try: false, is_over: false }
+    }
+
+    /// Says something of the sink.
+    pub(super) fn say(&self, what: impl std::fmt::Display) {
+        (self.say)(&format!("{}: {what}", self.name));
+    }
+
+    /// Whether nothing is to be written any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Nothing is to be written any more.
+    pub(super) fn give_up(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Why something is missing, told once; `None` if not for a failure.
+    pub(super) fn take_reason(&mut self) -> Option<String> {
+        self.reason.take()
+    }
+
+    /// Notes that something was written.
+    pub(super) fn succeeded<T: Default>(&mut self, queue: &Queue<T>) {
+        if std::mem::take(&mut self.failures) > 0 {
+            self.say("is written again");
+            queue.set_health(Health::Working);
+        }
+    }
+
+    /// Notes that something could not be written, and waits until it may be tried again.
+    pub(super) fn failed<T: Default>(&mut self, error: &io::Error, queue: &Queue<T>) {
+        let reason = io_reason(error);
+        if self.on_error == OnError::Stop {
+            self.is_over = true;
+            self.failure.send_replace(Some(format!("{}: {reason}", self.name)));
+            return;
+        }
+        if self.failures == 0 {
+            self.say(format_args!("{reason}; trying again"));
+            queue.set_health(Health::Failing);
+        }
+        self.reason = Some(reason);
+        self.failures += 1;
+        let delay = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LAST_PAUSE);
+        let stopping = queue.wait_to_try_again(delay);
+        self.is_over = stopping && self.is_last_try;
+        self.is_last_try = stopping;
+    }
+
+    /// Says how much is missing, at the end.
+    pub(super) fn say_missing(&self, exchanges: u64, bytes: u64) {
+        if bytes > 0 {
+            self.say(format_args!("{exchanges} exchanges ({bytes} bytes) are missing"));
+        }
+    }
+}
