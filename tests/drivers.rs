@@ -17,7 +17,7 @@ use std::time::Duration;
 use bson::{Bson, Document};
 
 use support::compare::Departure;
-use support::differential::{self, Content, Event, Known, Pairs};
+use support::differential::{self, BESIDE_A_DRIVER, Content, Event, Known, Pairs};
 use support::harness::{Case, Selection, exit_code};
 use support::log::Log;
 use support::manifest::{self, Manifest};
@@ -103,7 +103,7 @@ impl Run {
         manifest.prepare();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let inner = Relay::start(&mongod.address());
-        let proxy = Proxy::start(&format!("mongodb://{}", inner.address()), &PROXY_ARGUMENTS);
+        let proxy = Proxy::start(&format!("mongodb://{}", inner.address()), &BESIDE_A_DRIVER);
         let outer = Relay::start(&proxy.address);
 
         let events = directory.path().join("driver.jsonl");
@@ -149,18 +149,6 @@ impl Run {
         )
     }
 }
-
-/// Whole documents, nothing dropped, and what the drivers publish.
-const PROXY_ARGUMENTS: [&str; 8] = [
-    "--log-max-document-bytes",
-    "0",
-    "--log-extended-json",
-    "canonical",
-    "--log-phases",
-    "app,auth",
-    "--log-on-overflow",
-    "block",
-];
 
 /// Runs a program for two minutes at most; what it wrote to stdout. It must succeed.
 fn run_bounded(mut program: Command, directory: &Path) -> String {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use support::compare::Departure;
-use support::differential::{self, Event};
+use support::differential::{self, BESIDE_A_DRIVER, Event};
 use support::log::Log;
 use support::manifest::{self, Manifest};
 use support::mongod::{Mongod, Options};
@@ -157,7 +157,7 @@ impl Run {
     fn start(manifest: &Manifest, upstream: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let events = directory.path().join("driver.jsonl");
-        let proxy = Proxy::start(upstream, &PROXY_ARGUMENTS);
+        let proxy = Proxy::start(upstream, &BESIDE_A_DRIVER);
         let mut command = manifest.sdam().expect("it was chosen because it has one");
         command.env("MONGODB_URI", format!("{}&{DRIVER_OPTIONS}", proxy.uri));
         command.env("MONGOTAP_TEST_DB", format!("topology_{}", manifest.name));
@@ -341,18 +341,6 @@ const PLANTED: &[(&str, Plant)] = &[
     ("topologyDescriptionChangedEvent", Plant::Set("/newDescription/type", "\"Sharded\"")),
     ("topologyDescriptionChangedEvent", Plant::Set("/newDescription/servers", "\"none\"")),
     ("topologyDescriptionChangedEvent", Plant::Set("/topologyId", "\"ffffffffffffffffffffffff\"")),
-];
-
-/// Whole documents, nothing dropped, and of commands what the drivers publish.
-const PROXY_ARGUMENTS: [&str; 8] = [
-    "--log-max-document-bytes",
-    "0",
-    "--log-extended-json",
-    "canonical",
-    "--log-phases",
-    "app,auth",
-    "--log-on-overflow",
-    "block",
 ];
 
 /// Quick heartbeats.

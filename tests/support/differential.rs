@@ -203,3 +203,15 @@ fn durations(their: &Event, our: &Event, is_answered: bool, comparison: &mut Com
     let excused = is_coarse || (longer && our.continues && comparison.excuse(Departure::Continuations));
     if longer && !excused { Err(format!("durationMicros: {ours} is longer than {theirs}")) } else { Ok(()) }
 }
+
+/// A log to be held against a driver's own events: whole documents, nothing dropped, and of commands what drivers publish.
+pub(crate) const BESIDE_A_DRIVER: [&str; 8] = [
+    "--log-max-document-bytes",
+    "0",
+    "--log-extended-json",
+    "canonical",
+    "--log-phases",
+    "app,auth",
+    "--log-on-overflow",
+    "block",
+];
