@@ -9,6 +9,7 @@
 //! decoded, paired and written of the bytes is not decided here.
 
 mod acceptor;
+mod builder;
 pub mod client;
 pub mod clock;
 mod codec;
@@ -29,4 +30,5 @@ pub mod tls;
 mod topologies;
 mod worker;
 
-pub use proxy::{Builder, Ended, Proxy, StartError};
+pub use builder::{Builder, StartError};
+pub use proxy::{Ended, Proxy};

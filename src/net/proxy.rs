@@ -9,9 +9,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::acceptor::Acceptor;
+use super::builder::{Builder, StartError};
 use super::clock;
 use super::discover::{self, Answer, Found, Poll};
-use super::members::{JoinError, Joined, Members};
+use super::members::{Joined, Members};
 use super::places::reached_at;
 use super::recorder::{Listeners, Recorder, RunInfo, Total};
 use super::say::say;
@@ -19,57 +20,16 @@ use super::tls;
 use super::topologies;
 use super::worker::{Context, Stop, Worker};
 use crate::capture::mtap::Header;
-use crate::config::{self, Config, Endpoint, Log, Per, TlsListen, TlsUpstream, percent_encode};
-use crate::event::{
-    Address, CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, Timestamp, TopologyListener,
-    TopologyType,
-};
+use crate::config::{Config, Endpoint, Per, percent_encode};
+use crate::event::{Address, Timestamp, TopologyType};
 use crate::pipeline::Topologies;
-use crate::session::{Limits, Observations, Shared};
+use crate::session::{Limits, Observations, Observing, Shared};
 use crate::sink::{EventKind, Statistics};
 use crate::topology::rewrite::RewriteError;
 use crate::topology::{self, ClientsSettings};
 
 /// How often threads that are to end are looked at.
 const GLANCE: Duration = Duration::from_millis(2);
-
-/// Why a proxy could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// What it was told to do cannot be done.
-    #[error(transparent)]
-    Config(#[from] config::Error),
-    /// The address cannot be listened on.
-    #[error("{endpoint}: cannot listen: {error}")]
-    Listen {
-        /// The address.
-        endpoint: Endpoint,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The upstream is another deployment than its connection string says.
-    #[error("{message}")]
-    OtherSet {
-        /// Both names.
-        message: String,
-        /// The way out.
-        hint: String,
-    },
-    /// The upstream's name in DNS does not lead to a deployment.
-    #[error("{message}")]
-    Dns {
-        /// The name, and what is wrong with it.
-        message: String,
-        /// The way out.
-        hint: String,
-    },
-    /// A log cannot be opened.
-    #[error(transparent)]
-    Log(#[from] super::recorder::Error),
-    /// The system gives no thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-}
 
 /// A running proxy. It ends with [`shutdown`](Self::shutdown), or when it is dropped.
 ///
@@ -116,131 +76,13 @@ pub struct Ended {
     pub statistics: Statistics,
 }
 
-/// What a proxy is to do. Without being told it listens on a free port of 127.0.0.1, forwards to
-/// `mongodb://127.0.0.1:27017`, and writes no log.
-pub struct Builder {
-    config: Config,
-    listeners: Listeners,
-    /// The first thing that was wrong; said by `start`.
-    error: Option<config::Error>,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        let listen = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
-        let config = Config { listen, logs: Vec::new(), ..Config::default() };
-        Self { config, listeners: Listeners::default(), error: None }
-    }
-}
-
-impl Builder {
-    /// Does what a configuration says, listeners apart.
-    #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// The server or the replica set, as a connection string without credentials: `mongodb://host:port`,
-    /// `mongodb://a,b,c/?replicaSet=rs0`, `mongodb+srv://name`; with `tls=true`, and its other TLS options, if
-    /// it is to be reached by TLS.
-    #[must_use]
-    pub fn upstream(mut self, uri: &str) -> Self {
-        match uri.parse().and_then(|read| self.config.set_upstream(read)) {
-            Ok(()) => {}
-            Err(error) => self.error = self.error.or(Some(error)),
-        }
-        self
-    }
-
-    /// Where to listen: `host:port`, `[v6]:port` or the path of a unix socket. Port 0 takes a free one.
-    #[must_use]
-    pub fn listen(mut self, address: &str) -> Self {
-        match address.parse() {
-            Ok(endpoint) => self.config.listen = endpoint,
-            Err(error) => self.error = self.error.or(Some(error)),
-        }
-        self
-    }
-
-    /// Takes clients by TLS, with that certificate.
-    #[must_use]
-    pub fn tls_listen(mut self, tls: TlsListen) -> Self {
-        self.config.tls.listen = Some(tls);
-        self
-    }
-
-    /// Reaches the server by TLS, in that way; to be said after [`upstream`](Self::upstream), whose options it replaces.
-    #[must_use]
-    pub fn tls_upstream(mut self, tls: TlsUpstream) -> Self {
-        self.config.tls.upstream = Some(tls);
-        self
-    }
-
-    /// Writes a log, besides those that were given before.
-    #[must_use]
-    pub fn log(mut self, log: Log) -> Self {
-        self.config.logs.push(log);
-        self
-    }
-
-    /// Tells a listener of commands.
-    #[must_use]
-    pub fn command_listener(mut self, listener: impl CommandListener) -> Self {
-        self.listeners.command.push(Box::new(listener));
-        self
-    }
-
-    /// Tells a listener of applications' connections.
-    #[must_use]
-    pub fn connection_listener(mut self, listener: impl ConnectionListener) -> Self {
-        self.listeners.connection.push(Box::new(listener));
-        self
-    }
-
-    /// Tells a listener of the heartbeats of drivers' monitors.
-    #[must_use]
-    pub fn heartbeat_listener(mut self, listener: impl ServerHeartbeatListener) -> Self {
-        self.listeners.heartbeat.push(Box::new(listener));
-        self
-    }
-
-    /// Tells a listener of the servers of each client's topology, as far as they can be derived.
-    #[must_use]
-    pub fn server_listener(mut self, listener: impl ServerListener) -> Self {
-        self.listeners.server.push(Box::new(listener));
-        self
-    }
-
-    /// Tells a listener of each client's topology, as far as it can be derived.
-    #[must_use]
-    pub fn topology_listener(mut self, listener: impl TopologyListener) -> Self {
-        self.listeners.topology.push(Box::new(listener));
-        self
-    }
-
-    /// Starts the proxy: when this returns, clients can connect. The upstream need not be there yet.
-    ///
-    /// # Errors
-    /// If an address or a log is not what it should be, or not to be had.
-    pub async fn start(mut self) -> Result<Proxy, StartError> {
-        if let Some(error) = self.error {
-            return Err(error.into());
-        }
-        let acceptor = self.config.tls.listen.as_ref().map(tls::Acceptor::new).transpose()?;
-        let connector = self.config.tls.upstream.as_ref().map(tls::Connector::new).transpose()?;
-        let found = discover::find_members(&mut self.config, connector.as_ref()).await?;
-        Proxy::start(self.config, self.listeners, found, (acceptor, connector))
-    }
-}
-
 impl Proxy {
     /// A proxy to be described, then started.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    fn start(
+    pub(super) fn start(
         config: Config,
         listeners: Listeners,
         found: Found,
@@ -249,34 +91,17 @@ impl Proxy {
         let (members, joined) = Members::new(&config);
         let members = Arc::new(members);
         take_in(&members, &found)?;
-        let started = clock::now();
-        let run = RunInfo {
-            // Enough to tell runs apart; it is no secret.
-            run: format!("{:x}-{:x}", started.unix_micros, std::process::id()),
-            listen: members.all().iter().map(|it| it.endpoint.to_string()).collect::<Vec<_>>().join(","),
-            upstream: config.upstream.hosts_text(),
-        };
         let settings = clients(&config, &found, &members);
-        let header = header(&config, &run, started, &settings);
-        let mut recorder = Recorder::start(&config.logs, listeners, run, clock::now, |line| say(line))?;
-        if let Some(capture) = &config.capture {
-            recorder.start_capture(capture, header)?;
-        }
-        let limits = Limits {
-            max_message_bytes: config.max_message_bytes,
-            inflate_max_bytes: config.inflate_max_bytes,
-            max_document_bytes: at_least_a_hello(recorder.max_document_bytes()),
-        };
-        let (mut observations, observing) = Observations::channel();
-        let wanted = recorder.wants(EventKind::Server) || recorder.wants(EventKind::Topology);
-        // A capture ends when the last session has gone, which is known by them.
-        if !wanted && config.capture.is_none() {
-            // Nobody asks for what would be derived.
-            observations = Observations::default();
-        }
+        let recorder = start_recorder(&config, listeners, &members, &settings)?;
+        let (observations, observing) = observations(&config, &recorder);
         let context = Context {
             members: Arc::clone(&members),
-            shared: Shared { limits, observations, idle_after: config.topology.idle_after, ..Shared::default() },
+            shared: Shared {
+                limits: limits(&config, &recorder),
+                observations,
+                idle_after: config.topology.idle_after,
+                ..Shared::default()
+            },
             is_captured: config.capture.is_some(),
             stop: Stop::default(),
             acceptor,
@@ -293,8 +118,7 @@ impl Proxy {
         };
         let topologies = Topologies::new(settings);
         let thread = topologies::start(observing, topologies, recorder.feed(), recorder.capture_feed());
-        let thread = thread.map_err(StartError::Thread)?;
-        proxy.threads.push(thread);
+        proxy.threads.push(thread.map_err(StartError::Thread)?);
         proxy.spawn(&config, joined, found.poll, context, &recorder).map_err(StartError::Thread)?;
         proxy.members.set_ready();
         proxy.recorder = Some(recorder);
@@ -401,6 +225,47 @@ impl Proxy {
     }
 }
 
+/// Starts the logs, the listeners and the capture.
+fn start_recorder(
+    config: &Config,
+    listeners: Listeners,
+    members: &Members,
+    settings: &ClientsSettings,
+) -> Result<Recorder, StartError> {
+    let started = clock::now();
+    let run = RunInfo {
+        // Enough to tell runs apart; it is no secret.
+        run: format!("{:x}-{:x}", started.unix_micros, std::process::id()),
+        listen: members.all().iter().map(|it| it.endpoint.to_string()).collect::<Vec<_>>().join(","),
+        upstream: config.upstream.hosts_text(),
+    };
+    let header = header(config, &run, started, settings);
+    let mut recorder = Recorder::start(&config.logs, listeners, run, clock::now, |line| say(line))?;
+    if let Some(capture) = &config.capture {
+        recorder.start_capture(capture, header)?;
+    }
+    Ok(recorder)
+}
+
+/// The way from the sessions to what derives topologies from them, which is closed if nobody asks for that. A capture
+/// does: it ends when the last session has gone, which is known by them.
+fn observations(config: &Config, recorder: &Recorder) -> (Observations, Observing) {
+    let (observations, observing) = Observations::channel();
+    let is_wanted = recorder.wants(EventKind::Server) || recorder.wants(EventKind::Topology);
+    match is_wanted || config.capture.is_some() {
+        true => (observations, observing),
+        false => (Observations::default(), observing),
+    }
+}
+
+fn limits(config: &Config, recorder: &Recorder) -> Limits {
+    Limits {
+        max_message_bytes: config.max_message_bytes,
+        inflate_max_bytes: config.inflate_max_bytes,
+        max_document_bytes: at_least_a_hello(recorder.max_document_bytes()),
+    }
+}
+
 /// Waits for threads to end, so long at most. Whether they have.
 fn wait(threads: &[JoinHandle<()>], patience: Duration) -> bool {
     let since = clock::now();
@@ -461,16 +326,6 @@ fn in_uri(server: &Address) -> String {
         Address { host, port: None } => Endpoint::Unix(host.into()),
     };
     reached_at(&endpoint).in_uri()
-}
-
-impl From<JoinError> for StartError {
-    fn from(error: JoinError) -> Self {
-        let (message, hint) = (format!("upstream: {error}"), error.hint().to_owned());
-        match error {
-            JoinError::Listen { endpoint, error, .. } => Self::Listen { endpoint, error },
-            _ => Self::OtherSet { message, hint },
-        }
-    }
 }
 
 fn join(threads: Vec<JoinHandle<()>>, recorder: Option<Recorder>) -> Ended {
