@@ -6,13 +6,16 @@
 //!
 //! Everything here is pure: the time is an argument. Authentication is not for here yet: who tries it is told so.
 
+mod authentication;
 mod cursors;
 mod difference;
 mod handshake;
 mod recorded;
 mod replies;
 mod request;
+pub mod scram;
 
+pub use authentication::{Accept, Users};
 pub use difference::{Difference, difference};
 pub use handshake::{Handshake, Identity, lasting_hello};
 pub use recorded::{Recorded, Recording};

@@ -227,12 +227,8 @@ mod tests {
         });
         let header = Header { server: String::new(), recorded_with: String::new(), hello: Vec::new() };
         let recording = Recording::new(Fixture { header, exchanges: exchanges.collect() });
-        let identity = Identity {
-            hello: RawDocumentBuf::new(),
-            version: "6.0.5".to_owned(),
-            process_id: ObjectId::from_bytes([0; 12]),
-            address: Address::parse("127.0.0.1:1"),
-        };
+        let process = ObjectId::from_bytes([0; 12]);
+        let identity = Identity::new(RawDocumentBuf::new(), "6.0.5", process, Address::parse("127.0.0.1:1"));
         Recorded::new(Arc::new(recording), Arc::new(identity), 1)
     }
 

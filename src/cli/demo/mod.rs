@@ -87,12 +87,9 @@ pub async fn run_with(
 fn serve(fixture: Fixture) -> std::io::Result<Server> {
     let listening = Listening::bind(&Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 0 })?;
     let invalid = |error| std::io::Error::new(std::io::ErrorKind::InvalidData, error);
-    let identity = Arc::new(Identity {
-        hello: RawDocumentBuf::from_bytes(fixture.header.hello.clone()).map_err(invalid)?,
-        version: fixture.header.server.clone(),
-        process_id: ObjectId::new(),
-        address: listening.endpoint().to_address(),
-    });
+    let hello = RawDocumentBuf::from_bytes(fixture.header.hello.clone()).map_err(invalid)?;
+    let address = listening.endpoint().to_address();
+    let identity = Arc::new(Identity::new(hello, fixture.header.server.clone(), ObjectId::new(), address));
     let recording = Arc::new(Recording::new(fixture));
     listening.serve(move |number| Recorded::new(Arc::clone(&recording), Arc::clone(&identity), number))
 }
