@@ -1,4 +1,4 @@
-//! Whether mongotap's log tells of every operation: if not, its speed does not count.
+//! Whether mongotap's log tells of every operation, and its capture holds them: if not, its speed does not count.
 
 use std::{
     fs::File,
@@ -7,6 +7,8 @@ use std::{
 };
 
 use memchr::memmem::Finder;
+use mongotap::capture::mtap::{Reader, Record};
+use mongotap::event::{Given, Side};
 
 use crate::Result;
 
@@ -39,6 +41,32 @@ pub(crate) fn check(path: &Path, operations: u64) -> Result<()> {
         return Err(
             format!("the log holds {started} starts and {succeeded} successes of {operations} operations").into()
         );
+    }
+    Ok(())
+}
+
+/// Refuses a capture that lacks the request or the reply of any of `operations`, that was not closed, or that says
+/// itself that something is missing. What connections say at their beginning comes on top.
+pub(crate) fn check_capture(path: &Path, operations: u64) -> Result<()> {
+    let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut reader = Reader::new(BufReader::with_capacity(1 << 20, file));
+    let (mut requests, mut replies) = (0, 0);
+    while let Some(records) = reader.next_block()? {
+        for record in records {
+            match record {
+                Record::Input(input) => match input.given {
+                    Given::Message(message) if message.exchange.is_none() => {}
+                    Given::Message(message) if message.side == Side::Client => requests += 1,
+                    Given::Message(_) => replies += 1,
+                    _ => {}
+                },
+                Record::Missing { reason, .. } => return Err(format!("the capture lacks exchanges: {reason}").into()),
+                _ => {}
+            }
+        }
+    }
+    if !reader.is_whole() || requests < operations || replies != requests {
+        return Err(format!("the capture holds {requests} requests and {replies} replies of {operations}").into());
     }
     Ok(())
 }

@@ -2,10 +2,11 @@
 //!
 //! `cargo bench --bench overhead` (options after `--`, see `--help`) starts a server that answers from memory and a
 //! closed-loop client, each a process of its own, and puts in turn nothing, HAProxy, nginx, a bare pump and mongotap,
-//! logging every command to a file, between them. Rounds alternate the proxies, so that a machine that slows down
+//! logging every command to a file, between them, and another time
+//! with a capture besides. Rounds alternate the proxies, so that a machine that slows down
 //! does so for all; a figure is the median of the rounds, a ratio is taken within each round first. CPU time is
 //! that of all of the proxy's threads, from warm-up to rest after the load. A run of mongotap is refused unless its
-//! log tells of every operation. HAProxy counts with the better of one and two threads.
+//! log tells of every operation and its capture holds it. HAProxy counts with the better of one and two threads.
 //!
 //! Noise: client, proxy and server share the machine. Let nothing else run, fix the CPU's frequency, and look at the
 //! column `±`, how far CPU/op went from its median, before believing a difference. To compare two builds on a busy
@@ -51,7 +52,7 @@ struct Args {
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// What to put in between, with a number of threads if wanted (`pump:1`); `haproxy` is `haproxy:1,haproxy:2`.
-    #[arg(long, value_delimiter = ',', default_value = "direct,haproxy,nginx,pump,mongotap")]
+    #[arg(long, value_delimiter = ',', default_value = "direct,haproxy,nginx,pump,mongotap,capture")]
     proxies: Vec<Proxy>,
     /// Rounds (9, or 2 with --quick).
     #[arg(long)]
@@ -154,7 +155,7 @@ fn run_row(
                     eprintln!("{}: round {} of {rounds}: {proxy}: {sample}", row.name, round + 1);
                     report.add(row.name, *proxy, round, sample);
                 }
-                Err(error) if proxy.kind == Kind::Mongotap => report.refuse(row.name, *proxy, round, error.as_ref()),
+                Err(error) if proxy.kind.is_mongotap() => report.refuse(row.name, *proxy, round, error.as_ref()),
                 Err(error) => return Err(format!("{}: {proxy}: {error}", row.name).into()),
             }
         }

@@ -63,7 +63,7 @@ pub(crate) fn applies(row: &Row, proxy: Proxy) -> bool {
     match row.plan {
         Plan::Timed => true,
         Plan::Large | Plan::Idle => proxy.kind != Kind::Direct,
-        Plan::Events => proxy.kind == Kind::Mongotap,
+        Plan::Events => proxy.kind.is_mongotap(),
     }
 }
 
@@ -77,11 +77,15 @@ pub(crate) fn measure(row: &Row, proxy: Proxy, server: SocketAddr, place: &Place
         Plan::Idle => idle(row, &started)?,
         Plan::Events => events(row, &started, effort, &mut operations)?,
     };
-    let log = started.log.clone();
+    let (log, capture) = (started.log.clone(), started.capture.clone());
     started.stop()?;
     if let Some(log) = log {
         log::check(&log, operations)?;
         std::fs::remove_file(&log)?;
+    }
+    if let Some(capture) = capture {
+        log::check_capture(&capture, operations)?;
+        std::fs::remove_file(&capture)?;
     }
     Ok(sample)
 }

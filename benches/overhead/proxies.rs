@@ -30,6 +30,14 @@ pub(crate) enum Kind {
     Nginx,
     Pump,
     Mongotap,
+    /// Mongotap with a capture beside its log.
+    Capture,
+}
+
+impl Kind {
+    pub(crate) fn is_mongotap(self) -> bool {
+        matches!(self, Self::Mongotap | Self::Capture)
+    }
 }
 
 /// A proxy and the number of threads it is given; without one it takes its own default.
@@ -55,7 +63,8 @@ impl FromStr for Proxy {
             "nginx" => Kind::Nginx,
             "pump" => Kind::Pump,
             "mongotap" => Kind::Mongotap,
-            _ => return Err(format!("{name:?} is none of direct, haproxy, nginx, pump, mongotap")),
+            "capture" => Kind::Capture,
+            _ => return Err(format!("{name:?} is none of direct, haproxy, nginx, pump, mongotap, capture")),
         };
         Ok(Self { kind, threads })
     }
@@ -69,6 +78,7 @@ impl fmt::Display for Proxy {
             Kind::Nginx => "nginx",
             Kind::Pump => "pump",
             Kind::Mongotap => "mongotap",
+            Kind::Capture => "capture",
         };
         match self.threads {
             Some(threads) => write!(f, "{name}:{threads}"),
@@ -97,6 +107,8 @@ pub(crate) struct Started {
     pub(crate) address: SocketAddr,
     /// Of mongotap: the events.
     pub(crate) log: Option<PathBuf>,
+    /// Of mongotap with a capture: the messages.
+    pub(crate) capture: Option<PathBuf>,
     said: Said,
 }
 
@@ -107,7 +119,7 @@ impl Started {
     /// Starts `proxy` before the server at `upstream`, and waits until it is ready.
     pub(crate) fn new(proxy: Proxy, upstream: SocketAddr, place: &Place) -> Result<Self> {
         let said = Said::default();
-        let mut log = None;
+        let (mut log, mut capture) = (None, None);
         let (running, address) = match proxy.kind {
             Kind::Direct => (Running::Nothing, upstream),
             Kind::Haproxy | Kind::Nginx => {
@@ -121,14 +133,15 @@ impl Started {
                 let address = role.hear()?.parse()?;
                 (Running::Role(role), address)
             }
-            Kind::Mongotap => {
+            Kind::Mongotap | Kind::Capture => {
                 let file = place.directory.join("events.jsonl");
-                let (process, address) = start_mongotap(proxy, upstream, place, &file, &said)?;
+                capture = (proxy.kind == Kind::Capture).then(|| place.directory.join("run.mtap"));
+                let (process, address) = start_mongotap(proxy, upstream, place, (&file, capture.as_deref()), &said)?;
                 log = Some(file);
                 (Running::Process(process), address)
             }
         };
-        Ok(Self { proxy, running, address, log, said })
+        Ok(Self { proxy, running, address, log, capture, said })
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -143,7 +156,7 @@ impl Started {
     pub(crate) fn stop(mut self) -> Result<()> {
         if let Running::Process(process) = &mut self.running {
             let status = process.terminate()?;
-            if self.proxy.kind == Kind::Mongotap && !status.success() {
+            if self.proxy.kind.is_mongotap() && !status.success() {
                 return Err(format!("mongotap ended with {status}; its last words:\n{}", last_words(&self.said)).into());
             }
         }
@@ -157,7 +170,7 @@ pub(crate) fn version(kind: Kind, place: &Place) -> Result<String> {
         Kind::Direct | Kind::Pump => return Ok(String::new()),
         Kind::Haproxy => (system_command("haproxy"), "-v"),
         Kind::Nginx => (system_command("nginx"), "-v"),
-        Kind::Mongotap => (Command::new(&place.mongotap), "--version"),
+        Kind::Mongotap | Kind::Capture => (Command::new(&place.mongotap), "--version"),
     };
     let program = command.get_program().display().to_string();
     let output = command.arg(flag).output().map_err(|error| match kind {
@@ -218,7 +231,7 @@ fn start_mongotap(
     proxy: Proxy,
     upstream: SocketAddr,
     place: &Place,
-    log: &Path,
+    (log, capture): (&Path, Option<&Path>),
     said: &Said,
 ) -> Result<(Process, SocketAddr)> {
     if log.exists() {
@@ -227,6 +240,9 @@ fn start_mongotap(
     let mut command = Command::new(&place.mongotap);
     command.arg("proxy").arg("--listen=127.0.0.1:0").arg(format!("--upstream=mongodb://{upstream}"));
     command.arg("--log").arg(log);
+    if let Some(capture) = capture {
+        command.arg("--force").arg("--capture").arg(capture);
+    }
     if let Some(threads) = proxy.threads {
         let file = place.directory.join("proxy.toml");
         fs::write(&file, format!("threads = {threads}\n"))?;

@@ -107,7 +107,7 @@ impl Report {
         for goal in GOALS.iter() {
             let Some(row) = rows.iter().find(|row| row.name == goal.row) else { continue };
             for proxy in self.proxies(row) {
-                if matches!(proxy.kind, Kind::Pump | Kind::Mongotap)
+                if matches!(proxy.kind, Kind::Pump | Kind::Mongotap | Kind::Capture)
                     && let Some(value) = self.figure(row, proxy, goal.figure)
                 {
                     found.push((goal, proxy.to_string(), value));
