@@ -79,7 +79,7 @@ async fn a_question_without_an_answer_fails_and_the_rest_goes_on() {
     let edited = FIXTURE
         .replace(r#"{"count":"orders","query":{"status":"paid"}"#, r#"{"count":"orders","query":{"status":"x"}"#);
     let (log, _) = demo(&edited).await;
-    assert!(line(&log, &["shop.orders", "count"]).contains("UnknownError"), "{log}");
+    assert!(line(&log, &["shop.orders", "count"]).contains("ReplayMiss"), "{log}");
     assert_eq!(commands(&log), 14, "{log}");
 }
 
@@ -144,7 +144,7 @@ async fn it_stays_for_other_applications() {
     let message = missed.get_str("errmsg").unwrap();
     assert!(message.ends_with("query.status is \"paid\" there and \"lost\" here"), "{message}");
     let printed = demo.stop();
-    assert!(line(&printed, &["shop.orders", "count", "lost"]).contains("UnknownError"), "{printed}");
+    assert!(line(&printed, &["shop.orders", "count", "lost"]).contains("ReplayMiss"), "{printed}");
     assert!(printed.contains("p99"), "{printed}");
 }
 

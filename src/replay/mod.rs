@@ -7,21 +7,38 @@
 //! Everything here is pure: the time is an argument. Authentication is not for here yet: who tries it is told so.
 
 mod authentication;
+mod bodies;
 mod cursors;
 mod difference;
+mod explain;
 mod handshake;
+mod key;
+mod miss;
+mod player;
 mod recorded;
+mod recording;
+mod replaying;
 mod replies;
+mod report;
 mod request;
 pub mod scram;
+mod settings;
 
 pub use authentication::{Accept, Users};
+pub use bodies::Bodies;
 pub use difference::{Difference, difference};
+pub use explain::{Explanation, Note, Why};
 pub use handshake::{Handshake, Identity, lasting_hello};
-pub use recorded::{Recorded, Recording};
+pub use miss::{CODE, CODE_NAME, Miss, Nearest};
+pub use player::{Missed, Outcome, Player};
+pub use recorded::Recorded;
+pub use recording::Recording;
+pub use replaying::Replaying;
 pub use replies::Replies;
+pub use report::{Asked, MISSES_MAX, Report};
 pub use request::Request;
 pub(crate) use request::{Reply, decode_reply};
+pub use settings::{Path, PathError, Paths, Repeat, Scope, Settings, Timing};
 
 use crate::event::Timestamp;
 

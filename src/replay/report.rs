@@ -1,0 +1,112 @@
+//! What replay tells at its end: what was matched, missed, ambiguous, and never asked for.
+
+use std::fmt;
+
+use serde_json::json;
+
+use super::miss::Miss;
+use crate::capture::exchange::Place;
+
+/// What was asked of a recording, and what was not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Requests that were answered from the recording.
+    pub matched: u64,
+    /// Requests that had no answer in it, and got an error. The first [`MISSES_MAX`] of them are in `misses`.
+    pub missed: u64,
+    /// Requests without an answer that another server answered instead.
+    pub forwarded: u64,
+    /// Matched requests that had several answers in the same state.
+    pub ambiguous: Vec<Asked>,
+    /// Why there was no answer.
+    pub misses: Vec<Miss>,
+    /// Recorded exchanges of applications that nobody asked for.
+    pub unused: Vec<Asked>,
+}
+
+/// A recorded request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// Where it is in the recording.
+    pub place: Place,
+    /// The command, shortened, as JSON.
+    pub text: String,
+}
+
+/// Misses that are kept.
+pub const MISSES_MAX: usize = 1000;
+
+impl Report {
+    /// Whether it tells of a failure: a miss, and with `strict` also what is ambiguous or was never asked for.
+    pub fn is_failure(&self, strict: bool) -> bool {
+        self.missed > 0 || (strict && !(self.ambiguous.is_empty() && self.unused.is_empty()))
+    }
+
+    /// The report as JSON, on several lines.
+    pub fn to_json(&self) -> String {
+        let place = |place: &Place| match place {
+            Place::Line(line) => json!({ "line": line }),
+            Place::Exchange(number) => json!({ "exchange": number }),
+        };
+        let asked = |asked: &Asked| json!({ "place": place(&asked.place), "request": asked.text });
+        let miss = |miss: &Miss| {
+            json!({
+                "command": miss.command,
+                "namespace": miss.namespace,
+                "request": miss.request,
+                "nearest": miss.nearest.as_ref().map(|nearest| json!({
+                    "place": place(&nearest.place),
+                    "differences": nearest.differences.iter().map(|it| json!({
+                        "path": it.path, "recorded": it.first, "asked": it.second,
+                    })).collect::<Vec<_>>(),
+                })),
+                "message": miss.to_string(),
+                "hint": miss.hint,
+            })
+        };
+        let value = json!({
+            "matched": self.matched,
+            "missed": self.missed,
+            "forwarded": self.forwarded,
+            "ambiguous": self.ambiguous.iter().map(asked).collect::<Vec<_>>(),
+            "misses": self.misses.iter().map(miss).collect::<Vec<_>>(),
+            "unused": self.unused.iter().map(asked).collect::<Vec<_>>(),
+        });
+        format!("{value:#}\n")
+    }
+}
+
+/// A line for each number, each followed by what it counts: misses with their hints, then what is ambiguous or unused,
+/// a few of each.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} matched, {} missed", self.matched, self.missed)?;
+        if self.forwarded > 0 {
+            writeln!(f, "{} forwarded", self.forwarded)?;
+        }
+        for miss in self.misses.iter().take(SHOWN_MAX) {
+            writeln!(f, "missed: {miss}")?;
+            if let Some(hint) = &miss.hint {
+                writeln!(f, "hint: {hint}")?;
+            }
+        }
+        more(f, self.missed, self.misses.len().min(SHOWN_MAX))?;
+        for (what, list) in [("ambiguous", &self.ambiguous), ("never asked for", &self.unused)] {
+            for asked in list.iter().take(SHOWN_MAX) {
+                writeln!(f, "{what}: {}: {}", asked.place, asked.text)?;
+            }
+            more(f, list.len() as u64, list.len().min(SHOWN_MAX))?;
+        }
+        Ok(())
+    }
+}
+
+fn more(f: &mut fmt::Formatter<'_>, all: u64, shown: usize) -> fmt::Result {
+    match all.saturating_sub(shown as u64) {
+        0 => Ok(()),
+        left => writeln!(f, "… and {left} more"),
+    }
+}
+
+/// How many of each the text shows.
+const SHOWN_MAX: usize = 10;
