@@ -231,12 +231,7 @@ impl Pump {
             let bytes = buffer.filled();
             let Some(rewriting) = rewriting else { unreachable!("asked before") };
             let mut go_on = |bytes: &[u8], pipeline: &mut Pipeline| {
-                let written = if direction.kept.is_empty() {
-                    direction.write(cx, to, bytes)
-                } else {
-                    direction.kept.extend_from_slice(bytes);
-                    Ok(())
-                };
+                let written = direction.write(cx, to, bytes);
                 pipeline.handle_bytes(Side::Server, bytes, at, sink);
                 written.map_err(|error| Failed { side: Side::Client, error })
             };
@@ -364,12 +359,14 @@ impl Future for Pump {
 }
 
 impl Direction {
-    /// Writes what the socket takes at once and keeps the rest.
+    /// Writes what the socket takes at once and keeps the rest: all of it, behind what is kept already.
     fn write(&mut self, cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> io::Result<()> {
-        let written = match Pin::new(to).poll_write(cx, bytes)? {
-            Poll::Ready(written) => written,
-            Poll::Pending => 0,
-        };
+        let mut written = 0;
+        if self.kept.is_empty()
+            && let Poll::Ready(taken) = Pin::new(to).poll_write(cx, bytes)?
+        {
+            written = taken;
+        }
         self.kept.extend_from_slice(bytes.get(written..).unwrap_or_default());
         Ok(())
     }

@@ -114,11 +114,18 @@ pub(super) struct Rewriter {
 #[derive(Debug)]
 enum State {
     /// A part of a header, or nothing yet.
-    Header(Vec<u8>),
+    Header(Held),
     /// So many bytes of a message that goes on as it comes.
     Passing(usize),
     /// A part of a reply to `hello`, and its whole length.
     Holding(Vec<u8>, usize),
+}
+
+/// So much of a header as has come.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: [u8; HEADER_LEN],
+    len: usize,
 }
 
 /// What becomes of bytes.
@@ -129,7 +136,7 @@ pub(super) enum Cut {
     /// They are kept for now.
     Kept,
     /// With them, the header that was kept is to go on.
-    Header(Vec<u8>),
+    Header([u8; HEADER_LEN]),
     /// With them, a reply to `hello` is whole.
     Hello(Vec<u8>),
     /// A reply to `hello` that is too long to be held.
@@ -140,12 +147,12 @@ pub(super) enum Cut {
 
 impl Rewriter {
     pub(super) fn new(max_message_bytes: usize) -> Self {
-        Self { state: State::Header(Vec::new()), max_message_bytes }
+        Self { state: State::Header(Held::default()), max_message_bytes }
     }
 
     /// Whether the last message is whole, and nothing of the next one has come.
     fn is_between(&self) -> bool {
-        matches!(&self.state, State::Header(start) if start.is_empty())
+        matches!(self.state, State::Header(Held { len: 0, .. }))
     }
 
     /// Says of how many of these bytes, at least one, becomes what. `is_hello` tells by its `responseTo` whether a
@@ -156,7 +163,7 @@ impl Rewriter {
                 let taken = bytes.len().min(*left);
                 *left -= taken;
                 if *left == 0 {
-                    self.state = State::Header(Vec::new());
+                    self.state = State::Header(Held::default());
                 }
                 (taken, Cut::Pass)
             }
@@ -167,40 +174,42 @@ impl Rewriter {
                     return (taken, Cut::Kept);
                 }
                 let frame = std::mem::take(frame);
-                self.state = State::Header(Vec::new());
+                self.state = State::Header(Held::default());
                 (taken, Cut::Hello(frame))
             }
-            State::Header(start) => {
-                let taken = bytes.len().min(HEADER_LEN - start.len());
-                if start.len() + taken < HEADER_LEN {
-                    start.extend_from_slice(&bytes[..taken]);
-                    return (taken, Cut::Kept);
-                }
-                let mut header = std::mem::take(start);
-                let was_kept = !header.is_empty();
-                header.extend_from_slice(&bytes[..taken]);
-                let (state, cut) = self.begin(header, was_kept, is_hello);
+            State::Header(held) => {
+                // Most come whole, and nothing of them is held.
+                let (taken, header, passed) = match bytes.first_chunk() {
+                    Some(header) if held.len == 0 => (HEADER_LEN, *header, Cut::Pass),
+                    _ => {
+                        let taken = held.take(bytes);
+                        if held.len < HEADER_LEN {
+                            return (taken, Cut::Kept);
+                        }
+                        (taken, held.bytes, Cut::Header(held.bytes))
+                    }
+                };
+                let (state, cut) = self.begin(&header, passed, is_hello);
                 self.state = state;
                 (taken, cut)
             }
         }
     }
 
-    /// What the message of that header is, and what becomes of the header.
-    fn begin(&self, header: Vec<u8>, was_kept: bool, is_hello: impl Fn(i32) -> bool) -> (State, Cut) {
-        let read = Header::decode(&mut Reader::new(&header))
+    /// What the message of that header is, and what becomes of the header: `passed` if it goes on.
+    fn begin(&self, header: &[u8; HEADER_LEN], passed: Cut, is_hello: impl Fn(i32) -> bool) -> (State, Cut) {
+        let read = Header::decode(&mut Reader::new(header))
             .and_then(|decoded| Ok((decoded, decoded.checked_len(self.max_message_bytes)?)));
         let (decoded, len) = match read {
             Ok(read) => read,
             Err(error) => return (State::Passing(usize::MAX), Cut::Unreadable(error)),
         };
-        let passed = if was_kept { Cut::Header(header.clone()) } else { Cut::Pass };
         match len {
             // Nothing but a header: no names are in it, and it is whole.
-            HEADER_LEN => (State::Header(Vec::new()), passed),
+            HEADER_LEN => (State::Header(Held::default()), passed),
             len if !is_hello(decoded.response_to) => (State::Passing(len - HEADER_LEN), passed),
             HELLO_LEN_MAX.. => (State::Passing(usize::MAX), Cut::TooLong(len)),
-            len => (State::Holding(header, len), Cut::Kept),
+            len => (State::Holding(header.to_vec(), len), Cut::Kept),
         }
     }
 
@@ -208,10 +217,20 @@ impl Rewriter {
     /// `hello` is not, for its names cannot be changed any more.
     pub(super) fn finish(&mut self) -> (Vec<u8>, bool) {
         match std::mem::replace(&mut self.state, State::Passing(usize::MAX)) {
-            State::Header(start) => (start, true),
+            State::Header(held) => (held.bytes[..held.len].to_vec(), true),
             State::Holding(frame, _) => (frame, false),
             State::Passing(_) => (Vec::new(), true),
         }
+    }
+}
+
+impl Held {
+    /// Takes what is missing, or as much of it as there is; how many bytes that was.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(HEADER_LEN - self.len);
+        self.bytes[self.len..self.len + taken].copy_from_slice(&bytes[..taken]);
+        self.len += taken;
+        taken
     }
 }
 
