@@ -227,7 +227,7 @@ impl Members {
 
     /// Takes in the members that a reply to `hello` names.
     pub(super) fn add_named(&self, by: &Arc<Member>, hello: &[u8]) -> Result<(), RewriteError<JoinError>> {
-        let mut answer = Answer { table: self.table(), by, joined: &self.joined };
+        let mut answer = Answer { members: self, by };
         rename(hello, &mut answer).map(|_| ())
     }
 
@@ -236,7 +236,7 @@ impl Members {
     /// # Errors
     /// Why it must not go on at all.
     pub(super) fn rewrite(&self, by: &Arc<Member>, frame: &[u8]) -> Result<Option<BytesMut>, Refused> {
-        let mut answer = Answer { table: self.table(), by, joined: &self.joined };
+        let mut answer = Answer { members: self, by };
         Ok(rewrite(frame, HELLO_LEN_MAX, &mut answer)?)
     }
 
@@ -336,19 +336,19 @@ impl Table {
     }
 }
 
-/// A reply to `hello` whose members are looked up, and taken in if they are new.
+/// A reply to `hello` whose members are looked up, and taken in if they are new. The table is locked for each question
+/// alone, not while the reply is inflated and written anew.
 struct Answer<'a> {
-    table: MutexGuard<'a, Table>,
+    members: &'a Members,
     /// Who answers.
     by: &'a Arc<Member>,
-    joined: &'a mpsc::UnboundedSender<Joined>,
 }
 
 impl Names for Answer<'_> {
     type Error = JoinError;
 
     fn answers_for(&mut self, set_name: &str) -> Result<(), JoinError> {
-        match &self.table.set_name {
+        match &self.members.table().set_name {
             Some(wanted) if wanted != set_name => {
                 Err(JoinError::Foreign { wanted: wanted.clone(), found: set_name.to_owned() })
             }
@@ -359,34 +359,36 @@ impl Names for Answer<'_> {
     fn answers_as(&mut self, me: &str) {
         self.by.is_learnt.store(true, Ordering::Relaxed);
         let Some(me) = read_name(me).map(|me| key_of(&me)) else { return };
-        match self.table.names.get(&me) {
+        let mut table = self.members.table();
+        match table.names.get(&me) {
             // Another listener was made for it when a reply named it, which leads where this one does.
             Some(position) if *position != self.by.position => {
-                let mut dial = self.table.members[*position].locked_dial();
+                let mut dial = table.members[*position].locked_dial();
                 if dial.by_name {
                     *dial = Dial { by_name: false, ..self.by.locked_dial().clone() };
                 }
             }
             Some(_) => {}
-            None if self.table.names.len() < NAMES_MAX => _ = self.table.names.insert(me, self.by.position),
+            None if table.names.len() < NAMES_MAX => _ = table.names.insert(me, self.by.position),
             None => {}
         }
     }
 
     fn name_for(&mut self, member: &str) -> Result<String, JoinError> {
-        self.table.has_names = true;
+        let mut table = self.members.table();
+        table.has_names = true;
         let endpoint = read_name(member).ok_or_else(|| JoinError::Name(member.to_owned()))?;
         let name = key_of(&endpoint);
-        let position = match self.table.names.get(&name) {
+        let position = match table.names.get(&name) {
             Some(position) => *position,
             None => {
-                let given = self.table.dial.get(&name).cloned();
+                let given = table.dial.get(&name).cloned();
                 let by_name = given.is_none();
                 let dial = Dial { endpoint: given.unwrap_or_else(|| endpoint.clone()), named: endpoint, by_name };
-                self.table.join(&[Some(&name)], dial, self.joined)?
+                table.join(&[Some(&name)], dial, &self.members.joined)?
             }
         };
-        Ok(self.table.members[position].server.to_string())
+        Ok(table.members[position].server.to_string())
     }
 }
 
