@@ -58,28 +58,25 @@ impl Pipeline {
 
     /// See [`Session::handle_bytes`].
     pub fn handle_bytes(&mut self, side: Side, bytes: &[u8], at: Timestamp, sink: &mut Sink<'_>) {
-        match &mut self.recording {
-            None => self.session.handle_bytes(side, bytes, at, &mut |entry| sink(&redact::apply(entry))),
-            Some(recording) => {
-                let limit = recording.max_document_bytes;
-                let emit = &mut |entry: Entry<'_>| sink(&redact::apply(cut(entry, limit)));
-                let tell = &mut |seen: Seen<'_>| recording.seen(at, seen);
-                self.session.handle_bytes_telling(side, bytes, (at, None), emit, tell);
-            }
-        }
+        self.pass(side, bytes, (at, None), sink);
     }
 
     /// See [`Session::handle_sent_bytes`].
     pub fn handle_sent_bytes(&mut self, bytes: &[u8], at: Timestamp, sent_at: Timestamp, sink: &mut Sink<'_>) {
-        match &mut self.recording {
-            None => {
+        self.pass(Side::Client, bytes, (at, Some(sent_at)), sink);
+    }
+
+    fn pass(&mut self, side: Side, bytes: &[u8], times: (Timestamp, Option<Timestamp>), sink: &mut Sink<'_>) {
+        match (&mut self.recording, times) {
+            (None, (at, None)) => self.session.handle_bytes(side, bytes, at, &mut |entry| sink(&redact::apply(entry))),
+            (None, (at, Some(sent_at))) => {
                 self.session.handle_sent_bytes(bytes, at, sent_at, &mut |entry| sink(&redact::apply(entry)));
             }
-            Some(recording) => {
+            (Some(recording), (at, _)) => {
                 let limit = recording.max_document_bytes;
                 let emit = &mut |entry: Entry<'_>| sink(&redact::apply(cut(entry, limit)));
                 let tell = &mut |seen: Seen<'_>| recording.seen(at, seen);
-                self.session.handle_bytes_telling(Side::Client, bytes, (at, Some(sent_at)), emit, tell);
+                self.session.handle_bytes_telling(side, bytes, times, emit, tell);
             }
         }
     }

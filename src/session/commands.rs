@@ -413,11 +413,6 @@ impl Commands {
         }
     }
 
-    /// The bytes that come next have been sent already, at this time; `None` takes that back.
-    pub(super) fn set_sent_at(&mut self, at: Option<Timestamp>) {
-        self.sent_at = at;
-    }
-
     fn finish_unanswered(&mut self, pending: &Pending, at: Timestamp, emit: &mut Emit<'_>) {
         let Some(request) = &pending.request else { return };
         let info = self.info(pending, request);

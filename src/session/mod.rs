@@ -134,7 +134,13 @@ impl Session {
 
     /// Takes bytes that were read from `side` at `at`.
     pub fn handle_bytes(&mut self, side: Side, bytes: &[u8], at: Timestamp, emit: &mut Emit<'_>) {
-        self.read(side, bytes, at, emit, None);
+        self.read(side, bytes, (at, None), emit, None);
+    }
+
+    /// Takes bytes that were read from the client at `at` and had all gone on to the server at `sent_at`: an
+    /// unacknowledged write among them has its end before the next request has its start.
+    pub fn handle_sent_bytes(&mut self, bytes: &[u8], at: Timestamp, sent_at: Timestamp, emit: &mut Emit<'_>) {
+        self.read(Side::Client, bytes, (at, Some(sent_at)), emit, None);
     }
 
     /// The same for bytes that were handed on at `sent_at`, if that is known, and tells of each message how it was
@@ -143,20 +149,18 @@ impl Session {
         &mut self,
         side: Side,
         bytes: &[u8],
-        (at, sent_at): (Timestamp, Option<Timestamp>),
+        times: (Timestamp, Option<Timestamp>),
         emit: &mut Emit<'_>,
         tell: &mut Tell<'_>,
     ) {
-        self.commands.set_sent_at(sent_at);
-        self.read(side, bytes, at, emit, Some(tell));
-        self.commands.set_sent_at(None);
+        self.read(side, bytes, times, emit, Some(tell));
     }
 
     fn read(
         &mut self,
         side: Side,
         mut bytes: &[u8],
-        at: Timestamp,
+        (at, sent_at): (Timestamp, Option<Timestamp>),
         emit: &mut Emit<'_>,
         mut tell: Option<&mut Tell<'_>>,
     ) {
@@ -165,6 +169,7 @@ impl Session {
             Side::Server => &mut self.server,
         };
         let limits = self.commands.limits();
+        self.commands.sent_at = sent_at;
         while !self.commands.is_tunnel() {
             match framer.next(bytes, at, &limits) {
                 Ok((taken, Some(frame))) => {
@@ -174,7 +179,7 @@ impl Session {
                     }
                     bytes = bytes.get(taken..).unwrap_or_default();
                 }
-                Ok((_, None)) => return,
+                Ok((_, None)) => break,
                 Err(error) => {
                     if let Some(tell) = &mut tell {
                         let begun = if framer.is_within_message() { framer.begun() } else { bytes };
@@ -185,14 +190,7 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// Takes bytes that were read from the client at `at` and had all gone on to the server at `sent_at`: an
-    /// unacknowledged write among them has its end before the next request has its start.
-    pub fn handle_sent_bytes(&mut self, bytes: &[u8], at: Timestamp, sent_at: Timestamp, emit: &mut Emit<'_>) {
-        self.commands.set_sent_at(Some(sent_at));
-        self.handle_bytes(Side::Client, bytes, at, emit);
-        self.commands.set_sent_at(None);
+        self.commands.sent_at = None;
     }
 
     /// Notes that all bytes of the client's so far have been handed to the server's socket, at `at`: an unacknowledged
@@ -253,9 +251,9 @@ impl Session {
         if let Some(exchange) = begins {
             self.commands.shared.exchanges.go_on_with(exchange);
         }
-        self.commands.set_sent_at(message.sent_after.map(|after| at.after(after)));
+        self.commands.sent_at = message.sent_after.map(|after| at.after(after));
         self.commands.handle_frame(message.side, &frame, at, emit);
-        self.commands.set_sent_at(None);
+        self.commands.sent_at = None;
     }
 
     /// What there is of messages that have begun and not ended, no more than a header of each: to be told before
