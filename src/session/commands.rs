@@ -10,7 +10,7 @@ use super::anomaly::Anomaly;
 use super::framing::{Frame, TLS_HANDSHAKE};
 use super::heartbeats::Answer;
 use super::lifecycle::Lifecycle;
-use super::opened::{Opened, limited, open, raw_flags, unseen, wire_len};
+use super::opened::{Opened, limited, open, raw_flags, too_long, unseen, wire_len};
 use super::pairing::{PENDING_MAX, Pairing, Pending};
 use super::reply::{self, Facts, HelloReply, Reply};
 use super::request::{self, ReplyForm, Request};
@@ -22,7 +22,7 @@ use crate::event::{
     Action, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Connection, Document, Event,
     Failure, Measures, Phase, ProtocolError, Side, Timestamp,
 };
-use crate::wire::{Message, OpCode, OpCompressed, WireError, msg_flags};
+use crate::wire::{Message, OpCode, WireError, msg_flags};
 
 /// `{ok: 1}`, which an unacknowledged write is said to have been answered.
 const OK: &[u8] = &[13, 0, 0, 0, 0x10, b'o', b'k', 0, 1, 0, 0, 0, 0];
@@ -144,12 +144,17 @@ impl Commands {
                 None => Err(WireError::Short { field: "command name", needed: 1, had: 0 }),
             }
         });
-        let Err(error) = decoded else { return };
+        if let Err(error) = decoded {
+            self.handle_unread_request(frame, error, at, emit);
+        }
+    }
+
+    /// A request came that cannot be read. One that is only too long to be inflated is a request all the same.
+    fn handle_unread_request(&mut self, frame: &Frame<'_>, error: WireError, at: Timestamp, emit: &mut Emit<'_>) {
+        let header = &frame.header;
+        let flags = raw_flags(frame);
         self.sight.unread = Some(error);
-        if let (WireError::InflatedTooLong { .. }, Ok(content)) = (error, &frame.content)
-            && let Ok(compressed) = OpCompressed::decode(content.bytes)
-        {
-            let flags = raw_flags(frame);
+        if let Some(compressed) = too_long(frame, error) {
             let request = Request::unseen(header.request_id, Some(compressed.compressor), flags);
             return self.start(request, unseen(&compressed), frame, at, emit);
         }
@@ -157,20 +162,21 @@ impl Commands {
         // It is answered all the same if such a message ever is, and the reply is nothing to wonder at.
         let is_legacy_write =
             matches!(header.op_code, OpCode::Insert | OpCode::Update | OpCode::Delete | OpCode::KillCursors);
-        if !is_legacy_write && raw_flags(frame) & msg_flags::MORE_TO_COME == 0 {
-            self.requests += 1;
-            let exchange = self.next_exchange();
-            self.pairing.push(Pending {
-                key: header.request_id,
-                request: None,
-                phase: Phase::App,
-                beats: false,
-                exchange,
-                continues: None,
-                started_at: at,
-                request_bytes: wire_len(header),
-            });
+        if is_legacy_write || flags & msg_flags::MORE_TO_COME != 0 {
+            return;
         }
+        self.requests += 1;
+        let exchange = self.next_exchange();
+        self.pairing.push(Pending {
+            key: header.request_id,
+            request: None,
+            phase: Phase::App,
+            beats: false,
+            exchange,
+            continues: None,
+            started_at: at,
+            request_bytes: wire_len(header),
+        });
     }
 
     /// A request was read: its started event, and its waiting for the reply or for its bytes to be gone.
@@ -307,12 +313,7 @@ impl Commands {
         self.learn(request, &reply, at);
         let Facts { ok, measures, speculative, authenticated, .. } = reply.facts;
         let document = limited(reply.document, shortened, &self.shared.limits);
-        let measures = Measures {
-            request_bytes: pending.request_bytes,
-            reply_bytes: wire_len(&frame.header),
-            first_byte: Some(frame.first_byte_at.since(pending.started_at)),
-            ..measures
-        };
+        let measures = measures_of(pending, Some(frame), measures);
         let mut info = self.info(pending, request);
         info.compressor = compressor;
         info.sensitive |= speculative;
@@ -323,9 +324,7 @@ impl Commands {
         } else {
             Event::CommandFailed(CommandFailed { info, duration, failure: Failure::Reply(document), measures })
         };
-        let answer = Answer::of(pending, &event);
-        self.lifecycle.emit(at, pending.phase, event, emit);
-        self.emit_heartbeat_ended(pending, answer, at, emit);
+        self.end(pending, event, at, emit);
         let ends_authentication = match &request.hello {
             Some(_) => speculative && authenticated,
             None => (authenticated || request.name() == "authenticate") && request.authenticates(),
@@ -361,28 +360,17 @@ impl Commands {
         let Some(request) = &pending.request else { return };
         let info = self.info(pending, request);
         let duration = at.since(pending.started_at);
-        let measures = Measures {
-            request_bytes: pending.request_bytes,
-            reply_bytes: wire_len(&frame.header),
-            first_byte: Some(frame.first_byte_at.since(pending.started_at)),
-            ..Measures::default()
-        };
-        if let (WireError::InflatedTooLong { .. }, Ok(content)) = (error, &frame.content)
-            && let Ok(compressed) = OpCompressed::decode(content.bytes)
-        {
+        let measures = measures_of(pending, Some(frame), Measures::default());
+        if let Some(compressed) = too_long(frame, error) {
             let reply = unseen(&compressed);
             let info = CommandInfo { compressor: Some(compressed.compressor), ..info };
             let event = Event::CommandSucceeded(CommandSucceeded { info, duration, reply, measures });
-            let answer = Answer::of(pending, &event);
-            self.lifecycle.emit(at, pending.phase, event, emit);
-            return self.emit_heartbeat_ended(pending, answer, at, emit);
+            return self.end(pending, event, at, emit);
         }
         let message = format!("the reply could not be read: {}", frame.why_unread(error));
         let failure = Failure::Network { message: message.into(), closed_by: None };
         let event = Event::CommandFailed(CommandFailed { info, duration, failure, measures });
-        let answer = Answer::of(pending, &event);
-        self.lifecycle.emit(at, pending.phase, event, emit);
-        self.emit_heartbeat_ended(pending, answer, at, emit);
+        self.end(pending, event, at, emit);
         self.undecodable(Side::Server, frame, error, at, emit);
     }
 
@@ -416,7 +404,7 @@ impl Commands {
     fn finish_unanswered(&mut self, pending: &Pending, at: Timestamp, emit: &mut Emit<'_>) {
         let Some(request) = &pending.request else { return };
         let info = self.info(pending, request);
-        let measures = Measures { request_bytes: pending.request_bytes, ..Measures::default() };
+        let measures = measures_of(pending, None, Measures::default());
         let duration = at.since(pending.started_at);
         let event = CommandSucceeded { info, duration, reply: Document::new(OK), measures };
         // Sent with what was read with it, it is done before that is looked at: its moment is the read's.
@@ -500,13 +488,11 @@ impl Commands {
         for pending in failed {
             let Some(request) = &pending.request else { continue };
             let info = self.info(&pending, request);
-            let measures = Measures { request_bytes: pending.request_bytes, ..Measures::default() };
+            let measures = measures_of(&pending, None, Measures::default());
             let failure = Failure::Network { message: message.into(), closed_by };
             let duration = at.since(pending.started_at);
             let event = Event::CommandFailed(CommandFailed { info, duration, failure, measures });
-            let answer = Answer::of(&pending, &event);
-            self.lifecycle.emit(at, pending.phase, event, emit);
-            self.emit_heartbeat_ended(&pending, answer, at, emit);
+            self.end(&pending, event, at, emit);
         }
     }
 
@@ -514,6 +500,13 @@ impl Commands {
         let Some(request) = &pending.request else { return };
         let event = CommandStarted { info: self.info(pending, request), command };
         self.lifecycle.emit(at, pending.phase, Event::CommandStarted(event), emit);
+    }
+
+    /// The end of an exchange, and of the check that it was if it was one.
+    fn end(&mut self, pending: &Pending, event: Event<'_>, at: Timestamp, emit: &mut Emit<'_>) {
+        let answer = Answer::of(pending, &event);
+        self.lifecycle.emit(at, pending.phase, event, emit);
+        self.emit_heartbeat_ended(pending, answer, at, emit);
     }
 
     fn info<'a>(&self, pending: &Pending, request: &'a Request) -> CommandInfo<'a> {
@@ -524,6 +517,16 @@ impl Commands {
             continues: pending.continues,
             ..request.info()
         }
+    }
+}
+
+/// What was measured of an exchange: by its reply if there was one, beside what the reply says itself.
+fn measures_of(pending: &Pending, reply: Option<&Frame<'_>>, said: Measures) -> Measures {
+    Measures {
+        request_bytes: pending.request_bytes,
+        reply_bytes: reply.map_or(0, |frame| wire_len(&frame.header)),
+        first_byte: reply.map(|frame| frame.first_byte_at.since(pending.started_at)),
+        ..said
     }
 }
 

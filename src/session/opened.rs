@@ -36,6 +36,12 @@ pub(super) fn wire_len(header: &Header) -> u64 {
     u64::try_from(header.message_length).unwrap_or_default()
 }
 
+/// The compressed message, if it cannot be read for no other reason than that it is too long to be inflated.
+pub(super) fn too_long<'a>(frame: &Frame<'a>, error: WireError) -> Option<OpCompressed<'a>> {
+    let bytes = frame.content.ok()?.bytes;
+    OpCompressed::decode(bytes).ok().filter(|_| matches!(error, WireError::InflatedTooLong { .. }))
+}
+
 /// The event's document for a compressed message that is not inflated.
 pub(super) fn unseen(compressed: &OpCompressed<'_>) -> Document<'static> {
     let bytes = u64::try_from(compressed.uncompressed_size).unwrap_or_default();
