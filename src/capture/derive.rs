@@ -74,10 +74,14 @@ struct Derived {
     since: Since,
 }
 
+/// From when on a connection's messages can be understood.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Since {
+pub(super) enum Since {
+    /// It was opened.
     Opened,
+    /// It was opened in an earlier file, and there was no request yet in this one.
     Carried,
+    /// It was opened in an earlier file, and this is its first exchange in this one.
     Exchange(Exchange),
 }
 
@@ -126,7 +130,7 @@ impl Derive {
         }
         // What is said of a connection whose opening is missing cannot be understood.
         let Some(derived) = self.connections.get_mut(&input.connection) else { return };
-        if derived.is_known(input) {
+        if derived.since.is_known(input) {
             derived.pipeline.handle_input(input, sink);
         }
         if matches!(input.given, Given::Closed { .. }) {
@@ -135,19 +139,19 @@ impl Derive {
     }
 }
 
-impl Derived {
+impl Since {
     /// Whether it is not a reply to a request of an earlier file.
-    fn is_known(&mut self, input: &Input<'_>) -> bool {
+    pub(super) fn is_known(&mut self, input: &Input<'_>) -> bool {
         let Given::Message(message) = &input.given else { return true };
-        match (self.since, message.side) {
-            (Since::Opened, _) => true,
-            (Since::Carried, Side::Client) => {
-                self.since = message.exchange.map_or(Since::Carried, Since::Exchange);
+        match (*self, message.side) {
+            (Self::Opened, _) => true,
+            (Self::Carried, Side::Client) => {
+                *self = message.exchange.map_or(Self::Carried, Self::Exchange);
                 true
             }
-            (Since::Carried, Side::Server) => false,
-            (Since::Exchange(_), Side::Client) => true,
-            (Since::Exchange(since), Side::Server) => message.exchange.is_some_and(|exchange| exchange.0 >= since.0),
+            (Self::Carried, Side::Server) => false,
+            (Self::Exchange(_), Side::Client) => true,
+            (Self::Exchange(since), Side::Server) => message.exchange.is_some_and(|exchange| exchange.0 >= since.0),
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::bson::Elements;
 use crate::event::{ConnectionId, Phase, Timestamp};
 
 /// A request and what it was answered.
@@ -28,6 +29,42 @@ pub struct Exchange {
     pub wants_reply: bool,
     /// What was answered: one reply, several to an exhaust request, none if none was wanted or the connection ended first.
     pub replies: Vec<Reply>,
+}
+
+impl Exchange {
+    /// The command's name: its first field's. Empty if it has none.
+    pub fn name(&self) -> &str {
+        let first = Elements::readable(&self.request).next();
+        first.and_then(|element| std::str::from_utf8(element.name).ok()).unwrap_or_default()
+    }
+
+    /// Whether it is not the application's: of another phase, or one of the commands that drivers and their pools send by
+    /// themselves ([`is_housekeeping`]).
+    pub fn is_housekeeping(&self) -> bool {
+        self.phase != Phase::App || is_housekeeping(self.name())
+    }
+}
+
+/// Whether a command of that name is one that drivers send by themselves, as often as their pools want it: a recording
+/// says nothing of the application by it. An application that sends one gets a true answer from any server.
+pub fn is_housekeeping(name: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "authenticate",
+        "buildInfo",
+        "buildinfo",
+        "endSessions",
+        "getnonce",
+        "hello",
+        "isMaster",
+        "ismaster",
+        "killCursors",
+        "logout",
+        "ping",
+        "refreshSessions",
+        "saslContinue",
+        "saslStart",
+    ];
+    NAMES.contains(&name)
 }
 
 /// An answer.
@@ -53,6 +90,31 @@ impl fmt::Display for Place {
         match self {
             Self::Line(line) => write!(f, "line {line}"),
             Self::Exchange(number) => write!(f, "exchange {number}"),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Exchanges for the tests of what takes them.
+
+    use bson::Document;
+
+    use super::*;
+
+    /// An application's, all at one time in microseconds since 1970.
+    pub(crate) fn exchange(request: &Document, replies: &[&Document], unix_micros: i64) -> Exchange {
+        let at = Timestamp { monotonic_nanos: 0, unix_micros };
+        let reply = |reply: &&Document| Reply { at, body: reply.to_vec().unwrap() };
+        Exchange {
+            place: Place::Exchange(1),
+            connection: ConnectionId(1),
+            app_name: None,
+            phase: Phase::App,
+            at,
+            request: request.to_vec().unwrap(),
+            wants_reply: true,
+            replies: replies.iter().map(reply).collect(),
         }
     }
 }

@@ -16,8 +16,10 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::exchange::{self, Place, Reply};
 use crate::bson::lossless::{self, Lossless};
 use crate::bson::{Element, Elements, Kind, find};
+use crate::event::{ConnectionId, Phase, Timestamp};
 
 /// A recording.
 ///
@@ -71,6 +73,10 @@ pub struct FixtureError {
     pub message: String,
 }
 
+/// 2500-01-01T00:00:00.500Z: no date that a program is written with lies as near to it as those that are made anew lie to
+/// their exchanges.
+const EPOCH_MICROS: i64 = 16_725_225_600_500_000;
+
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
@@ -93,6 +99,25 @@ impl Fixture {
             add(line, number, &mut drafts).map_err(|message| FixtureError { line: number, column: 1, message })?;
         }
         Ok(Self { header, exchanges: drafts.into_iter().map(Draft::finish).collect() })
+    }
+
+    /// The exchanges as those of a capture. Their connection is 1, and their time is no real one: the first is half a second
+    /// after the year 2500 began, each other a millisecond after the one before it.
+    pub fn into_exchanges(self) -> impl Iterator<Item = exchange::Exchange> {
+        self.exchanges.into_iter().zip(0..).map(|(it, millis)| {
+            let at =
+                Timestamp { monotonic_nanos: millis * 1_000_000, unix_micros: EPOCH_MICROS + millis as i64 * 1000 };
+            exchange::Exchange {
+                place: Place::Line(it.line as u64),
+                connection: ConnectionId(1),
+                app_name: None,
+                phase: Phase::App,
+                at,
+                request: it.request,
+                wants_reply: !it.replies.is_empty(),
+                replies: it.replies.into_iter().map(|body| Reply { at, body }).collect(),
+            }
+        })
     }
 
     /// The text of the fixture.

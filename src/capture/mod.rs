@@ -5,10 +5,12 @@
 
 pub mod derive;
 pub mod exchange;
+pub mod exchanges;
 pub mod fixture;
 pub mod json;
 pub mod log;
 mod monitoring;
 pub mod mtap;
 pub mod names;
+pub mod open;
 pub mod source;

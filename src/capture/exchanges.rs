@@ -1,0 +1,477 @@
+//! Exchanges out of a capture, in the order of their requests.
+//!
+//! The sessions of the run read its messages once more, as they do for its events; only that here the documents are those
+//! of the capture, whose credentials were taken out when it was written. What is held of a run is what waits for a reply,
+//! and what came behind it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::Read;
+use std::mem::size_of;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::derive::{InOrder, Since};
+use super::exchange::{Exchange, Place, Reply};
+use super::mtap::{CaptureError, Header, Reader, Record, Torn};
+use crate::bson::{find, find_path};
+use crate::event::{
+    CommandInfo, Connection, ConnectionId, Document, Entry, Event, Failure, Given, Input, Phase, Timestamp,
+};
+use crate::session::{Session, Shared};
+
+/// Bytes of exchanges that wait for one before them.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Exchanges out of the files of a capture. An application's come in the order of their requests, each when its reply is
+/// there; one that takes so long that more than 64 MiB wait behind it comes later. Those of handshakes, authentication
+/// and monitors come when they are done, each part of a monitor's stream as an exchange of its own.
+///
+/// A connection whose opening is missing has none. What was asked and never answered has no replies.
+#[derive(Debug)]
+pub struct Exchanges<R> {
+    /// The files, in the order in which they were written, each with its place among those that were given.
+    files: VecDeque<(usize, Reader<R>)>,
+    is_sorted: bool,
+    in_order: InOrder,
+    run: Option<(Header, Run)>,
+    ready: VecDeque<Exchange>,
+    torn: Vec<(usize, Torn)>,
+    missing: u64,
+    /// What was wrong behind what is still to come.
+    error: Option<CaptureError>,
+}
+
+impl<R: Read> Exchanges<R> {
+    /// Reads the files of a run, or of several, from their beginnings. Those that a capture was rotated to may be given in
+    /// any order.
+    pub fn new(files: impl IntoIterator<Item = R>) -> Self {
+        Self {
+            files: files.into_iter().map(Reader::new).enumerate().collect(),
+            is_sorted: false,
+            in_order: InOrder::default(),
+            run: None,
+            ready: VecDeque::new(),
+            torn: Vec::new(),
+            missing: 0,
+            error: None,
+        }
+    }
+
+    /// The header of the file that is being read; `None` if no file has one.
+    ///
+    /// # Errors
+    /// [`CaptureError`].
+    pub fn header(&mut self) -> Result<Option<&Header>, CaptureError> {
+        self.sort()?;
+        match (&self.run, self.files.front_mut()) {
+            (None, Some((_, reader))) => reader.header(),
+            _ => Ok(self.run.as_ref().map(|(header, _)| header)),
+        }
+    }
+
+    /// The files that were not written to their ends, by their places among those given from 0; all of them once there
+    /// are no more exchanges.
+    pub fn torn(&self) -> &[(usize, Torn)] {
+        &self.torn
+    }
+
+    /// How many exchanges the capture says were not recorded, so far as it was read.
+    pub fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    fn sort(&mut self) -> Result<(), CaptureError> {
+        if self.is_sorted {
+            return Ok(());
+        }
+        self.is_sorted = true;
+        let mut runs: Vec<String> = Vec::new();
+        let mut sorted = Vec::new();
+        for (place, mut reader) in std::mem::take(&mut self.files) {
+            let Some(header) = reader.header()? else {
+                self.torn.extend(reader.torn().map(|torn| (place, torn)));
+                continue;
+            };
+            let run = runs.iter().position(|run| *run == header.run).unwrap_or_else(|| {
+                runs.push(header.run.clone());
+                runs.len() - 1
+            });
+            sorted.push(((run, header.part), (place, reader)));
+        }
+        sorted.sort_by_key(|(key, _)| *key);
+        self.files = sorted.into_iter().map(|(_, file)| file).collect();
+        Ok(())
+    }
+
+    /// Reads on until there is something to give. Whether there may be more.
+    fn advance(&mut self) -> bool {
+        match self.read_block() {
+            Ok(Some(block)) => {
+                block.into_iter().for_each(|record| self.in_order.push(record));
+                while let Some(record) = self.in_order.pop() {
+                    self.take(&record);
+                }
+                true
+            }
+            Ok(None) => {
+                self.finish();
+                false
+            }
+            Err(error) => {
+                self.finish();
+                self.files.clear();
+                self.error = Some(error);
+                false
+            }
+        }
+    }
+
+    /// The next block of the run; of the next run, after what is left of the one before was given.
+    fn read_block(&mut self) -> Result<Option<Vec<Record>>, CaptureError> {
+        self.sort()?;
+        while let Some((place, mut reader)) = self.files.pop_front() {
+            if let Some(header) = reader.header()?.cloned() {
+                if self.run.as_ref().is_some_and(|(run, _)| run.run != header.run) {
+                    self.finish();
+                }
+                self.run.get_or_insert_with(|| (header.clone(), Run::new(&header)));
+            }
+            match reader.next_block()? {
+                Some(block) => {
+                    self.files.push_front((place, reader));
+                    return Ok(Some(block));
+                }
+                None => self.torn.extend(reader.torn().map(|torn| (place, torn))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, record: &Record) {
+        if let Record::Missing { exchanges, .. } = record {
+            self.missing += exchanges;
+        }
+        if let Some((_, run)) = &mut self.run {
+            run.handle(record, &mut self.ready);
+        }
+    }
+
+    /// No more comes of this run.
+    fn finish(&mut self) {
+        while let Some(record) = self.in_order.pop_last() {
+            self.take(&record);
+        }
+        if let Some((_, mut run)) = self.run.take() {
+            run.finish(&mut self.ready);
+        }
+    }
+}
+
+impl<R: Read> Iterator for Exchanges<R> {
+    type Item = Result<Exchange, CaptureError>;
+
+    /// The next exchange; an error comes after everything that can be read before it, and is the last.
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.ready.is_empty() && self.error.is_none() && self.advance() {}
+        match self.ready.pop_front() {
+            Some(exchange) => Some(Ok(exchange)),
+            None => self.error.take().map(Err),
+        }
+    }
+}
+
+/// The sessions of a run, once more.
+#[derive(Debug)]
+struct Run {
+    shared: Shared,
+    sessions: HashMap<ConnectionId, Derived>,
+    drafts: Drafts,
+    now: Timestamp,
+}
+
+#[derive(Debug)]
+struct Derived {
+    session: Session,
+    since: Since,
+    app_name: Option<Arc<str>>,
+}
+
+impl Run {
+    fn new(header: &Header) -> Self {
+        let shared = Shared {
+            limits: header.limits(),
+            idle_after: Duration::from_micros(header.idle_after_micros),
+            ..Shared::default()
+        };
+        Self { shared, sessions: HashMap::new(), drafts: Drafts::default(), now: header.started() }
+    }
+
+    fn handle(&mut self, record: &Record, ready: &mut VecDeque<Exchange>) {
+        self.now = record.at();
+        match record {
+            Record::Input(input) => self.input(input),
+            // It goes on where it was, if the file before was read.
+            Record::Carried { connection, .. } if self.sessions.contains_key(&connection.id) => {}
+            Record::Carried { at, connection } => self.open(connection, *at, Since::Carried),
+            Record::Missing { .. } | Record::Ended { .. } => {}
+        }
+        self.drafts.settle(ready);
+    }
+
+    fn open(&mut self, connection: &Arc<Connection>, at: Timestamp, since: Since) {
+        let session = Session::new(Arc::clone(connection), at, self.shared.clone());
+        self.sessions.insert(connection.id, Derived { session, since, app_name: None });
+    }
+
+    fn input(&mut self, input: &Input<'_>) {
+        if let Given::Opened(connection) = &input.given {
+            return self.open(connection, input.at, Since::Opened);
+        }
+        let Some(Derived { session, since, app_name }) = self.sessions.get_mut(&input.connection) else { return };
+        if since.is_known(input) {
+            session.handle_input(input, &mut |entry| self.drafts.take(entry, app_name));
+        }
+        if matches!(input.given, Given::Closed { .. }) {
+            self.sessions.remove(&input.connection);
+        }
+    }
+
+    /// Gives what there is of the exchanges that were not answered.
+    fn finish(&mut self, ready: &mut VecDeque<Exchange>) {
+        let mut sessions: Vec<_> = self.sessions.drain().collect();
+        sessions.sort_by_key(|(id, _)| *id);
+        for (_, Derived { mut session, mut app_name, .. }) in sessions {
+            session.handle_close(None, None, self.now, &mut |entry| self.drafts.take(entry, &mut app_name));
+        }
+        self.drafts.finish(ready);
+    }
+}
+
+/// Exchanges that are not given yet.
+#[derive(Debug, Default)]
+struct Drafts {
+    /// Those of applications, by their numbers.
+    apps: BTreeMap<u64, Draft>,
+    /// The others: nobody waits for them.
+    others: BTreeMap<u64, Draft>,
+    /// The parts of exhaust streams, and the exchanges that they belong to.
+    parts: HashMap<u64, u64>,
+    /// The bytes of those that have ended and wait.
+    bytes: usize,
+    /// Some that are no application's have ended.
+    others_ended: bool,
+}
+
+#[derive(Debug)]
+struct Draft {
+    exchange: Exchange,
+    is_ended: bool,
+}
+
+impl Drafts {
+    fn take(&mut self, entry: Entry<'_>, app_name: &mut Option<Arc<str>>) {
+        let (at, phase) = (entry.at, entry.phase);
+        match &entry.event {
+            Event::CommandStarted(event) => {
+                if let Some(name) = app_name_of(event.command.as_bytes(), &event.info) {
+                    *app_name = Some(name);
+                }
+                self.start(&entry, &event.info, &event.command, app_name);
+            }
+            Event::CommandSucceeded(event) => {
+                let is_unacknowledged = event.measures.reply_bytes == 0;
+                let reply = (!is_unacknowledged).then(|| Reply { at, body: event.reply.as_bytes().to_vec() });
+                self.end(event.info.exchange.0, phase, reply, is_unacknowledged);
+            }
+            Event::CommandFailed(event) => {
+                let reply = match &event.failure {
+                    Failure::Reply(document) => Some(Reply { at, body: document.as_bytes().to_vec() }),
+                    Failure::Network { .. } => None,
+                };
+                self.end(event.info.exchange.0, phase, reply, false);
+            }
+            _ => {}
+        }
+    }
+
+    fn start(
+        &mut self,
+        entry: &Entry<'_>,
+        info: &CommandInfo<'_>,
+        command: &Document<'_>,
+        app_name: &Option<Arc<str>>,
+    ) {
+        let number = info.exchange.0;
+        if let Some(first) = info.continues.map(|first| first.0)
+            && let Some(draft) = self.apps.get_mut(&first)
+        {
+            draft.is_ended = false;
+            self.parts.insert(number, first);
+            return;
+        }
+        let request = command.as_bytes().to_vec();
+        let is_unacknowledged = find_path(&request, &[b"writeConcern", b"w"]).and_then(|w| w.as_i64()) == Some(0);
+        let exchange = Exchange {
+            place: Place::Exchange(number),
+            connection: entry.connection.id,
+            app_name: app_name.clone(),
+            phase: entry.phase,
+            at: entry.at,
+            request,
+            wants_reply: !is_unacknowledged,
+            replies: Vec::new(),
+        };
+        let drafts = if entry.phase == Phase::App { &mut self.apps } else { &mut self.others };
+        drafts.insert(number, Draft { exchange, is_ended: false });
+    }
+
+    fn end(&mut self, number: u64, phase: Phase, reply: Option<Reply>, is_unacknowledged: bool) {
+        let number = self.parts.remove(&number).unwrap_or(number);
+        let is_app = self.apps.contains_key(&number);
+        let drafts = if is_app { &mut self.apps } else { &mut self.others };
+        let Some(draft) = drafts.get_mut(&number) else { return };
+        draft.is_ended = true;
+        draft.exchange.wants_reply = !is_unacknowledged && (draft.exchange.wants_reply || reply.is_some());
+        draft.exchange.replies.extend(reply);
+        if is_app {
+            self.bytes += bytes_of(&draft.exchange);
+        } else {
+            // Whose connection it is may have been found out meanwhile.
+            draft.exchange.phase = phase;
+            self.others_ended = true;
+        }
+    }
+
+    /// Gives what has ended, so far as its turn has come.
+    fn settle(&mut self, ready: &mut VecDeque<Exchange>) {
+        if std::mem::take(&mut self.others_ended) {
+            take_ended(&mut self.others, ready);
+        }
+        while let Some(first) = self.apps.first_entry().filter(|first| first.get().is_ended) {
+            let exchange = first.remove().exchange;
+            self.bytes = self.bytes.saturating_sub(bytes_of(&exchange));
+            ready.push_back(exchange);
+        }
+        if self.bytes > WAITING_BYTES_MAX {
+            self.bytes = 0;
+            take_ended(&mut self.apps, ready);
+        }
+    }
+
+    fn finish(&mut self, ready: &mut VecDeque<Exchange>) {
+        let drafts = std::mem::take(self);
+        ready.extend(drafts.others.into_values().chain(drafts.apps.into_values()).map(|draft| draft.exchange));
+    }
+}
+
+/// Gives those that have ended, whatever is before them.
+fn take_ended(drafts: &mut BTreeMap<u64, Draft>, ready: &mut VecDeque<Exchange>) {
+    let (ended, others) = std::mem::take(drafts).into_iter().partition(|(_, draft)| draft.is_ended);
+    *drafts = others;
+    let ended: BTreeMap<u64, Draft> = ended;
+    ready.extend(ended.into_values().map(|draft| draft.exchange));
+}
+
+/// What a `hello` says of who is connecting.
+fn app_name_of(command: &[u8], info: &CommandInfo<'_>) -> Option<Arc<str>> {
+    if !matches!(&*info.command_name, "hello" | "isMaster" | "ismaster") {
+        return None;
+    }
+    let client = find(command, b"client")?.as_document()?;
+    find_path(client, &[b"application", b"name"])?.as_str().map(Arc::from)
+}
+
+fn bytes_of(exchange: &Exchange) -> usize {
+    let replies: usize = exchange.replies.iter().map(|reply| size_of::<Reply>() + reply.body.len()).sum();
+    size_of::<Exchange>() + exchange.request.len() + replies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frozen capture of several connections.
+    const CAPTURE: &[u8] = include_bytes!("../../fixtures/capture/v1.mtap");
+
+    fn all(bytes: &[u8]) -> (Vec<Exchange>, Option<CaptureError>) {
+        let (mut all, mut error) = (Vec::new(), None);
+        for exchange in Exchanges::new([bytes]) {
+            match exchange {
+                Ok(exchange) => all.push(exchange),
+                Err(found) => error = Some(found),
+            }
+        }
+        (all, error)
+    }
+
+    #[test]
+    fn every_exchange_of_a_capture_comes_in_order() {
+        let mut exchanges = Exchanges::new([CAPTURE]);
+        assert!(exchanges.header().unwrap().is_some_and(|header| header.part == 0));
+        let all: Vec<_> = exchanges.by_ref().map(Result::unwrap).collect();
+        let apps = all.iter().filter(|exchange| exchange.phase == Phase::App);
+        let apps: Vec<_> = apps.map(|it| (it.place, it.name(), it.replies.len(), it.wants_reply)).collect();
+        let at = Place::Exchange;
+        let expected = [
+            (at(5), "drop", 1, true),
+            (at(6), "insert", 1, true),
+            (at(7), "find", 1, true),
+            (at(8), "getMore", 1, true),
+            (at(9), "getMore", 1, true),
+            (at(10), "find", 1, true),
+            (at(11), "getMore", 2, true),
+            (at(13), "insert", 0, false),
+            (at(14), "insert", 1, true),
+            (at(15), "createUser", 1, true),
+            (at(16), "nosuchcommand", 1, true),
+            (at(17), "endSessions", 1, true),
+        ];
+        assert_eq!(apps, expected);
+        assert!(all.iter().all(|exchange| exchange.app_name.as_deref() == Some("fixture")));
+        let others: Vec<_> = all.iter().filter(|it| it.phase != Phase::App).map(|it| (it.phase, it.place)).collect();
+        let (monitor, rtt) = (Phase::Monitor, Phase::Rtt);
+        assert_eq!(others, [(monitor, at(1)), (Phase::Handshake, at(3)), (rtt, at(4)), (monitor, at(2))]);
+        let insert = all.iter().find(|exchange| exchange.name() == "insert").unwrap();
+        assert!(find(&insert.request, b"documents").is_some_and(|documents| documents.as_array().is_some()));
+        assert_eq!((exchanges.torn(), exchanges.missing()), (&[][..], 0));
+    }
+
+    #[test]
+    fn what_is_torn_or_damaged_is_the_beginning_of_the_whole() {
+        let (whole, error) = all(CAPTURE);
+        assert!(error.is_none() && whole.len() == 16);
+        let is_part = |found: &[Exchange]| {
+            found.iter().all(|exchange| {
+                let same = whole.iter().find(|it| it.place == exchange.place).unwrap();
+                same.request == exchange.request && same.replies.starts_with(&exchange.replies)
+            })
+        };
+        for at in (0..CAPTURE.len()).step_by(11) {
+            let (found, _) = all(&CAPTURE[..at]);
+            assert!(is_part(&found), "cut at {at}");
+            let mut damaged = CAPTURE.to_vec();
+            damaged[at] ^= 4;
+            let (found, error) = all(&damaged);
+            // Behind the index stands where it begins, for those who seek it.
+            let is_told = error.is_some() || !Exchanges::new([&damaged[..]]).collect_torn().is_empty();
+            assert!(is_part(&found) && (is_told || at >= CAPTURE.len() - 16), "changed at {at}");
+        }
+    }
+
+    impl<R: Read> Exchanges<R> {
+        fn collect_torn(mut self) -> Vec<(usize, Torn)> {
+            _ = self.by_ref().count();
+            self.torn
+        }
+    }
+
+    #[test]
+    fn a_second_run_comes_after_the_first() {
+        let header = Reader::new(CAPTURE).header().unwrap().cloned().unwrap();
+        let rest = &CAPTURE[header.to_bytes().len()..];
+        let other = [&Header { run: "other".to_owned(), ..header }.to_bytes(), rest].concat();
+        let twice: Vec<_> = Exchanges::new([CAPTURE, &other[..]]).map(Result::unwrap).collect();
+        let (first, second) = twice.split_at(16);
+        assert!(first == second);
+    }
+}
