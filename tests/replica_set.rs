@@ -18,6 +18,7 @@ use serde_json::Value;
 use support::client::{Client, hello};
 use support::log::{Log, Record};
 use support::manifest::{self, Manifest};
+use support::mongod::{Mongod, SET_NAME};
 use support::program::{Line, Program};
 use support::proxy::Proxy;
 use support::replica_set::ReplicaSet;
@@ -65,6 +66,34 @@ fn steady_writes_survive_failover_as_without_the_proxy() {
     assert_all_went_through(&set, &before, &log);
     let addresses: Vec<_> = primaries.iter().map(|member| &listeners[member]).collect();
     assert_primaries(&log, &addresses, writers.len());
+}
+
+/// A set of members whose names are no addresses for anybody but themselves, as in containers: reached by its addresses,
+/// or by its names and where they lead.
+#[test]
+fn a_set_whose_names_lead_nowhere_is_served() {
+    let mut set = ReplicaSet::start_named();
+    let names: Vec<_> = set.members.iter().map(Mongod::name).collect();
+    let dial: Vec<_> = set.members.iter().map(|it| format!("{}={}", it.name(), it.address())).collect();
+    let dial = dial.join(",");
+    let writer: Vec<_> = manifest::all().into_iter().filter(|it| it.name == "pymongo").collect();
+    writer.iter().for_each(Manifest::prepare);
+    let by_names = format!("mongodb://{}/?replicaSet={SET_NAME}", names.join(","));
+    for (upstream, dial, database) in [(set.uri(), None, "addresses"), (by_names, Some(dial), "names")] {
+        let mut arguments = PROXY_ARGUMENTS.to_vec();
+        arguments.extend(dial.iter().flat_map(|dial| ["--topology-dial", dial]));
+        let proxy = Proxy::start(&upstream, &arguments);
+        let uri = proxy.uri.clone();
+        let (written, primaries) = write_through_failures(&mut set, &writer, &uri, database);
+        println!("{upstream}: {written:?}");
+        let listeners: Vec<_> = proxy.listeners.iter().map(|it| it.address.clone()).collect();
+        let hello = Client::connect(&listeners[0]).command(&hello("mongotap-test-names"));
+        let hosts: Vec<_> = hello.get_array("hosts").unwrap().iter().filter_map(|it| it.as_str()).collect();
+        assert_eq!(BTreeSet::from_iter(hosts), listeners.iter().map(String::as_str).collect());
+        let log = proxy.stop().log;
+        let served = upstreams(&log, |it| it.command_name() == "insert");
+        assert_eq!(served, primaries.iter().map(|it| set.members[*it].address()).collect());
+    }
 }
 
 /// What one driver's writer went through.

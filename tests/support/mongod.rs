@@ -32,6 +32,9 @@ pub(crate) struct Options {
     pub(crate) auth: bool,
     /// It takes connections by TLS alone, with `server.pem` of the test certificates.
     pub(crate) tls: Option<Tls>,
+    /// A member that the others know as `mongo1`, `mongo2` …: a name that leads to its address, 127.0.1.1, 127.0.1.2 …,
+    /// for the members alone.
+    pub(crate) named: Option<u8>,
 }
 
 /// What a mongod with TLS wants of its clients.
@@ -58,6 +61,7 @@ pub(crate) struct Mongod {
     lifeline: Option<ChildStdin>,
     pids: BufReader<ChildStdout>,
     is_tls: bool,
+    named: Option<u8>,
 }
 
 impl Mongod {
@@ -86,9 +90,15 @@ impl Mongod {
         let directory = tempfile::Builder::new().prefix("mongotap-").tempdir().expect("a temporary directory").keep();
         let port = options.port.unwrap_or_else(free_port);
         let mut keeper = Command::new("sh");
-        keeper.args(["-c", KEEPER, "sh"]).arg(&directory).arg(binary());
+        keeper.args(["-c", KEEPER, "sh"]).arg(&directory);
+        if options.named.is_some() {
+            fs::write(directory.join("hosts"), HOSTS).expect("the directory takes files");
+            keeper.args(["unshare", "--map-root-user", "--mount", "sh", "-c", WITH_HOSTS]).arg(directory.join("hosts"));
+        }
+        keeper.arg(binary());
         keeper.arg("--dbpath").arg(&directory).arg("--logpath").arg(directory.join("log"));
         keeper.arg("--unixSocketPrefix").arg(&directory).args(["--port", &port.to_string()]).args(ARGUMENTS);
+        keeper.args(["--bind_ip", &ip(options.named)]);
         if options.replica_set || options.member {
             keeper.args(["--replSet", SET_NAME, "--oplogSize", "64"]);
         }
@@ -106,7 +116,8 @@ impl Mongod {
         let mut pids = BufReader::new(keeper.stdout.take().expect("the shell's output is a pipe"));
         let pid = read_pid(&mut pids);
         let lifeline = keeper.stdin.take();
-        let mongod = Self { port, pid, directory, keeper, lifeline, pids, is_tls: options.tls.is_some() };
+        let mongod =
+            Self { port, pid, directory, keeper, lifeline, pids, is_tls: options.tls.is_some(), named: options.named };
         mongod.wait_until_it_serves()?;
         Ok(mongod)
     }
@@ -139,7 +150,12 @@ impl Mongod {
 
     /// `127.0.0.1` and the port.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", ip(self.named), self.port)
+    }
+
+    /// What a set's configuration calls it.
+    pub(crate) fn name(&self) -> String {
+        self.named.map_or_else(|| self.address(), |number| format!("mongo{number}:{}", self.port))
     }
 
     /// The port on 127.0.0.1.
@@ -299,13 +315,11 @@ const HINT: &str = "hint: set MONGOTAP_MONGOD=/path/to/mongod";
 /// The name of every replica set of the tests.
 pub(crate) const SET_NAME: &str = "rs";
 
-const ARGUMENTS: [&str; 17] = [
+const ARGUMENTS: [&str; 15] = [
     // Without it each one lays 300 MB of empty journal on the disk.
     "--wiredTigerEngineConfigString",
     "log=(prealloc=false)",
     "--logappend",
-    "--bind_ip",
-    "127.0.0.1",
     "--wiredTigerCacheSizeGB",
     "0.25",
     "--networkMessageCompressors",
@@ -319,6 +333,17 @@ const ARGUMENTS: [&str; 17] = [
     "--setParameter",
     "ttlMonitorEnabled=false",
 ];
+
+/// Runs what follows the first argument, a file, with that file in the place of /etc/hosts.
+const WITH_HOSTS: &str = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+
+/// Where the members' names lead.
+const HOSTS: &str = "127.0.0.1 localhost\n127.0.1.1 mongo1\n127.0.1.2 mongo2\n127.0.1.3 mongo3\n";
+
+/// The address of a member with that number, or of a mongod without a name.
+fn ip(named: Option<u8>) -> String {
+    named.map_or_else(|| "127.0.0.1".to_owned(), |number| format!("127.0.1.{number}"))
+}
 
 /// Runs the rest of its arguments after the directory and says the pid, again for each line of its input; at the end of
 /// that it cleans up. Waiting for `head`, unlike `read`, lets a shell see that the mongod is dead, so that it is gone.

@@ -10,7 +10,7 @@ use bson::{Document, doc};
 use serde_json::Value;
 
 use super::client::Client;
-use super::mongod::{Mongod, Options, SET_NAME};
+use super::mongod::{Mongod, Options, SET_NAME, free_port};
 use super::wait_for;
 
 /// A running replica set; dropping it kills its members and removes their data.
@@ -33,14 +33,29 @@ pub(crate) struct Accepted {
 
 impl ReplicaSet {
     /// Starts that many members at once, and waits until there is a primary that all of them follow.
-    pub(crate) fn start(count: usize) -> Self {
-        let member = || Mongod::start(Options { member: true, ..Options::default() });
+    pub(crate) fn start(count: u8) -> Self {
+        Self::start_members((0..count).map(|_| Options { member: true, ..Options::default() }))
+    }
+
+    /// Starts three that know one another as `mongo1`, `mongo2` and `mongo3`, at one port: names that lead nowhere for
+    /// anybody else.
+    pub(crate) fn start_named() -> Self {
+        let port = Some(free_port());
+        Self::start_members((1..=3).map(|number| Options {
+            member: true,
+            port,
+            named: Some(number),
+            ..Options::default()
+        }))
+    }
+
+    fn start_members(members: impl Iterator<Item = Options>) -> Self {
         let members = thread::scope(|scope| {
-            let starting: Vec<_> = (0..count).map(|_| scope.spawn(member)).collect();
+            let starting: Vec<_> = members.map(|options| scope.spawn(move || Mongod::start(options))).collect();
             starting.into_iter().map(|it| it.join().expect("a member starts")).collect()
         });
         let set = Self { members };
-        let hosts = set.members.iter().zip(0..).map(|(member, id)| doc! { "_id": id, "host": member.address() });
+        let hosts = set.members.iter().zip(0..).map(|(member, id)| doc! { "_id": id, "host": member.name() });
         let settings = doc! { "electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 250 };
         let config = doc! { "_id": SET_NAME, "members": hosts.collect::<Vec<_>>(), "settings": settings };
         let reply = set.members[0].client().command(&doc! { "replSetInitiate": config, "$db": "admin" });
@@ -52,7 +67,7 @@ impl ReplicaSet {
     /// Waits until there is a primary and every other member is a secondary that follows it.
     pub(crate) fn wait_until_whole(&self) {
         wait_for("the set to be whole", FAILOVER, || {
-            let primary = self.members[self.find_primary()?].address();
+            let primary = self.members[self.find_primary()?].name();
             let follows = |member: &Mongod| {
                 let hello = hello(member)?;
                 let works = is_true(&hello, "isWritablePrimary") || is_true(&hello, "secondary");
