@@ -27,7 +27,7 @@ pub use ids::{Address, Connection, ConnectionId, Exchange, Phase, Side, Timestam
 pub use input::{Given, GivenMessage, Input, Original, Seen, SeenMessage};
 pub use listener::{CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener};
 pub use observation::{ClientIdentity, Observation, Observed};
-pub(crate) use observation::{is_libmongoc, may_change_state};
+pub(crate) use observation::{SHUTDOWN, error_code, is_libmongoc, is_state_change};
 pub use server::{
     ServerClosed, ServerDescription, ServerDescriptionChanged, ServerHeartbeatFailed, ServerHeartbeatStarted,
     ServerHeartbeatSucceeded, ServerOpening, ServerType, TopologyClosed, TopologyDescription,

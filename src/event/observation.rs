@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bson::raw::RawDocumentBuf;
 
 use super::{Connection, Timestamp};
-use crate::bson::find_path;
+use crate::bson::{find, find_path};
 
 /// Something that bears on a client's view of its deployment.
 #[derive(Clone, Debug)]
@@ -37,10 +37,21 @@ pub(crate) fn is_libmongoc(metadata: &[u8]) -> bool {
     name.and_then(|name| name.as_str_bytes()).is_some_and(|name| name.starts_with(b"mongoc"))
 }
 
-/// Whether an error of that code can say that its server is no primary, or is recovering or shutting down: without a code
-/// its message decides. The fold has the last word.
-pub(crate) fn may_change_state(code: Option<i64>) -> bool {
-    matches!(code, None | Some(91 | 189 | 10058 | 10107 | 11600 | 11602 | 13435 | 13436))
+/// Codes of errors by which a server says that it is no primary.
+const NOT_WRITABLE_PRIMARY: [i64; 3] = [10107, 13435, 10058];
+/// Codes by which it says that it is recovering.
+const RECOVERING: [i64; 3] = [11602, 13436, 189];
+/// Codes by which it says that it is shutting down: `InterruptedAtShutdown` and `ShutdownInProgress`.
+pub(crate) const SHUTDOWN: [i64; 2] = [11600, 91];
+
+/// Whether a server says by a code that it is no primary, or is recovering or shutting down.
+pub(crate) fn is_state_change(code: i64) -> bool {
+    [&NOT_WRITABLE_PRIMARY[..], &RECOVERING, &SHUTDOWN].iter().any(|codes| codes.contains(&code))
+}
+
+/// The code of a reply, a write error or a write concern error, if it has one.
+pub(crate) fn error_code(error: &[u8]) -> Option<i64> {
+    find(error, b"code").and_then(|code| code.as_i64())
 }
 
 /// What can be seen of a deployment on one connection.

@@ -14,10 +14,9 @@ use super::pairing::Pending;
 use super::reply::Reply;
 use super::request::{ReplyForm, Request};
 use super::role::Role;
-use crate::bson::find;
 use crate::event::{
     Document, Event, Failure, Observed, Phase, ServerHeartbeatFailed, ServerHeartbeatStarted, ServerHeartbeatSucceeded,
-    Side, Timestamp,
+    Side, Timestamp, error_code,
 };
 
 /// A server that is well answers within this, beyond the time that it was given to wait. A check that its client
@@ -85,7 +84,7 @@ impl Commands {
                 watch.tell_reply(at, document, Observed::Hello);
             }
             // The client has gone, says the server, and will not read that.
-            Some(_) if find(document, b"code").and_then(|code| code.as_i64()) == Some(CLIENT_DISCONNECT) => {}
+            Some(_) if error_code(document) == Some(CLIENT_DISCONNECT) => {}
             Some(_) if !ok && pending.phase == Phase::Monitor => watch.tell_reply(at, document, Observed::Hello),
             Some(_) if !ok && role == Role::Undecided => watch.keep(at, document),
             Some(_) => {}

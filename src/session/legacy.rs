@@ -6,6 +6,7 @@ use bson::raw::{RawArrayBuf, RawDocument, RawDocumentBuf};
 use bson::{RawBson, rawdoc};
 
 use crate::bson::{Elements, Kind, find};
+use crate::event::{EMPTY, error_code};
 use crate::wire::{
     Documents, OpDelete, OpGetMore, OpInsert, OpKillCursors, OpQuery, OpReply, OpUpdate, query_flags, reply_flags,
 };
@@ -184,11 +185,11 @@ pub(super) fn reply(reply: &OpReply<'_>, batch: &bson::raw::CStr, namespace: &st
 }
 
 fn query_failure(reply: &OpReply<'_>) -> RawDocumentBuf {
-    let document = reply.iter().next().unwrap_or(crate::event::EMPTY);
+    let document = reply.iter().next().unwrap_or(EMPTY);
     let message = find(document, b"$err").filter(|element| element.kind == Kind::String);
     let message = message.and_then(|element| element.as_str_bytes()).map(String::from_utf8_lossy);
     let mut failure = rawdoc! { "ok": 0, "errmsg": message.as_deref().unwrap_or("query failure") };
-    if let Some(code) = find(document, b"code").and_then(|element| element.as_i64()) {
+    if let Some(code) = error_code(document) {
         failure.append(bson::raw::cstr!("code"), i32::try_from(code).unwrap_or_default());
     }
     failure

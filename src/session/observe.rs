@@ -12,7 +12,7 @@ use bson::raw::RawDocumentBuf;
 use bson::{RawBson, RawDocument};
 
 use crate::bson::find;
-use crate::event::{ClientIdentity, Connection, Observation, Observed, Timestamp, may_change_state};
+use crate::event::{ClientIdentity, Connection, Observation, Observed, Timestamp, error_code, is_state_change};
 
 /// Observations that may wait to be folded. They are few: a `hello` every ten seconds of each monitor, and errors that may
 /// say something of a server. The end of a connection always finds room, for it takes back what the others took.
@@ -141,9 +141,10 @@ impl Watch {
     /// Tells of a command's error, if it may say something of the server: of that, what is needed to judge it. The
     /// words of one about credentials may hold them, and stay here.
     pub(super) fn tell_error(&self, at: Timestamp, reply: &[u8], is_sensitive: bool, authenticating: bool) {
-        let code = |error: &[u8]| find(error, b"code").and_then(|code| code.as_i64());
+        // Without a code the words decide, and the fold reads them.
+        let may_count = |error: &[u8]| error_code(error).is_none_or(is_state_change);
         let of_write = find(reply, b"writeConcernError").and_then(|error| error.as_document());
-        if !(authenticating || may_change_state(code(reply)) || of_write.is_some_and(|it| may_change_state(code(it)))) {
+        if !(authenticating || may_count(reply) || of_write.is_some_and(may_count)) {
             return;
         }
         if let Ok(reply) = RawDocument::from_bytes(reply) {

@@ -3,7 +3,7 @@
 use super::shell::Short;
 use crate::bson::walk::{count, find};
 use crate::bson::{Element, Elements, Kind};
-use crate::event::{CommandStarted, CommandSucceeded, Document, Failure, Measures};
+use crate::event::{CommandStarted, CommandSucceeded, Document, Failure, Measures, error_code};
 
 /// The arguments of a command that tell most about it, at most `max` characters.
 pub(super) fn arguments(event: &CommandStarted<'_>, max: usize) -> String {
@@ -110,7 +110,7 @@ fn write_errors(measures: &Measures, reply: &[u8]) -> u64 {
 /// The code of the first of a reply's write errors.
 fn first_write_error(reply: &[u8]) -> Option<i64> {
     let first = Elements::new(find(reply, b"writeErrors")?.as_array()?).ok()?.next()?.ok()?;
-    find(first.as_document()?, b"code")?.as_i64()
+    error_code(first.as_document()?)
 }
 
 /// Why a command failed: `NamespaceNotFound (26): ns not found`, or what happened to the connection.
@@ -126,9 +126,8 @@ pub(super) fn reason(failure: &Failure<'_>, max: usize) -> String {
 fn server_error(reply: &Document<'_>, short: &mut Short) {
     let reply = reply.as_bytes();
     let text = |name: &str| find(reply, name.as_bytes()).and_then(|element| element.as_str_bytes());
-    let code = find(reply, b"code").as_ref().and_then(Element::as_i64);
     let name = text("codeName").map(String::from_utf8_lossy);
-    match (&name, code) {
+    match (&name, error_code(reply)) {
         (Some(name), Some(code)) => short.push(&format!("{name} ({code})")),
         (Some(name), None) => short.push(name),
         (None, Some(code)) => short.push(&format!("code {code}")),
