@@ -63,6 +63,11 @@ impl ServerType {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.as_str() == name)
     }
+
+    /// Whether it has said what it is: of a possible primary only others have.
+    pub fn is_known(self) -> bool {
+        !matches!(self, Self::Unknown | Self::PossiblePrimary)
+    }
 }
 
 impl TopologyType {
@@ -190,6 +195,13 @@ impl Default for TopologyDescription {
             compatibility_error: None,
             logical_session_timeout_minutes: None,
         }
+    }
+}
+
+impl TopologyDescription {
+    /// The description of the server at that address, written as descriptions have it, if it is of the topology.
+    pub fn server(&self, address: &Address) -> Option<&ServerDescription> {
+        self.servers.iter().find(|server| server.address == *address)
     }
 }
 

@@ -101,7 +101,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::raw::RawDocument;
+use bson::raw::RawDocumentBuf;
 
 use super::description;
 use super::memory::Memory;
@@ -110,8 +110,8 @@ use super::{EventsDropped, Options, RecorderStarted, RecorderStopped, Render};
 use crate::bson::cut::cut;
 use crate::bson::json::{Mode, write_document, write_string};
 use crate::event::{
-    Address, CommandInfo, Connection, ConnectionReady, Document, Entry, Event, Failure, Measures, ProtocolError, Side,
-    Timestamp, TopologyId, Truncated,
+    Address, CommandInfo, CommandStarted, Connection, ConnectionClosed, ConnectionReady, Document, Entry, Event,
+    Failure, Measures, Phase, ProtocolError, Side, Timestamp, TopologyId, Truncated,
 };
 use crate::redact::Redacted;
 
@@ -192,141 +192,164 @@ impl Jsonl {
             (before, here) => before.or(here),
         }
     }
+}
 
+/// A line that is being written: how, and what all events of its connection and phase have.
+struct Line<'a> {
+    jsonl: &'a Jsonl,
+    constant: &'a Constant,
+    phase: Phase,
+}
+
+impl Line<'_> {
     /// Appends the event's own fields, and those it has in `proxy`.
-    fn event(&self, constant: &Constant, entry: &Entry<'_>, out: &mut Vec<u8>) {
-        let proxy = |out: &mut Vec<u8>| {
-            out.extend_from_slice(&constant.proxy);
-            out.extend_from_slice(entry.phase.as_str().as_bytes());
-            out.push(b'"');
-        };
-        let derived = |out: &mut Vec<u8>| {
-            proxy(out);
-            out.extend_from_slice(b",\"derived\":true");
-        };
-        match &entry.event {
-            Event::CommandStarted(event) => {
-                command(&event.info, constant, out);
-                let truncated = self.document(b",\"command\":", &event.command, out);
-                proxy(out);
-                exchange(&event.info, out);
-                cut_short(truncated, out);
-            }
+    fn event(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        match event {
+            Event::CommandStarted(event) => self.command_started(event, out),
             Event::CommandSucceeded(event) => {
-                command(&event.info, constant, out);
-                micros(b",\"durationMicros\":", event.duration, out);
-                let truncated = self.document(b",\"reply\":", &event.reply, out);
-                proxy(out);
-                exchange(&event.info, out);
-                measures(&event.measures, out);
-                cut_short(truncated, out);
+                self.command_ended(&event.info, event.duration, Ok(&event.reply), &event.measures, out);
             }
             Event::CommandFailed(event) => {
-                command(&event.info, constant, out);
-                micros(b",\"durationMicros\":", event.duration, out);
-                let (truncated, closed_by) = self.failure(&event.failure, out);
-                proxy(out);
-                exchange(&event.info, out);
-                measures(&event.measures, out);
-                if let Some(side) = closed_by {
-                    string(b",\"closedBy\":", side.as_str(), out);
-                }
-                cut_short(truncated, out);
+                self.command_ended(&event.info, event.duration, Err(&event.failure), &event.measures, out);
             }
             Event::ConnectionCreated(_) => {
-                address(constant, out);
-                proxy(out);
+                address(self.constant, out);
+                self.proxy(out);
             }
-            Event::ConnectionReady(event) => {
-                address(constant, out);
-                micros(b",\"durationMicros\":", event.duration, out);
-                if let Some(id) = event.server_connection_id {
-                    number(b",\"serverConnectionId\":", id, out);
-                }
-                proxy(out);
-                metadata(event, out);
-            }
-            Event::ConnectionClosed(event) => {
-                address(constant, out);
-                string(b",\"reason\":", event.reason.as_str(), out);
-                proxy(out);
-                string(b",\"closedBy\":", event.closed_by.map_or("proxy", Side::as_str), out);
-            }
+            Event::ConnectionReady(event) => self.connection_ready(event, out),
+            Event::ConnectionClosed(event) => self.connection_closed(event, out),
             Event::ProtocolError(event) => {
                 protocol_error(event, out);
-                proxy(out);
+                self.proxy(out);
             }
             Event::ServerHeartbeatStarted(event) => {
                 heartbeat(&event.connection_id, event.awaited, out);
-                proxy(out);
+                self.proxy(out);
             }
             Event::ServerHeartbeatSucceeded(event) => {
                 heartbeat(&event.connection_id, event.awaited, out);
-                micros(b",\"durationMicros\":", event.duration, out);
-                let truncated = self.document(b",\"reply\":", &event.reply, out);
-                proxy(out);
-                cut_short(truncated, out);
+                self.heartbeat_ended(event.duration, Ok(&event.reply), out);
             }
             Event::ServerHeartbeatFailed(event) => {
                 heartbeat(&event.connection_id, event.awaited, out);
-                micros(b",\"durationMicros\":", event.duration, out);
-                let (truncated, closed_by) = self.failure(&event.failure, out);
-                proxy(out);
-                if let Some(side) = closed_by {
-                    string(b",\"closedBy\":", side.as_str(), out);
-                }
-                cut_short(truncated, out);
+                self.heartbeat_ended(event.duration, Err(&event.failure), out);
             }
-            Event::ServerOpening(event) => {
-                server(event.topology_id, &event.address, out);
-                derived(out);
-            }
+            Event::ServerOpening(event) => self.derived(event.topology_id, Some(&event.address), None, out),
             Event::ServerDescriptionChanged(event) => {
-                server(event.topology_id, &event.address, out);
-                let [previous, new] = [&event.previous_description, &event.new_description].map(description::server);
-                self.change(&previous, &new, out);
-                derived(out);
+                let change = [&event.previous_description, &event.new_description].map(description::server);
+                self.derived(event.topology_id, Some(&event.address), Some(change), out);
             }
-            Event::ServerClosed(event) => {
-                server(event.topology_id, &event.address, out);
-                derived(out);
-            }
-            Event::TopologyOpening(event) => {
-                topology(event.topology_id, out);
-                derived(out);
-            }
+            Event::ServerClosed(event) => self.derived(event.topology_id, Some(&event.address), None, out),
+            Event::TopologyOpening(event) => self.derived(event.topology_id, None, None, out),
             Event::TopologyDescriptionChanged(event) => {
-                topology(event.topology_id, out);
-                let [previous, new] = [&event.previous_description, &event.new_description].map(description::topology);
-                self.change(&previous, &new, out);
-                derived(out);
+                let change = [&event.previous_description, &event.new_description].map(description::topology);
+                self.derived(event.topology_id, None, Some(change), out);
             }
-            Event::TopologyClosed(event) => {
-                topology(event.topology_id, out);
-                derived(out);
-            }
+            Event::TopologyClosed(event) => self.derived(event.topology_id, None, None, out),
         }
     }
 
-    /// Appends two descriptions.
-    fn change(&self, previous: &RawDocument, new: &RawDocument, out: &mut Vec<u8>) {
-        out.extend_from_slice(b",\"previousDescription\":");
-        write_document(previous.as_bytes(), self.mode, out);
-        out.extend_from_slice(b",\"newDescription\":");
-        write_document(new.as_bytes(), self.mode, out);
+    fn command_started(&self, event: &CommandStarted<'_>, out: &mut Vec<u8>) {
+        command(&event.info, self.constant, out);
+        let truncated = self.jsonl.document(b",\"command\":", &event.command, out);
+        self.proxy(out);
+        exchange(&event.info, out);
+        cut_short(truncated, out);
     }
 
-    fn failure(&self, failure: &Failure<'_>, out: &mut Vec<u8>) -> (Option<Truncated>, Option<Side>) {
-        match failure {
-            Failure::Reply(reply) => (self.document(b",\"failure\":", reply, out), None),
-            Failure::Network { message, closed_by } => {
+    fn command_ended(
+        &self,
+        info: &CommandInfo<'_>,
+        duration: Duration,
+        outcome: Outcome<'_>,
+        measured: &Measures,
+        out: &mut Vec<u8>,
+    ) {
+        command(info, self.constant, out);
+        let (truncated, closed_by) = self.outcome(duration, outcome, out);
+        self.proxy(out);
+        exchange(info, out);
+        measures(measured, out);
+        closed(closed_by, out);
+        cut_short(truncated, out);
+    }
+
+    fn connection_ready(&self, event: &ConnectionReady<'_>, out: &mut Vec<u8>) {
+        address(self.constant, out);
+        micros(b",\"durationMicros\":", event.duration, out);
+        if let Some(id) = event.server_connection_id {
+            number(b",\"serverConnectionId\":", id, out);
+        }
+        self.proxy(out);
+        metadata(event, out);
+    }
+
+    fn connection_closed(&self, event: &ConnectionClosed, out: &mut Vec<u8>) {
+        address(self.constant, out);
+        string(b",\"reason\":", event.reason.as_str(), out);
+        self.proxy(out);
+        string(b",\"closedBy\":", event.closed_by.map_or("proxy", Side::as_str), out);
+    }
+
+    /// The end of a heartbeat, behind what they all have.
+    fn heartbeat_ended(&self, duration: Duration, outcome: Outcome<'_>, out: &mut Vec<u8>) {
+        let (truncated, closed_by) = self.outcome(duration, outcome, out);
+        self.proxy(out);
+        closed(closed_by, out);
+        cut_short(truncated, out);
+    }
+
+    /// An event of a topology, or of a server of it, with what was and what is if it is a change.
+    fn derived(
+        &self,
+        id: TopologyId,
+        server: Option<&Address>,
+        change: Option<[RawDocumentBuf; 2]>,
+        out: &mut Vec<u8>,
+    ) {
+        string(b",\"topologyId\":", &id.to_hex(), out);
+        if let Some(address) = server {
+            string(b",\"address\":", &address.to_string(), out);
+        }
+        if let Some([previous, new]) = change {
+            out.extend_from_slice(b",\"previousDescription\":");
+            write_document(previous.as_bytes(), self.jsonl.mode, out);
+            out.extend_from_slice(b",\"newDescription\":");
+            write_document(new.as_bytes(), self.jsonl.mode, out);
+        }
+        self.proxy(out);
+        out.extend_from_slice(b",\"derived\":true");
+    }
+
+    /// Appends how long it took and what came of it; gives what was left out, and who closed the connection.
+    fn outcome(
+        &self,
+        duration: Duration,
+        outcome: Outcome<'_>,
+        out: &mut Vec<u8>,
+    ) -> (Option<Truncated>, Option<Side>) {
+        micros(b",\"durationMicros\":", duration, out);
+        match outcome {
+            Ok(reply) => (self.jsonl.document(b",\"reply\":", reply, out), None),
+            Err(Failure::Reply(reply)) => (self.jsonl.document(b",\"failure\":", reply, out), None),
+            Err(Failure::Network { message, closed_by }) => {
                 string(b",\"failure\":{\"message\":", message, out);
                 out.push(b'}');
                 (None, *closed_by)
             }
         }
     }
+
+    /// Appends the beginning of `proxy`, which stays open.
+    fn proxy(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.constant.proxy);
+        out.extend_from_slice(self.phase.as_str().as_bytes());
+        out.push(b'"');
+    }
 }
+
+/// What came of a command or a heartbeat.
+type Outcome<'a> = Result<&'a Document<'a>, &'a Failure<'a>>;
 
 impl Render for Jsonl {
     fn render(&mut self, entry: &Redacted<Entry<'_>>, out: &mut Vec<u8>) {
@@ -334,7 +357,7 @@ impl Render for Jsonl {
         opening(entry.event.name(), entry.at, &mut self.time, out);
         let id = entry.connection.id.0;
         if let Some(constant) = self.connections.get(id) {
-            self.event(constant, entry, out);
+            Line { jsonl: self, constant, phase: entry.phase }.event(&entry.event, out);
         }
         out.extend_from_slice(b"}}\n");
         if matches!(entry.event, Event::ConnectionClosed(_)) {
@@ -433,6 +456,12 @@ fn measures(measures: &Measures, out: &mut Vec<u8>) {
     }
 }
 
+fn closed(by: Option<Side>, out: &mut Vec<u8>) {
+    if let Some(side) = by {
+        string(b",\"closedBy\":", side.as_str(), out);
+    }
+}
+
 fn cut_short(truncated: Option<Truncated>, out: &mut Vec<u8>) {
     if let Some(truncated) = truncated {
         number(b",\"truncated\":{\"bytes\":", truncated.bytes, out);
@@ -452,17 +481,6 @@ fn address(constant: &Constant, out: &mut Vec<u8>) {
 fn heartbeat(server: &Address, awaited: bool, out: &mut Vec<u8>) {
     string(b",\"connectionId\":", &server.to_string(), out);
     out.extend_from_slice(if awaited { b",\"awaited\":true" } else { b",\"awaited\":false" });
-}
-
-/// What all topology events have.
-fn topology(id: TopologyId, out: &mut Vec<u8>) {
-    string(b",\"topologyId\":", &id.to_hex(), out);
-}
-
-/// What all server events have.
-fn server(id: TopologyId, address: &Address, out: &mut Vec<u8>) {
-    topology(id, out);
-    string(b",\"address\":", &address.to_string(), out);
 }
 
 fn metadata(event: &ConnectionReady<'_>, out: &mut Vec<u8>) {

@@ -6,7 +6,9 @@
 //! from a primary. A change of a server that leaves its type as it was has no line. Why a heartbeat failed is told in
 //! the words of the server, or in ours: a driver's own are not on the wire.
 
+use std::fmt::Arguments;
 use std::io::Write;
+use std::time::Duration;
 
 use super::printable::printable;
 use super::{EventsDropped, Render, python};
@@ -24,73 +26,37 @@ impl Render for Text {
     fn render(&mut self, entry: &Redacted<Entry<'_>>, out: &mut Vec<u8>) {
         let connection = &*entry.connection;
         match &entry.event {
-            Event::CommandStarted(event) => {
-                command(&event.info, out);
-                out.extend_from_slice(b" started on server ");
-                address(&connection.server, out);
-            }
-            Event::CommandSucceeded(event) => {
-                command(&event.info, out);
-                out.extend_from_slice(b" on server ");
-                address(&connection.server, out);
-                put(out, format_args!(" succeeded in {} microseconds", event.duration.as_micros()));
-            }
-            Event::CommandFailed(event) => {
-                command(&event.info, out);
-                out.extend_from_slice(b" on server ");
-                address(&connection.server, out);
-                put(out, format_args!(" failed in {} microseconds", event.duration.as_micros()));
-            }
-            Event::ConnectionCreated(_) => {
-                pool(connection, out);
-                out.extend_from_slice(b" connection created");
-            }
-            Event::ConnectionReady(_) => {
-                pool(connection, out);
-                out.extend_from_slice(b" connection setup succeeded");
-            }
+            Event::CommandStarted(event) => command(&event.info, " started", connection, out),
+            Event::CommandSucceeded(event) => command_ended(&event.info, connection, "succeeded", event.duration, out),
+            Event::CommandFailed(event) => command_ended(&event.info, connection, "failed", event.duration, out),
+            Event::ConnectionCreated(_) => pool(connection, format_args!("connection created"), out),
+            Event::ConnectionReady(_) => pool(connection, format_args!("connection setup succeeded"), out),
             Event::ConnectionClosed(event) => {
-                pool(connection, out);
-                put(out, format_args!(" connection closed, reason: \"{}\"", event.reason.as_str()));
+                pool(connection, format_args!("connection closed, reason: \"{}\"", event.reason.as_str()), out);
             }
-            Event::ProtocolError(event) => {
-                pool(connection, out);
-                protocol_error(event, out);
-            }
-            Event::ServerHeartbeatStarted(event) => {
-                out.extend_from_slice(b"Heartbeat sent to server ");
-                address(&event.connection_id, out);
-            }
+            Event::ProtocolError(event) => protocol_error(connection, event, out),
+            Event::ServerHeartbeatStarted(event) => heartbeat(" sent", &event.connection_id, "", out),
             Event::ServerHeartbeatSucceeded(event) => {
-                out.extend_from_slice(b"Heartbeat to server ");
-                address(&event.connection_id, out);
-                out.extend_from_slice(b" succeeded with reply ");
+                heartbeat("", &event.connection_id, " succeeded with reply ", out);
                 python::document(event.reply.as_bytes(), out);
             }
             Event::ServerHeartbeatFailed(event) => {
-                out.extend_from_slice(b"Heartbeat to server ");
-                address(&event.connection_id, out);
-                out.extend_from_slice(b" failed with error ");
+                heartbeat("", &event.connection_id, " failed with error ", out);
                 heartbeat_error(event, out);
             }
             Event::ServerOpening(event) => {
-                out.extend_from_slice(b"Server ");
-                address(&event.address, out);
-                put(out, format_args!(" added to topology {}", event.topology_id));
+                server(&event.address, format_args!("added to topology {}", event.topology_id), out);
             }
             Event::ServerDescriptionChanged(event) => {
                 let (previous, new) = (event.previous_description.server_type, event.new_description.server_type);
                 if previous == new {
                     return;
                 }
-                out.extend_from_slice(b"Server ");
-                address(&event.address, out);
-                put(out, format_args!(" changed type from {} to {}", previous.as_str(), new.as_str()));
+                let change = format_args!("changed type from {} to {}", previous.as_str(), new.as_str());
+                server(&event.address, change, out);
             }
             Event::ServerClosed(event) => {
-                out.extend_from_slice(b"Server ");
-                address(&event.address, out);
-                put(out, format_args!(" removed from topology {}", event.topology_id));
+                server(&event.address, format_args!("removed from topology {}", event.topology_id), out);
             }
             Event::TopologyOpening(event) => put(out, format_args!("Topology with id {} opened", event.topology_id)),
             Event::TopologyDescriptionChanged(event) => topology_changed(event, out),
@@ -108,26 +74,45 @@ pub fn events_dropped(event: &EventsDropped<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// `Command insert with request id 50073`.
-fn command(info: &CommandInfo<'_>, out: &mut Vec<u8>) {
+/// `Command insert with request id 50073 started on server ('localhost', 27017)`.
+fn command(info: &CommandInfo<'_>, what: &str, connection: &Connection, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Command ");
     printable(&info.command_name, out);
-    put(out, format_args!(" with request id {}", info.request_id));
+    put(out, format_args!(" with request id {}{what} on server ", info.request_id));
+    address(&connection.server, out);
 }
 
-/// `[pool ('localhost', 27017)][conn #1]`.
-fn pool(connection: &Connection, out: &mut Vec<u8>) {
+/// `Command insert with request id 50073 on server ('localhost', 27017) succeeded in 362 microseconds`.
+fn command_ended(info: &CommandInfo<'_>, connection: &Connection, what: &str, duration: Duration, out: &mut Vec<u8>) {
+    command(info, "", connection, out);
+    put(out, format_args!(" {what} in {} microseconds", duration.as_micros()));
+}
+
+/// `[pool ('localhost', 27017)][conn #1] connection created`.
+fn pool(connection: &Connection, what: Arguments<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"[pool ");
     address(&connection.server, out);
-    put(out, format_args!("][conn #{}]", connection.id.0));
+    put(out, format_args!("][conn #{}] {what}", connection.id.0));
 }
 
-fn protocol_error(event: &ProtocolError<'_>, out: &mut Vec<u8>) {
-    put(
-        out,
-        format_args!(" protocol error from the {} at byte {}, {}: ", event.side, event.offset, event.action.as_str()),
-    );
+fn protocol_error(connection: &Connection, event: &ProtocolError<'_>, out: &mut Vec<u8>) {
+    let (side, offset, action) = (event.side, event.offset, event.action.as_str());
+    pool(connection, format_args!("protocol error from the {side} at byte {offset}, {action}: "), out);
     printable(&event.message, out);
+}
+
+/// `Heartbeat sent to server ('localhost', 27017)`.
+fn heartbeat(sent: &str, to: &Address, what: &str, out: &mut Vec<u8>) {
+    put(out, format_args!("Heartbeat{sent} to server "));
+    address(to, out);
+    put(out, format_args!("{what}"));
+}
+
+/// `Server ('localhost', 27017) added to topology 6741c1dff1e2d3000000001f`.
+fn server(of: &Address, what: Arguments<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Server ");
+    address(of, out);
+    put(out, format_args!(" {what}"));
 }
 
 /// Up to four lines, the last without its end.
@@ -151,9 +136,7 @@ fn has_primary(description: &TopologyDescription) -> bool {
         TopologyType::ReplicaSetNoPrimary | TopologyType::ReplicaSetWithPrimary => {
             has(|it| it == ServerType::RSPrimary)
         }
-        TopologyType::Single | TopologyType::Sharded | TopologyType::LoadBalanced => {
-            has(|it| !matches!(it, ServerType::Unknown | ServerType::PossiblePrimary))
-        }
+        TopologyType::Single | TopologyType::Sharded | TopologyType::LoadBalanced => has(ServerType::is_known),
     }
 }
 
@@ -184,15 +167,13 @@ fn address(address: &Address, out: &mut Vec<u8>) {
     }
 }
 
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+fn put(out: &mut Vec<u8>, text: Arguments<'_>) {
     let written = out.write_fmt(text);
     debug_assert!(written.is_ok(), "a Vec takes all that is written to it");
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ::bson::rawdoc;
 
     use super::*;

@@ -11,7 +11,7 @@ use bson::raw::RawDocument;
 
 use super::description::{compare_versions, describe, normal, same_server, same_topology, topology_version, unknown};
 use super::errors::{ApplicationError, Consequence, ErrorKind};
-use super::members::{find, update};
+use super::members::update;
 use crate::event::{
     Address, Event, ServerClosed, ServerDescription, ServerDescriptionChanged, ServerOpening, ServerType,
     TopologyClosed, TopologyDescription, TopologyDescriptionChanged, TopologyId, TopologyOpening, TopologyType,
@@ -175,7 +175,7 @@ impl Topology {
 
     /// The description of a server that is asked how it is. A load balancer is not.
     fn monitored(&self, address: &Address) -> Option<&ServerDescription> {
-        let known = find(&self.description, &normal(address));
+        let known = self.description.server(&normal(address));
         known.filter(|_| self.description.topology_type != TopologyType::LoadBalanced)
     }
 
@@ -206,22 +206,22 @@ impl Topology {
             let possible = |it: &&mut ServerDescription| it.server_type == ServerType::PossiblePrimary;
             self.description.servers.iter_mut().filter(possible).for_each(|it| it.server_type = ServerType::Unknown);
         }
-        let after = find(&self.description, &spoke.address).unwrap_or(spoke);
-        self.tell_server(find(&previous, &spoke.address), after, emit);
+        let after = self.description.server(&spoke.address).unwrap_or(spoke);
+        self.tell_server(previous.server(&spoke.address), after, emit);
         for server in self.description.servers.iter().filter(|it| it.address != spoke.address) {
             // What a third one says of a server is no word of its own.
             if server.server_type != ServerType::PossiblePrimary {
-                self.tell_server(find(&previous, &server.address), server, emit);
+                self.tell_server(previous.server(&server.address), server, emit);
             }
         }
         for server in &previous.servers {
-            if find(&self.description, &server.address).is_none() {
+            if self.description.server(&server.address).is_none() {
                 self.clear(&server.address);
                 emit(self.closed(&server.address));
             }
         }
         for server in &self.description.servers {
-            if find(&previous, &server.address).is_none() {
+            if previous.server(&server.address).is_none() {
                 emit(self.opening(&server.address));
             }
         }

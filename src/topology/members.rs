@@ -33,7 +33,7 @@ fn conclude(topology: &mut TopologyDescription) {
 }
 
 fn update_single(topology: &mut TopologyDescription, server: &ServerDescription) {
-    let Some(wanted) = topology.set_name.as_ref().filter(|_| !is_unknown(server)) else { return };
+    let Some(wanted) = topology.set_name.as_ref().filter(|_| server.server_type.is_known()) else { return };
     let error = match &server.set_name {
         Some(name) if name == wanted => return,
         Some(name) => format!("the server is of the replica set {name}, not of {wanted}"),
@@ -60,7 +60,7 @@ fn update_unknown(topology: &mut TopologyDescription, server: &ServerDescription
 }
 
 fn update_sharded(topology: &mut TopologyDescription, server: &ServerDescription) {
-    if !is_unknown(server) && server.server_type != ServerType::Mongos {
+    if server.server_type.is_known() && server.server_type != ServerType::Mongos {
         remove(topology, &server.address);
     }
 }
@@ -143,7 +143,7 @@ pub(super) fn members(server: &ServerDescription) -> Vec<Address> {
 /// Adds the members that a server knows and the topology does not.
 pub(super) fn add_members(topology: &mut TopologyDescription, server: &ServerDescription) {
     for address in members(server) {
-        if find(topology, &address).is_none() {
+        if topology.server(&address).is_none() {
             topology.servers.push(ServerDescription { address, ..ServerDescription::default() });
         }
     }
@@ -164,11 +164,6 @@ pub(super) fn check_if_has_primary(topology: &mut TopologyDescription) {
         if has_primary { TopologyType::ReplicaSetWithPrimary } else { TopologyType::ReplicaSetNoPrimary };
 }
 
-/// The description of the server at an address, if it is of the topology.
-pub(super) fn find<'t>(topology: &'t TopologyDescription, address: &Address) -> Option<&'t ServerDescription> {
-    topology.servers.iter().find(|server| server.address == *address)
-}
-
 pub(super) fn replace(topology: &mut TopologyDescription, server: ServerDescription) {
     if let Some(known) = topology.servers.iter_mut().find(|it| it.address == server.address) {
         *known = server;
@@ -179,14 +174,9 @@ pub(super) fn remove(topology: &mut TopologyDescription, address: &Address) {
     topology.servers.retain(|server| server.address != *address);
 }
 
-/// Whether nothing is known of it.
-fn is_unknown(server: &ServerDescription) -> bool {
-    matches!(server.server_type, ServerType::Unknown | ServerType::PossiblePrimary)
-}
-
 /// Why a driver of today could not work with a server; one that says no version speaks version 0.
 fn compatibility_error(server: &ServerDescription) -> Option<String> {
-    if is_unknown(server) || server.server_type == ServerType::LoadBalancer {
+    if !server.server_type.is_known() || server.server_type == ServerType::LoadBalancer {
         return None;
     }
     let (min, max) = (server.min_wire_version.unwrap_or(0), server.max_wire_version.unwrap_or(0));

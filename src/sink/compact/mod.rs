@@ -26,7 +26,8 @@ use super::printable::printed;
 use super::time::time_of_day;
 use super::{EventsDropped, Options, Render};
 use crate::event::{
-    Address, CommandInfo, CommandStarted, CommandSucceeded, Entry, Event, ProtocolError, Timestamp, TopologyId,
+    Address, CommandInfo, CommandStarted, CommandSucceeded, ConnectionClosed, Entry, Event, Failure, Metadata,
+    ProtocolError, Side, Timestamp, TopologyId,
 };
 use crate::redact::Redacted;
 
@@ -217,29 +218,16 @@ impl Render for Compact {
                 self.finished(entry, &event.info, event.duration, (style, command::outcome(event)), out);
             }
             Event::CommandFailed(event) => {
-                let reason = format!("failed: {}", command::reason(&event.failure, REASON_MAX));
-                self.finished(entry, &event.info, event.duration, (Style::Red, reason), out);
+                self.finished(entry, &event.info, event.duration, failed(&event.failure), out);
             }
             Event::ConnectionCreated(_) => {
-                self.line(
-                    entry,
-                    vec![(Style::Plain, format!("connected from {}", entry.connection.client))],
-                    vec![],
-                    out,
-                );
-            }
-            Event::ConnectionReady(event) => {
-                let metadata = &event.metadata;
-                let names = [&metadata.app_name, &metadata.driver, &metadata.driver_version];
-                let said: Vec<_> = names.into_iter().flatten().map(|name| printed(name)).collect();
-                let left = vec![(Style::Plain, "ready".to_owned()), (Style::Plain, said.join(" "))];
-                self.line(entry, left, vec![(Style::Dim, shown(event.duration))], out);
-            }
-            Event::ConnectionClosed(event) => {
-                let by = event.closed_by.map_or("proxy", crate::event::Side::as_str);
-                let text = format!("closed by the {by}, reason: {}", event.reason.as_str());
+                let text = format!("connected from {}", entry.connection.client);
                 self.line(entry, vec![(Style::Plain, text)], vec![], out);
             }
+            Event::ConnectionReady(event) => {
+                self.line(entry, ready(&event.metadata), vec![(Style::Dim, shown(event.duration))], out);
+            }
+            Event::ConnectionClosed(event) => self.line(entry, vec![closed(event)], vec![], out),
             Event::ProtocolError(event) => self.line(entry, vec![protocol_error(event)], vec![], out),
             // Its end tells all of it.
             Event::ServerHeartbeatStarted(_) => {}
@@ -248,7 +236,7 @@ impl Render for Compact {
                 self.heartbeat(entry, (&event.connection_id, event.awaited), event.duration, outcome, out);
             }
             Event::ServerHeartbeatFailed(event) => {
-                let outcome = (Style::Red, format!("failed: {}", command::reason(&event.failure, REASON_MAX)));
+                let outcome = failed(&event.failure);
                 self.heartbeat(entry, (&event.connection_id, event.awaited), event.duration, outcome, out);
             }
             Event::ServerOpening(event) => {
@@ -286,6 +274,22 @@ pub fn events_dropped(event: &EventsDropped<'_>, out: &mut Vec<u8>) {
     let reason = printed(reason);
     let text = format!("{} log incomplete: {exchanges} exchanges ({bytes} bytes) dropped, {reason}\n", time(*at));
     out.extend_from_slice(text.as_bytes());
+}
+
+fn failed(failure: &Failure<'_>) -> Part {
+    (Style::Red, format!("failed: {}", command::reason(failure, REASON_MAX)))
+}
+
+/// `ready shop mongosh 2.3.1`
+fn ready(metadata: &Metadata<'_>) -> Vec<Part> {
+    let names = [&metadata.app_name, &metadata.driver, &metadata.driver_version];
+    let said: Vec<_> = names.into_iter().flatten().map(|name| printed(name)).collect();
+    vec![(Style::Plain, "ready".to_owned()), (Style::Plain, said.join(" "))]
+}
+
+fn closed(event: &ConnectionClosed) -> Part {
+    let by = event.closed_by.map_or("proxy", Side::as_str);
+    (Style::Plain, format!("closed by the {by}, reason: {}", event.reason.as_str()))
 }
 
 fn protocol_error(event: &ProtocolError<'_>) -> Part {

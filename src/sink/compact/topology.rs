@@ -41,7 +41,7 @@ pub(super) fn topology_changed(event: &TopologyDescriptionChanged) -> Vec<Part> 
     news.extend(primary(previous, new));
     news.extend(members(previous, new));
     for server in &new.servers {
-        news.extend(find(previous, server).and_then(|before| member(before, server)));
+        news.extend(previous.server(&server.address).and_then(|before| member(before, server)));
     }
     match (&previous.compatibility_error, &new.compatibility_error) {
         (before, Some(now)) if before.as_ref() != Some(now) => {
@@ -117,8 +117,8 @@ fn primary(previous: &TopologyDescription, new: &TopologyDescription) -> Option<
 
 /// Who joined and who left.
 fn members(previous: &TopologyDescription, new: &TopologyDescription) -> impl Iterator<Item = Part> {
-    let joined = names(new.servers.iter().filter(|server| find(previous, server).is_none()));
-    let left = names(previous.servers.iter().filter(|server| find(new, server).is_none()));
+    let joined = names(new.servers.iter().filter(|server| previous.server(&server.address).is_none()));
+    let left = names(previous.servers.iter().filter(|server| new.server(&server.address).is_none()));
     let first = if previous.servers.is_empty() { "servers" } else { "joined" };
     let of = |what, names: String| (!names.is_empty()).then(|| (Style::Plain, format!("{what} {names}")));
     [of(first, joined), of("left", left)].into_iter().flatten()
@@ -128,7 +128,7 @@ fn members(previous: &TopologyDescription, new: &TopologyDescription) -> impl It
 fn member(previous: &ServerDescription, new: &ServerDescription) -> Option<Part> {
     let name = printed(&new.address.to_string());
     let error = new.error.as_ref().map(|error| format!(": {}", reason(error))).unwrap_or_default();
-    match (is_known(previous), is_known(new)) {
+    match (previous.server_type.is_known(), new.server_type.is_known()) {
         (true, false) => Some((Style::Red, format!("lost {name}{error}"))),
         (false, false) if new.error != previous.error && new.error.is_some() => {
             Some((Style::Red, format!("{name} Unknown{error}")))
@@ -141,14 +141,6 @@ fn member(previous: &ServerDescription, new: &ServerDescription) -> Option<Part>
         }
         (false, false) => None,
     }
-}
-
-fn is_known(server: &ServerDescription) -> bool {
-    !matches!(server.server_type, ServerType::Unknown | ServerType::PossiblePrimary)
-}
-
-fn find<'a>(topology: &'a TopologyDescription, server: &ServerDescription) -> Option<&'a ServerDescription> {
-    topology.servers.iter().find(|it| it.address == server.address)
 }
 
 fn names<'a>(servers: impl Iterator<Item = &'a ServerDescription>) -> String {
