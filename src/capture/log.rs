@@ -21,12 +21,10 @@ use crate::event::{
     Measures, Metadata, Phase, ProtocolError, Side, Timestamp, Truncated,
 };
 use crate::redact::{self, Redacted};
+use crate::sink::jsonl::LINE_START;
 
 /// Connections whose names are shared between their entries.
 const CONNECTIONS_REMEMBERED: usize = 4096;
-
-/// How each line begins, and so the file.
-const OPENING: &[u8] = b"{\"seq\":";
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -115,8 +113,8 @@ impl<R: BufRead> LogReader<R> {
     /// kind may be one endless line.
     fn begins_as_a_log(&mut self) -> io::Result<bool> {
         let seen = if self.line.is_empty() { self.input.fill_buf()? } else { &self.line };
-        let length = seen.len().min(OPENING.len());
-        Ok(seen[..length] == OPENING[..length])
+        let length = seen.len().min(LINE_START.len());
+        Ok(seen[..length] == LINE_START[..length])
     }
 
     fn error(&self, column: usize, message: &dyn ToString) -> LogError {

@@ -9,9 +9,9 @@ use std::io::{self, BufRead};
 use super::derive::{Derive, InOrder};
 use super::log::{Item, LogError, LogReader};
 use super::mtap::{CaptureError, Header, MAGIC, Reader, Record, Torn};
-use crate::event::{Entry, Event, Phase, Timestamp};
+use crate::event::{Entry, Phase, Timestamp};
 use crate::redact::Redacted;
-use crate::sink::{EventsDropped, Format, Options, RecorderStarted, RecorderStopped, Render};
+use crate::sink::{EventsDropped, Filter, Format, Options, RecorderStarted, RecorderStopped, Render, jsonl};
 
 /// Items that may be held before they are given.
 const ITEMS_HELD: usize = 1000;
@@ -97,6 +97,7 @@ pub struct CaptureSource<R> {
 /// Items that are to be given.
 struct Ready {
     items: VecDeque<(Item, Vec<u8>)>,
+    filter: Filter,
     renderer: Option<Box<dyn Render>>,
     seq: u64,
     totals: RecorderStopped,
@@ -107,6 +108,7 @@ impl<R: BufRead> CaptureSource<R> {
     pub fn new(input: R, lines: Option<&Options>) -> Self {
         let ready = Ready {
             items: VecDeque::new(),
+            filter: Filter { phases: vec![Phase::App, Phase::Auth], ..Filter::default() },
             renderer: lines.map(|options| Format::Jsonl.renderer(options)),
             seq: 0,
             totals: RecorderStopped::default(),
@@ -194,10 +196,10 @@ impl Ready {
     }
 
     fn entry(&mut self, entry: &Redacted<Entry<'_>>) {
-        if entry.event.command_info().is_some() && !matches!(entry.phase, Phase::App | Phase::Auth) {
+        if !self.filter.wants(entry) {
             return;
         }
-        if matches!(entry.event, Event::CommandSucceeded(_) | Event::CommandFailed(_)) {
+        if entry.event.ends_command() {
             self.totals.exchanges += 1;
         }
         let mut line = Vec::new();
@@ -238,9 +240,7 @@ impl Ready {
     fn push(&mut self, item: Item, line: &[u8]) {
         let mut numbered = Vec::new();
         if self.renderer.is_some() && !line.is_empty() {
-            numbered.extend_from_slice(b"{\"seq\":");
-            numbered.extend_from_slice(itoa::Buffer::new().format(self.seq).as_bytes());
-            numbered.push(b',');
+            jsonl::begin_line(self.seq, &mut numbered);
             numbered.extend_from_slice(line);
         }
         self.seq += 1;

@@ -121,6 +121,11 @@ impl Phase {
         }
     }
 
+    /// Whether commands of this phase are what an application does: its own, and its authentication.
+    pub fn is_application(self) -> bool {
+        matches!(self, Self::App | Self::Auth)
+    }
+
     /// The phase of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|phase| phase.as_str() == name)

@@ -120,6 +120,11 @@ impl Event<'_> {
         )
     }
 
+    /// Whether it is the end of a command.
+    pub fn ends_command(&self) -> bool {
+        matches!(self, Self::CommandSucceeded(_) | Self::CommandFailed(_))
+    }
+
     /// What the three command events have in common; `None` for the other kinds.
     pub fn command_info(&self) -> Option<&CommandInfo<'_>> {
         match self {

@@ -91,8 +91,7 @@ impl Commands {
 
     pub(super) fn is_busy(&self) -> bool {
         let waits = |pending: &Pending| {
-            let is_app = matches!(pending.phase, Phase::App | Phase::Auth);
-            is_app && pending.request.as_ref().is_some_and(|request| !request.tails)
+            pending.phase.is_application() && pending.request.as_ref().is_some_and(|request| !request.tails)
         };
         !self.unsent.is_empty() || self.pairing.iter().any(waits)
     }
@@ -235,7 +234,7 @@ impl Commands {
             Role::Monitor => self.lifecycle.monitor_phase(),
             Role::App => {
                 let phase = role::app_phase(request, n, self.lifecycle.is_single_threaded());
-                if matches!(phase, Phase::App | Phase::Auth) {
+                if phase.is_application() {
                     self.lifecycle.before_command(phase == Phase::Auth, at, emit);
                 }
                 if request.name() == "endSessions" {

@@ -111,7 +111,7 @@ impl Commands {
         };
         let took_back = self.lifecycle.took_heartbeats_back();
         let check_failed = self.pairing.iter().any(|it| it.beats && !took_back && (is_servers || gave_up(it)));
-        let is_command = |pending: &Pending| matches!(pending.phase, Phase::App | Phase::Auth);
+        let is_command = |pending: &Pending| pending.phase.is_application();
         let command_failed = is_servers && self.pairing.iter().any(is_command);
         if check_failed {
             self.lifecycle.watch().tell(at, Observed::CheckFailed(message()));

@@ -118,6 +118,9 @@ use crate::redact::Redacted;
 /// The version of the format, in each file's first line.
 pub const LOG_VERSION: u32 = 1;
 
+/// How each line begins, and so a file.
+pub(crate) const LINE_START: &[u8] = b"{\"seq\":";
+
 /// Connections whose constant parts are kept ready. Above it they are made again.
 const CONNECTIONS_REMEMBERED: usize = 4096;
 
@@ -364,6 +367,12 @@ impl Render for Jsonl {
             self.connections.remove(id);
         }
     }
+}
+
+/// Appends the opening that lines lack here: `{"seq":N,`.
+pub(crate) fn begin_line(seq: u64, out: &mut Vec<u8>) {
+    number(LINE_START, seq, out);
+    out.push(b',');
 }
 
 /// Appends the line of a [`RecorderStarted`], without its `seq`.

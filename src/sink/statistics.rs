@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 use super::duration::shown;
 use super::memory::NumberHasher;
 use super::printable::printed;
-use crate::event::{CommandInfo, Entry, Event, Measures, Phase};
+use crate::event::{CommandInfo, Entry, Event, Measures};
 
 /// Labels counted one by one.
 pub const LABELS_MAX: usize = 512;
@@ -67,7 +67,7 @@ impl Default for Statistics {
 impl Statistics {
     /// Counts the entry if it is the end of a command. Allocates only for a label that is new.
     pub fn observe(&mut self, entry: &Entry<'_>) {
-        if !matches!(entry.phase, Phase::App | Phase::Auth) {
+        if !entry.phase.is_application() {
             return;
         }
         let (info, duration, measures, failed) = match &entry.event {
@@ -304,6 +304,7 @@ mod tests {
     use ::bson::rawdoc;
 
     use super::*;
+    use crate::event::Phase;
     use crate::sink::sample::{connection, entry, failed, said_no, started, succeeded};
 
     fn observe(statistics: &mut Statistics, namespace: &str, command: &str, micros: u64) {

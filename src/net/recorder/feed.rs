@@ -62,7 +62,7 @@ pub(super) type Entries = Vec<Arc<Redacted<Entry<'static>>>>;
 impl Feed {
     /// Records an entry in every log that wants it, tells the listeners that want it, and counts it.
     pub fn record(&mut self, entry: &Redacted<Entry<'_>>) {
-        if is_end(&entry.event) && matches!(entry.phase, Phase::App | Phase::Auth) {
+        if entry.event.ends_command() && entry.phase.is_application() {
             self.statistics.lock().unwrap_or_else(PoisonError::into_inner).observe(entry);
         }
         for log in &mut self.logs {
@@ -126,7 +126,7 @@ impl LogFeed {
         self.renderer.render(entry, &mut lines.bytes);
         let bytes = lines.bytes.len() - before;
         if keep {
-            if is_end(&entry.event) {
+            if entry.event.ends_command() {
                 lines.ends.push(lines.bytes.len());
             }
             self.gate.added(bytes, entry.at);
@@ -189,7 +189,7 @@ impl<T: Default> Gate<T> {
 
     /// Whether the event is to be kept; waits for room where that was chosen.
     fn admits(&mut self, entry: &Entry<'_>) -> bool {
-        if is_end(&entry.event) || is_heartbeat_end(&entry.event) {
+        if entry.event.ends_command() || is_heartbeat_end(&entry.event) {
             return !self.left_out.holds(entry);
         }
         if self.queue.has_room(self.bytes) {
@@ -263,7 +263,7 @@ impl LeftOut {
                     self.heartbeats.insert(entry.connection.id);
                 }
             }
-            Some(info) if is_end(&entry.event) => {
+            Some(info) if entry.event.ends_command() => {
                 queue.leave_out(1, bytes + self.exchanges.remove(&info.exchange).unwrap_or_default());
             }
             Some(info) => _ = self.exchanges.insert(info.exchange, bytes),
@@ -285,10 +285,6 @@ fn each_line(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = behind;
         (!line.is_empty()).then_some(line)
     })
-}
-
-fn is_end(event: &Event<'_>) -> bool {
-    matches!(event, Event::CommandSucceeded(_) | Event::CommandFailed(_))
 }
 
 fn is_heartbeat_end(event: &Event<'_>) -> bool {

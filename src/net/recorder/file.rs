@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Log, Target, Writing};
 use crate::event::Timestamp;
 use crate::sink::Format;
+use crate::sink::jsonl::LINE_START;
 
 /// The place that a log is written to.
 #[derive(Debug)]
@@ -199,5 +200,3 @@ fn cut_torn_line(file: &File, size: u64) -> io::Result<u64> {
     }
     Ok(size - whole)
 }
-
-const LINE_START: &[u8] = b"{\"seq\":";

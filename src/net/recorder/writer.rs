@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::{Log, io_reason};
 use crate::event::Timestamp;
-use crate::sink::{EventsDropped, Format, RecorderStarted, RecorderStopped};
+use crate::sink::{EventsDropped, Format, RecorderStarted, RecorderStopped, jsonl};
 
 use super::feed::Lines;
 use super::file::{Opened, Output};
@@ -127,9 +127,7 @@ impl Writer {
     /// Gives a line its number and puts it among those to be written.
     fn append(&mut self, line: &[u8], ends: usize) {
         if self.format == Format::Jsonl {
-            self.out.bytes.extend_from_slice(b"{\"seq\":");
-            self.out.bytes.extend_from_slice(itoa::Buffer::new().format(self.seq).as_bytes());
-            self.out.bytes.push(b',');
+            jsonl::begin_line(self.seq, &mut self.out.bytes);
         }
         self.seq += 1;
         self.out.push(line, ends);
