@@ -14,6 +14,7 @@ pub mod lossless;
 pub mod rewrite;
 mod text;
 pub mod walk;
+pub(crate) mod write;
 
 pub use kind::{BsonError, Kind};
 pub use walk::{Element, Elements, count, find, find_path};

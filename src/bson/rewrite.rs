@@ -1,6 +1,7 @@
 //! Exchanges strings in a document and leaves every other byte, and their order, as they are: no tree is built, so what
 //! comes out differs in nothing but those strings and the lengths of what contains them.
 
+use super::write::{put_string, set_length};
 use super::{BsonError, Element, Elements, Kind};
 
 /// What stands in something's place; `None` leaves it.
@@ -45,25 +46,18 @@ fn splice<E: From<BsonError>>(
         return Ok(None);
     }
     spliced.extend_from_slice(document.get(copied..).unwrap_or_default());
-    let length = length_of(&spliced)?;
-    if let Some(prefix) = spliced.first_chunk_mut() {
-        *prefix = length.to_le_bytes();
-    }
+    // No document is that long: its bytes came with a length of the same kind.
+    let too_long = BsonError::Length { what: "document", offset: 0, length: i32::MAX };
+    set_length(0, i32::try_from(spliced.len()).map_err(|_| too_long)?, &mut spliced);
     Ok(Some(spliced))
 }
 
 /// The value that stands for a string, its length before it; `None` for what is no string.
 fn string<E: From<BsonError>>(element: &Element<'_>, with: &mut Exchange<'_, E>) -> Exchanged<Vec<u8>, E> {
     let Some(text) = element.as_str_bytes().map(with).transpose()?.flatten() else { return Ok(None) };
-    let mut bytes = text.into_bytes();
-    bytes.push(0);
-    let length = length_of(&bytes)?;
-    Ok(Some([&length.to_le_bytes(), bytes.as_slice()].concat()))
-}
-
-fn length_of(bytes: &[u8]) -> Result<i32, BsonError> {
-    // No document is that long: its bytes came with a length of the same kind.
-    i32::try_from(bytes.len()).map_err(|_| BsonError::Length { what: "document", offset: 0, length: i32::MAX })
+    let mut value = Vec::new();
+    put_string(text.as_bytes(), &mut value);
+    Ok(Some(value))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
+use crate::bson::write::{begin, end, put_name, put_string};
 use crate::bson::{Element, Elements, Kind};
 use crate::event::{Compressor, GivenMessage, Original, SeenMessage, Timestamp};
 use crate::wire::{
@@ -137,31 +138,21 @@ fn masked(seen: &SeenMessage<'_>, inflate_max_bytes: usize) -> Result<(Vec<u8>, 
 
 /// The document with markers in the place of credentials.
 fn mask(document: &[u8], depth: usize) -> Vec<u8> {
-    let mut out = vec![0; 4];
+    let mut out = Vec::new();
+    let start = begin(&mut out);
     for element in Elements::readable(document) {
         let masks = is_credential(&element);
         let is_kept = depth == 0 && KEPT.contains(&element.name);
         let inner = if is_kept || masks { None } else { element.as_document().or(element.as_array()) };
         let marked = masks && !is_kept || (inner.is_some() && depth == DEPTH_MAX);
-        out.push(if marked { Kind::String as u8 } else { element.kind as u8 });
-        out.extend_from_slice(element.name);
-        out.push(0);
+        put_name(if marked { Kind::String } else { element.kind }, element.name, &mut out);
         match inner {
-            _ if marked => {
-                out.extend_from_slice(&(MARKER.len() as i32 + 1).to_le_bytes());
-                out.extend_from_slice(MARKER.as_bytes());
-                out.push(0);
-            }
+            _ if marked => put_string(MARKER.as_bytes(), &mut out),
             Some(inner) => out.extend_from_slice(&mask(inner, depth + 1)),
             None => out.extend_from_slice(element.value),
         }
     }
-    out.push(0);
-    // No longer than what came with a length of this kind, but for markers in the place of shorter values.
-    let length = i32::try_from(out.len()).unwrap_or(i32::MAX);
-    if let Some(prefix) = out.first_chunk_mut() {
-        *prefix = length.to_le_bytes();
-    }
+    end(start, &mut out);
     out
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Elements, Kind};
 use crate::wire::{OpMsg, Sequence};
 
@@ -55,26 +56,6 @@ fn put_array(name: &[u8], sequence: &Sequence<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(document);
     }
     end(start, out);
-}
-
-fn put_name(kind: Kind, name: &[u8], out: &mut Vec<u8>) {
-    out.push(kind as u8);
-    out.extend_from_slice(name);
-    out.push(0);
-}
-
-fn begin(out: &mut Vec<u8>) -> usize {
-    out.extend_from_slice(&[0; 4]);
-    out.len() - 4
-}
-
-/// Ends the document that began at `start`. One too long for its length field cannot come from a message.
-fn end(start: usize, out: &mut Vec<u8>) {
-    out.push(0);
-    let len = i32::try_from(out.len() - start).unwrap_or(i32::MAX).to_le_bytes();
-    if let Some(field) = out.get_mut(start..start + 4) {
-        field.copy_from_slice(&len);
-    }
 }
 
 fn split_at_dot(path: &[u8]) -> Option<(&[u8], &[u8])> {
