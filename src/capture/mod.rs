@@ -13,4 +13,5 @@ mod monitoring;
 pub mod mtap;
 pub mod names;
 pub mod open;
+pub mod pcap;
 pub mod source;
