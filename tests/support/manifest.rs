@@ -112,6 +112,21 @@ pub(crate) fn installed(manifests: Vec<Manifest>) -> Vec<Manifest> {
     found
 }
 
+/// Whether a program is there that a test holds results against. One that is not is named, with the line that installs it;
+/// that is a failure where `MONGOTAP_TEST_DRIVERS=all` asks for all of them.
+#[expect(clippy::print_stdout, reason = "what is not tested is to be seen")]
+pub(crate) fn has_tool(name: &str, install: &str) -> bool {
+    let mut quiet = Command::new(name);
+    quiet.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let found = quiet.status().is_ok_and(|status| status.success());
+    if !found {
+        println!("not found here, not tested: {name:<14} {install}");
+    }
+    let all = env::var_os("MONGOTAP_TEST_DRIVERS").is_some_and(|it| it == "all");
+    assert!(found || !all, "MONGOTAP_TEST_DRIVERS=all: {name} is missing\nhint: {install}");
+    found
+}
+
 /// All programs, by name.
 pub(crate) fn all() -> Vec<Manifest> {
     let manifests = files(&sources()).into_iter().filter(|file| file.extension().is_some_and(|it| it == "json"));

@@ -167,7 +167,7 @@ impl Conversation {
             half.finish(&mut |piece| talk.take(index, piece, at, run));
         }
         let aborted = aborted.filter(|_| talk.ended_by.is_none());
-        talk.ended_by = talk.ended_by.or(aborted.map(|(by, _)| by));
+        talk.ended_by = talk.ended_by.or_else(|| aborted.map(|(by, _)| by));
         talk.end(aborted.map(|(_, error)| error), at, run);
     }
 
@@ -218,12 +218,12 @@ impl Talk {
     fn found(&mut self, from: usize) {
         self.kind = Kind::MongoDb;
         let Some(header) = header(self.messages[from].held()) else { return };
-        self.client.get_or_insert(sender(&header, from));
+        self.client.get_or_insert_with(|| sender(&header, from));
     }
 
     fn message(&mut self, from: usize, message: &Message, at: Timestamp, run: &mut Run) {
         self.kind = Kind::MongoDb;
-        let client = *self.client.get_or_insert(sender(&message.header, from));
+        let client = *self.client.get_or_insert_with(|| sender(&message.header, from));
         if let Some((from, offset, bytes)) = self.lost_before.take() {
             self.tell_lost(from, offset, bytes, at, run);
         }

@@ -62,7 +62,7 @@ impl Half {
         let Some(at) = self.offset_of(sequence) else { return };
         if segment.fin {
             let end = at.saturating_add(segment.payload.len() as i64);
-            self.end = self.end.or(u64::try_from(end).ok());
+            self.end = self.end.or_else(|| u64::try_from(end).ok());
         }
         self.insert(at, &segment.payload, give);
         while let Some(start) = self.waiting.keys().next().copied() {
