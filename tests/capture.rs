@@ -5,7 +5,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use mongotap::redact::MARKER;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use support::captured::{compare, show};
 use support::client::Client;
 use support::mongod::{Mongod, Options, PASSWORD, USER};
 use support::proxy::{Proxy, command};
@@ -73,54 +73,9 @@ fn capturing(upstream: &str, more: &[&str]) -> (Proxy, PathBuf, tempfile::TempDi
     (proxy, capture, directory)
 }
 
-fn show(capture: &Path, arguments: &[&str]) -> (String, String, Option<i32>) {
-    let mut show = command();
-    let output = show.arg("show").arg(capture).args(arguments).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (text(output.stdout), text(output.stderr), output.status.code())
-}
-
-/// The lines of each connection's own events and of each topology's, but for `seq`.
-fn streams(log: &str) -> BTreeMap<String, Vec<Value>> {
-    let mut streams: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for line in log.lines() {
-        let mut line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        line.as_object_mut().unwrap().shift_remove("seq").unwrap();
-        let Some(connection) = line.get("proxy").map(|proxy| proxy["connection"].to_string()) else { continue };
-        let stream = line.get("topologyId").map_or(connection, |id| format!("topology {id}"));
-        streams.entry(stream).or_default().push(line);
-    }
-    streams
-}
-
-/// Holds what is derived from a capture against the log; how many events were compared.
-fn compare(log: &str, capture: &Path) -> usize {
-    let (shown, said, code) = show(capture, &["--format", "jsonl"]);
-    assert_eq!((said.as_str(), code), ("", Some(0)));
-    support::log::Log::parse(&shown);
-    let (live, derived) = (streams(log), streams(&shown));
-    assert_eq!(live.keys().collect::<Vec<_>>(), derived.keys().collect::<Vec<_>>());
-    let mut events = 0;
-    for (stream, live) in &live {
-        let derived = &derived[stream];
-        let differs = live.iter().zip(derived).find(|(live, derived)| live != derived);
-        assert!(differs.is_none(), "{stream}: live and derived\n{differs:#?}");
-        assert_eq!(live.len(), derived.len(), "{stream}");
-        events += live.len();
-    }
-    assert!(live.keys().any(|stream| stream.starts_with("topology")));
-    events
-}
-
 /// Stops the proxy and compares.
 fn stop_and_compare(proxy: Proxy, capture: &Path) -> usize {
-    let log = proxy.log_path();
-    let kept = tempfile::NamedTempFile::new().unwrap();
-    fs::hard_link(&log, kept.path().with_extension("kept")).unwrap();
-    proxy.stop();
-    let log = fs::read_to_string(kept.path().with_extension("kept")).unwrap();
-    fs::remove_file(kept.path().with_extension("kept")).unwrap();
-    compare(&log, capture)
+    compare(&proxy.stop().text, capture)
 }
 
 /// Nothing of a secret is in a file, as it is or in base64 or hex, at whatever place in the base64.

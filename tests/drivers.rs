@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use bson::{Bson, Document};
 
+use support::captured;
 use support::compare::Departure;
 use support::differential::{self, BESIDE_A_DRIVER, Content, Event, Known, Pairs};
 use support::harness::{Case, Selection, exit_code};
 use support::log::Log;
 use support::manifest::{self, Manifest};
 use support::mongod::{Mongod, Options, PASSWORD, USER};
-use support::proxy::Proxy;
+use support::proxy::{Proxy, Stopped};
 use support::relay::{self, Relay};
 use support::wait_for;
 
@@ -82,8 +83,7 @@ fn pymongo_authenticated() -> String {
     let sasl = run.log.commands().filter(|it| it.command_name().starts_with("sasl")).count();
     assert!(sasl >= 2, "{sasl} events of authentication");
     assert!(run.log.commands().filter(|it| it.proxy_str("phase") == Some("auth")).count() >= 2, "phases are told");
-    let text = fs::read_to_string(run.proxy_directory.path().join("copy.jsonl")).expect("the copy of the log");
-    assert!(!text.contains("payload") && !text.contains(PASSWORD), "nothing secret is in the log");
+    assert!(!run.text.contains("payload") && !run.text.contains(PASSWORD), "nothing secret is in the log");
     run.check(pymongo)
 }
 
@@ -93,8 +93,10 @@ struct Run {
     operations: String,
     passed: relay::Passed,
     log: Log,
+    text: String,
     events: Vec<Event>,
-    proxy_directory: tempfile::TempDir,
+    /// Events that were derived from the capture beside the log, and are the same.
+    captured: usize,
 }
 
 impl Run {
@@ -103,7 +105,9 @@ impl Run {
         manifest.prepare();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let inner = Relay::start(&mongod.address());
-        let proxy = Proxy::start(&format!("mongodb://{}", inner.address()), &BESIDE_A_DRIVER);
+        let capture = directory.path().join("run.mtap");
+        let arguments = [&BESIDE_A_DRIVER[..], &["--capture", capture.to_str().expect("it is UTF-8")]].concat();
+        let proxy = Proxy::start(&format!("mongodb://{}", inner.address()), &arguments);
         let outer = Relay::start(&proxy.address);
 
         let events = directory.path().join("driver.jsonl");
@@ -116,19 +120,21 @@ impl Run {
         let count = operations.strip_prefix("ok ").and_then(|it| it.parse::<u32>().ok());
         assert!(count.is_some_and(|it| it >= 20), "the last line is \"ok N\": {operations:?}");
 
-        let log = proxy.log_path();
-        fs::copy(&log, directory.path().join("copy.jsonl")).expect("the log is there");
-        let log = proxy.stop().log;
+        let Stopped { log, text, .. } = proxy.stop();
+        let captured = captured::compare(&text, &capture);
         let passed = relay::assert_same(outer.finish(), inner.finish());
         let events = if manifest.listeners { read_events(&events) } else { Vec::new() };
-        Self { name: manifest.name.clone(), operations, passed, log, events, proxy_directory: directory }
+        Self { name: manifest.name.clone(), operations, passed, log, text, events, captured }
     }
 
     /// Compares the driver's events with ours, and sees that a planted difference is found.
     fn check(&self, manifest: &Manifest) -> String {
         let ours: Vec<_> = self.log.commands().map(|record| Event::from_json(&record.0)).collect();
         let relay::Passed { connections, to_server, to_client } = self.passed;
-        let traffic = format!("{connections} connections, {to_server} bytes out, {to_client} bytes in");
+        let traffic = format!(
+            "{connections} connections, {to_server} bytes out, {to_client} bytes in; {} events of the capture are the log's",
+            self.captured
+        );
         let Self { operations, name, .. } = self;
         if !manifest.listeners {
             let counts = count(&ours);

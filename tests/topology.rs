@@ -16,13 +16,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use support::captured;
 use support::compare::Departure;
 use support::differential::{self, BESIDE_A_DRIVER, Event};
 use support::log::Log;
 use support::manifest::{self, Manifest};
 use support::mongod::{Mongod, Options};
 use support::program::Program;
-use support::proxy::Proxy;
+use support::proxy::{Proxy, Stopped};
 use support::replica_set::ReplicaSet;
 use support::sdam::{self, Known};
 use support::{manifest::installed, wait_for};
@@ -142,7 +143,7 @@ struct Run {
     program: Program,
     proxy: Proxy,
     events: PathBuf,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Run {
@@ -157,12 +158,14 @@ impl Run {
     fn start(manifest: &Manifest, upstream: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let events = directory.path().join("driver.jsonl");
-        let proxy = Proxy::start(upstream, &BESIDE_A_DRIVER);
+        let capture = directory.path().join("run.mtap");
+        let arguments = [&BESIDE_A_DRIVER[..], &["--capture", capture.to_str().expect("it is UTF-8")]].concat();
+        let proxy = Proxy::start(upstream, &arguments);
         let mut command = manifest.sdam().expect("it was chosen because it has one");
         command.env("MONGODB_URI", format!("{}&{DRIVER_OPTIONS}", proxy.uri));
         command.env("MONGOTAP_TEST_DB", format!("topology_{}", manifest.name));
         command.env("MONGOTAP_TEST_EVENTS", &events);
-        Self { driver: manifest.name.clone(), program: Program::start(command), proxy, events, _directory: directory }
+        Self { driver: manifest.name.clone(), program: Program::start(command), proxy, events, directory }
     }
 
     fn ask(&mut self, step: &str) {
@@ -238,7 +241,10 @@ impl Run {
         assert_eq!(last.last().map(|line| line.text.as_str()), Some("closed"), "{}", self.driver);
         let text = fs::read_to_string(&self.events).expect("the driver's events");
         let theirs = text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
-        (self.driver, theirs, self.proxy.stop().log)
+        let Stopped { log, text, .. } = self.proxy.stop();
+        let events = captured::compare(&text, &self.directory.path().join("run.mtap"));
+        assert!(events > 20, "{events} events are derived from the capture");
+        (self.driver, theirs, log)
     }
 }
 

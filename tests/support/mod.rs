@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod captured;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod compare;

@@ -43,6 +43,8 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 pub(crate) struct Stopped {
     pub(crate) log: Log,
+    /// The log as it was written.
+    pub(crate) text: String,
     pub(crate) stderr: String,
 }
 
@@ -119,7 +121,8 @@ impl Proxy {
         self.signal(Signal::TERM);
         let status = self.wait();
         assert_eq!(status.code(), Some(0), "the proxy ends well: {}", self.stderr());
-        Stopped { log: Log::read(&self.log_path()), stderr: self.stderr() }
+        let text = fs::read_to_string(self.log_path()).expect("the log is there");
+        Stopped { log: Log::parse(&text), text, stderr: self.stderr() }
     }
 
     /// Waits for its end, 20 seconds at most.
