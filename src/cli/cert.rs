@@ -16,7 +16,7 @@ use rcgen::{
 };
 use rustls::pki_types::ServerName;
 
-use crate::config::io_reason;
+use crate::config::{io_reason, percent_encode};
 use crate::net::clock;
 use crate::net::tls::Certificate;
 
@@ -204,14 +204,9 @@ a server to try it with:
     text
 }
 
-/// A path as it stands in a connection string.
+/// A path as an option of a connection string has it, where a slash may stand.
 fn in_uri(path: &Path) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
-    let bytes = path.display().to_string().into_bytes();
-    bytes
-        .into_iter()
-        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+    percent_encode(&path.display().to_string()).replace("%2F", "/")
 }
 
 const ORGANIZATION: &str = "mongotap";

@@ -54,14 +54,6 @@ impl Upstream {
         !self.direct && !self.load_balanced
     }
 
-    /// The first host.
-    ///
-    /// # Panics
-    /// If there is none: an SRV name that was not resolved.
-    pub fn first(&self) -> &Endpoint {
-        self.hosts.first().expect("a connection string names a host")
-    }
-
     /// The hosts as they were named: `a:27017,b:27017`, or the name in DNS.
     pub fn hosts_text(&self) -> String {
         match &self.srv {

@@ -22,7 +22,7 @@ impl Timestamp {
     #[must_use]
     pub fn before(self, earlier: Duration) -> Self {
         Self {
-            monotonic_nanos: self.monotonic_nanos.saturating_sub(u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX)),
+            monotonic_nanos: self.monotonic_nanos.saturating_sub(nanos(earlier)),
             unix_micros: self.unix_micros.saturating_sub(i64::try_from(earlier.as_micros()).unwrap_or(i64::MAX)),
         }
     }
@@ -31,10 +31,20 @@ impl Timestamp {
     #[must_use]
     pub fn after(self, later: Duration) -> Self {
         Self {
-            monotonic_nanos: self.monotonic_nanos.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)),
+            monotonic_nanos: self.monotonic_nanos.saturating_add(nanos(later)),
             unix_micros: self.unix_micros.saturating_add(i64::try_from(later.as_micros()).unwrap_or(i64::MAX)),
         }
     }
+}
+
+/// So many nanoseconds, or the most that there can be.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// So many microseconds, or the most that there can be.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Which of the two peers of a connection: the one that sent a byte, or the one that hung up.
@@ -180,4 +190,11 @@ pub struct Connection {
     pub server: Address,
     /// Whether the client's side is encrypted.
     pub tls: bool,
+}
+
+impl Connection {
+    /// The host of the client's address; `unix` for a unix socket.
+    pub(crate) fn client_host(&self) -> &str {
+        self.client.rsplit_once(':').map_or(&self.client, |(host, _)| host)
+    }
 }

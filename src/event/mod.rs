@@ -24,6 +24,7 @@ pub use connection::{
 pub(crate) use document::EMPTY;
 pub use document::{Document, Truncated};
 pub use ids::{Address, Connection, ConnectionId, Exchange, Phase, Side, Timestamp};
+pub(crate) use ids::{micros, nanos};
 pub use input::{Given, GivenMessage, Input, Original, Seen, SeenMessage};
 pub use listener::{CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener};
 pub use observation::{ClientIdentity, Observation, Observed};

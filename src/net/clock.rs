@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::event::Timestamp;
+use crate::event::{Timestamp, nanos};
 
 /// The zero of the monotonic clock, common to all threads.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
@@ -22,7 +22,7 @@ thread_local! {
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> Timestamp {
     let start = *START;
-    let monotonic_nanos = u64::try_from(Instant::now().saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX);
+    let monotonic_nanos = nanos(Instant::now().saturating_duration_since(start));
     ANCHOR.with(|cell| {
         if let Some(anchor) = cell.get() {
             let passed = Duration::from_nanos(monotonic_nanos.saturating_sub(anchor.monotonic_nanos));

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::StartError;
 use super::client::{Client, Options};
-use super::members::Members;
+use super::members::{Members, dialled};
 use super::say::say;
 use super::srv::{self, Question, SrvError};
 use super::tls::Connector;
@@ -91,7 +91,7 @@ async fn ask_seeds(config: &Config, connector: Option<&Connector>) -> Result<Fou
     let connector = connector.cloned();
     let seeds = elsewhere(move || async move {
         let asked = hosts.into_iter().map(|seed| {
-            let endpoint = dial.get(&seed.to_string().to_ascii_lowercase()).unwrap_or(&seed).clone();
+            let endpoint = dialled(&seed, &dial).clone();
             let connector = connector.as_ref().map(|connector| connector.named(&seed));
             tokio::spawn(async move { (seed, hello(&endpoint, connector).await) })
         });

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::listener::Bound;
 use super::places::{Place, Places};
-use super::say::say;
+use super::say::{say, with_hint};
 use crate::config::{Config, Endpoint, io_reason};
 use crate::event::Address;
 use crate::sink::printed;
@@ -113,9 +113,8 @@ struct Table {
     said: HashSet<String>,
 }
 
-/// What replies to `hello` say leads applications on other machines astray.
-const ADVERTISE_HINT: &str =
-    "clients are told that the members are on this machine\nhint: --advertise HOST:PORT is what other machines reach";
+/// What to do where replies to `hello` lead applications on other machines astray.
+const ADVERTISE_HINT: &str = "--advertise HOST:PORT is what other machines reach";
 
 /// Ports that others may have between those of two members.
 const PORTS_PASSED_OVER: usize = 64;
@@ -211,7 +210,7 @@ impl Members {
         let position = match known {
             Some(position) => position,
             None => {
-                let endpoint = table.dial.get(&name).unwrap_or(seed).clone();
+                let endpoint = dialled(seed, &table.dial).clone();
                 let names = [Some(name.as_str()), me.as_deref()];
                 table.join(&names, Dial { endpoint, named: seed.clone(), by_name: false }, &self.joined)?
             }
@@ -267,7 +266,7 @@ impl Members {
         let mut table = self.table();
         table.is_ready = true;
         if table.places.mislead() {
-            say(ADVERTISE_HINT);
+            say(with_hint("clients are told that the members are on this machine", Some(ADVERTISE_HINT)));
         }
     }
 
@@ -397,6 +396,11 @@ impl Names for Answer<'_> {
 fn read_name(name: &str) -> Option<Endpoint> {
     let is_plain = !name.contains(['%', '/']) && printed(name) == name;
     name.parse().ok().filter(|endpoint| is_plain && matches!(endpoint, Endpoint::Tcp { port: 1.., .. }))
+}
+
+/// Where a server that was named so is dialled.
+pub(super) fn dialled<'a>(named: &'a Endpoint, dial: &'a BTreeMap<String, Endpoint>) -> &'a Endpoint {
+    dial.get(&key_of(named)).unwrap_or(named)
 }
 
 /// A name as names are compared: in lower case, the port always there.

@@ -21,7 +21,7 @@ use super::topologies;
 use super::worker::{Context, Stop, Worker};
 use crate::capture::mtap::Header;
 use crate::config::{Config, Endpoint, Per, percent_encode};
-use crate::event::{Address, Timestamp, TopologyType};
+use crate::event::{Address, Timestamp, TopologyType, micros};
 use crate::pipeline::Topologies;
 use crate::session::{Limits, Observations, Observing, Shared};
 use crate::sink::{EventKind, Statistics};
@@ -368,7 +368,7 @@ fn header(config: &Config, run: &RunInfo, started: Timestamp, settings: &Clients
         started_micros: started.unix_micros,
         max_message_bytes: config.max_message_bytes,
         inflate_max_bytes: config.inflate_max_bytes,
-        idle_after_micros: u64::try_from(config.topology.idle_after.as_micros()).unwrap_or(u64::MAX),
+        idle_after_micros: micros(config.topology.idle_after),
         topology: settings.into(),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::members::{HELLO_LEN_MAX, Member, Members, Refused};
 use super::pump::Failed;
+use super::say::with_hint;
 use crate::event::Side;
 use crate::pipeline::Pipeline;
 use crate::wire::{HEADER_LEN, Header, Reader, WireError};
@@ -95,8 +96,8 @@ impl Rewriting {
     /// A reply cannot be rewritten, and so the connection ends.
     fn withhold(&mut self, what: &str, Refused { why, hint }: Refused) -> Failed {
         let message = format!("{what} is kept back: {why}");
-        let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-        self.members.say_once(format!("upstream {}: {message}; the connection is closed{hint}", self.member.dial()));
+        let trouble = format_args!("upstream {}: {message}; the connection is closed", self.member.dial());
+        self.members.say_once(with_hint(trouble, hint));
         let failed = Failed { side: Side::Server, error: io::Error::other(message.clone()) };
         self.withheld = Some(message);
         failed

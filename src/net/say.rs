@@ -8,3 +8,11 @@ pub fn say(line: impl Display) {
     let line = format!("{line}\n");
     _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
+
+/// What to say of a trouble: the way out, if there is one, on a line of its own.
+pub fn with_hint(trouble: impl Display, hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("{trouble}\nhint: {hint}"),
+        None => trouble.to_string(),
+    }
+}

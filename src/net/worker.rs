@@ -19,7 +19,7 @@ use super::members::{Member, Members};
 use super::pump::Pump;
 use super::recorder::{CaptureFeed, Feed};
 use super::rewriter::Rewriting;
-use super::say::say;
+use super::say::{say, with_hint};
 use super::stream::{Accepted, Stream};
 use super::tls::{Acceptor, Connector};
 use crate::event::{Connection, Entry, Input, Side};
@@ -42,11 +42,10 @@ const TURNED_AWAY_AFTER: Duration = Duration::from_millis(50);
 const TURNED_AWAY_LEN: usize = 64 << 10;
 
 /// What to do about a member whose name leads nowhere.
-const DIAL_HINT: &str =
-    "\nhint: if that is no address here, [topology] dial (--topology-dial) says where the member is";
+const DIAL_HINT: &str = "if that is no address here, [topology] dial (--topology-dial) says where the member is";
 
 /// What a server does that wants TLS and is spoken to without.
-const TLS_HINT: &str = "\nhint: if it wants TLS, add tls=true to the upstream's connection string";
+const TLS_HINT: &str = "if it wants TLS, add tls=true to the upstream's connection string";
 
 /// The two steps of the proxy's end.
 #[derive(Clone, Debug, Default)]
@@ -287,9 +286,8 @@ async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
             let is_unanswered = Pump::new(client, server, pipeline, rewriting, idle_after, &context.stop).await;
             if is_unanswered && context.connector.is_none() {
                 let endpoint = member.dial();
-                context
-                    .members
-                    .say_once(format!("upstream {endpoint}: it closed a connection without a word{TLS_HINT}"));
+                let trouble = format_args!("upstream {endpoint}: it closed a connection without a word");
+                context.members.say_once(with_hint(trouble, Some(TLS_HINT)));
             }
         }
         Ok((client, Err(refusal))) => turn_away(client, pipeline, &refusal).await,
@@ -321,8 +319,8 @@ async fn dial(member: &Member, connector: Option<&Connector>) -> Result<Stream, 
     match &dialled {
         Ok(_) if !was_reachable => say(format_args!("upstream {endpoint}: reached")),
         Err(error) if was_reachable => {
-            let hint = if member.is_dialled_by_name() { DIAL_HINT } else { "" };
-            say(format_args!("upstream {endpoint}: {error}; clients are turned away until it comes{hint}"));
+            let trouble = format_args!("upstream {endpoint}: {error}; clients are turned away until it comes");
+            say(with_hint(trouble, member.is_dialled_by_name().then_some(DIAL_HINT)));
         }
         _ => {}
     }

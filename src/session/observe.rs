@@ -102,8 +102,8 @@ impl Watch {
 
     /// The first `hello` has been said.
     pub(super) fn greet(&mut self, metadata: Option<&[u8]>, load_balanced: bool, at: Timestamp) {
-        let host = self.connection.client.rsplit_once(':').map_or(&*self.connection.client, |(host, _)| host);
-        let client = ClientIdentity { host: host.to_owned(), metadata: metadata.unwrap_or_default().into() };
+        let host = self.connection.client_host().to_owned();
+        let client = ClientIdentity { host, metadata: metadata.unwrap_or_default().into() };
         self.is_greeted = true;
         self.tell(at, Observed::Greeted { client, load_balanced, created_at: self.created_at });
     }

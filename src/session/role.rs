@@ -57,8 +57,7 @@ pub(super) enum Counted {
 impl ClientKey {
     pub(super) fn new(connection: &Connection, hello: &Hello) -> Self {
         let mut hasher = DefaultHasher::new();
-        let host = connection.client.rsplit_once(':').map_or(connection.client.as_str(), |(host, _)| host);
-        (host, &connection.server, &hello.client).hash(&mut hasher);
+        (connection.client_host(), &connection.server, &hello.client).hash(&mut hasher);
         Self(hasher.finish())
     }
 }

@@ -532,5 +532,5 @@ fn number(before: &[u8], number: impl itoa::Integer, out: &mut Vec<u8>) {
 }
 
 fn micros(before: &[u8], duration: Duration, out: &mut Vec<u8>) {
-    number(before, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), out);
+    number(before, crate::event::micros(duration), out);
 }

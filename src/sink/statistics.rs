@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 use super::duration::shown;
 use super::memory::NumberHasher;
 use super::printable::printed;
-use crate::event::{CommandInfo, Entry, Event, Measures};
+use crate::event::{CommandInfo, Entry, Event, Measures, micros};
 
 /// Labels counted one by one.
 pub const LABELS_MAX: usize = 512;
@@ -191,7 +191,7 @@ impl Counts {
     }
 
     fn add(&mut self, duration: Duration, measures: &Measures, failed: bool) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let micros = micros(duration);
         self.count += 1;
         self.errors += u64::from(failed);
         self.write_errors += measures.write_errors.unwrap_or(0);

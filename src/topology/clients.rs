@@ -18,7 +18,7 @@ use bson::oid::ObjectId;
 use super::{ApplicationError, ErrorKind, Settings as Seeds, Stage, Topology};
 use crate::event::{
     ClientIdentity, Connection, ConnectionId, Entry, Event, Observation, Observed, Phase, Timestamp, TopologyId,
-    TopologyType, is_libmongoc,
+    TopologyType, is_libmongoc, nanos,
 };
 
 /// What several threads tell is in order after this.
@@ -315,8 +315,4 @@ fn id(at: Timestamp, connection: ConnectionId, number: u64) -> TopologyId {
     bytes[4..9].copy_from_slice(&connection.0.to_be_bytes()[3..]);
     bytes[9..].copy_from_slice(&number.to_be_bytes()[5..]);
     ObjectId::from_bytes(bytes)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{CaptureError, MAGIC, VERSION};
-use crate::event::{Address, Timestamp, TopologyType};
+use crate::event::{Address, Timestamp, TopologyType, micros};
 use crate::session::Limits;
 use crate::topology::{self, ClientsSettings};
 
@@ -142,9 +142,4 @@ impl From<&TopologyHeader> for ClientsSettings {
             seeds,
         }
     }
-}
-
-/// A duration as a header has it.
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::event::{
     Address, Compressor, Connection, ConnectionId, Exchange, Given, GivenMessage, Input, Original, Side, Timestamp,
+    nanos,
 };
 use crate::redact::Redacted;
 use crate::wire::HEADER_LEN;
@@ -232,10 +233,6 @@ fn put_message(message: &GivenMessage<'_>, out: &mut Vec<u8>) {
         put_text(unread, out);
     }
     out.extend_from_slice(&message.bytes);
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn put_varint(mut number: u64, out: &mut Vec<u8>) {

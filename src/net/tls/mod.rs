@@ -27,7 +27,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::say::say;
+use super::say::{say, with_hint};
 use super::stream::Stream;
 use crate::config::{Endpoint, Error, Tls, TlsListen, TlsUpstream};
 pub(crate) use certificate::Certificate;
@@ -274,7 +274,7 @@ impl Said {
         }
         if causes.insert((of.to_owned(), message.clone())) {
             self.any.store(true, Ordering::Relaxed);
-            say(format_args!("{of}: {message}\nhint: {hint}"));
+            say(with_hint(format_args!("{of}: {message}"), Some(hint)));
         }
     }
 
