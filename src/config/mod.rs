@@ -6,6 +6,7 @@
 //! looked at.
 
 mod address;
+mod application;
 mod capture;
 mod file;
 mod paths;
@@ -28,6 +29,7 @@ use crate::sink::{EventKind, Format, Namespace};
 
 pub use address::Endpoint;
 pub(crate) use address::{percent_decode, percent_encode};
+pub use application::ApplicationUri;
 pub use capture::{Capture, CaptureSettings};
 pub(crate) use file::io_reason;
 pub use file::{List, LogSettings, Pairs, Settings, Switch, Text, TopologySettings};

@@ -4,11 +4,12 @@
 //! none, the end of the connection, or the wish to be called again later. What answers from a recording, what scripts a
 //! test's server and what injects faults are all Responders; `net::serve` gives them sockets and the time.
 //!
-//! Everything here is pure: the time is an argument. Authentication is not for here yet: who tries it is told so.
+//! Everything here is pure: the time is an argument, and so is what is random.
 
 mod authentication;
 mod bodies;
 mod cursors;
+mod deployment;
 mod difference;
 mod explain;
 mod handshake;
@@ -26,6 +27,7 @@ mod settings;
 
 pub use authentication::{Accept, Users};
 pub use bodies::Bodies;
+pub use deployment::Deployment;
 pub use difference::{Difference, difference};
 pub use explain::{Explanation, Note, Why};
 pub use handshake::{Handshake, Identity, lasting_hello};
