@@ -8,7 +8,8 @@ use std::path::Path;
 
 use clap::{Args, Command, FromArgMatches};
 use mongotap::cli::args::ConfigArgs;
-use mongotap::config::{Config, Error, Flags, Target};
+use mongotap::cli::replay::AnswerArgs;
+use mongotap::config::{Config, Error, Flags, Password, Target};
 use mongotap::sink::{EventKind, Format};
 
 const SHIPPED: &str = include_str!("../proxy.toml");
@@ -75,6 +76,22 @@ const TLS_UPSTREAM: [(&str, &str); 6] = [
     ("allow_invalid_hostnames", "true"),
 ];
 
+/// A value other than the default for every key of `[replay]` that is a word, a number or a list; its flags have no
+/// section's name before them.
+const REPLAY: [(&str, &str); 11] = [
+    ("ignore", "comment,pipeline.*.$limit"),
+    ("exact", "documents.*.at"),
+    ("bind", "documents.*.token"),
+    ("date_tolerance", "1m"),
+    ("scope", "appName"),
+    ("repeat", "once"),
+    ("strict", "true"),
+    ("timing", "recorded"),
+    ("topology", "all"),
+    ("on_miss", "forward"),
+    ("accept", "plain,x509"),
+];
+
 fn from_file(text: &str) -> Result<Config, Error> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("proxy.toml");
@@ -88,6 +105,13 @@ fn from_flags(flags: &[&str]) -> Result<Config, Error> {
     let command = ConfigArgs::augment_args(Command::new("test").no_binary_name(true));
     let matches = command.try_get_matches_from(flags).unwrap();
     let loaded = ConfigArgs::from_arg_matches(&matches).unwrap().load();
+    loaded.map_err(|error| Error { message: error.message, hint: error.hint })
+}
+
+fn from_replay_flags(flags: &[&str]) -> Result<Config, Error> {
+    let command = AnswerArgs::augment_args(Command::new("test").no_binary_name(true));
+    let matches = command.try_get_matches_from(flags).unwrap();
+    let loaded = AnswerArgs::from_arg_matches(&matches).unwrap().load();
     loaded.map_err(|error| Error { message: error.message, hint: error.hint })
 }
 
@@ -118,6 +142,7 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
     assert_eq!(keys(shipped["topology"].as_table().unwrap()), known("[topology]"));
     assert_eq!(keys(log.as_table().unwrap()), known("[[log]]"));
     assert_eq!(keys(shipped["capture"].as_table().unwrap()), known("[capture]"));
+    assert_eq!(keys(shipped["replay"].as_table().unwrap()), known("[replay]"));
     for section in ["listen", "upstream"] {
         assert_eq!(keys(shipped["tls"][section].as_table().unwrap()), known(&format!("[tls.{section}]")));
     }
@@ -130,7 +155,7 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
 #[test]
 fn the_values_tried_here_are_of_every_key() {
     let tried = |values: &[(&str, &str)]| values.iter().map(|(key, _)| (*key).to_owned()).collect::<BTreeSet<_>>();
-    let sections = BTreeSet::from(["capture".to_owned(), "log".to_owned(), "tls".to_owned(), "topology".to_owned()]);
+    let sections = ["capture", "log", "replay", "tls", "topology"].map(str::to_owned).into();
     assert_eq!(&tried(&TOP) | &sections, known(""));
     assert_eq!(tried(&TOPOLOGY), known("[topology]"));
     assert_eq!(tried(&TLS_LISTEN), known("[tls.listen]"));
@@ -138,6 +163,7 @@ fn the_values_tried_here_are_of_every_key() {
     let path = BTreeSet::from(["path".to_owned()]);
     assert_eq!(&tried(&LOG) | &path, known("[[log]]"));
     assert_eq!(&tried(&CAPTURE) | &path, known("[capture]"));
+    assert_eq!(&tried(&REPLAY) | &BTreeSet::from(["users".to_owned()]), known("[replay]"));
 }
 
 #[test]
@@ -168,6 +194,47 @@ fn every_key_and_its_flag_say_the_same_and_something() {
         assert_eq!(from_flags(&["--capture", "run.mtap", &flag, value]).unwrap(), file, "{key}");
         assert_ne!(file, with_path, "{key}");
     }
+}
+
+#[test]
+fn every_key_of_replay_and_its_flag_say_the_same_and_something() {
+    assert_eq!(from_replay_flags(&[]).unwrap(), Config::default());
+    for (key, value) in REPLAY {
+        let file = from_file(&format!("[replay]\n{key} = {value:?}")).unwrap();
+        let flag = format!("--{}={value}", key.replace('_', "-"));
+        assert_eq!(from_replay_flags(&[&flag]).unwrap(), file, "{key}");
+        assert_ne!(file, Config::default(), "{key}");
+    }
+    let users = from_file("[replay]\nusers = { ann = \"env:ANN\", bob = \"env:BOB\" }").unwrap();
+    let flags = ["--user", "ann", "--password-env", "ANN", "--user", "bob", "--password-env", "BOB"];
+    assert_eq!(from_replay_flags(&flags).unwrap(), users);
+    let ann = ("ann".to_owned(), Password::Env("ANN".to_owned()));
+    assert_eq!(users.replay.users.first(), Some(&ann));
+    let file = from_file("[replay]\nusers = { ann = \"file:ann.txt\" }").unwrap();
+    assert_eq!(file.replay.users, [("ann".to_owned(), Password::File("ann.txt".into()))]);
+    assert!(from_replay_flags(&["--strict"]).unwrap().replay.strict);
+}
+
+#[test]
+fn errors_of_replay_name_the_key_where_it_was_written() {
+    for (key, value, message, hint) in [
+        ("bind", "documents..token", "\"documents..token\" is not a path", "write names and positions"),
+        ("repeat", "twice", "\"twice\" is not known", "one of last, once, loop"),
+        ("strict", "perhaps", "\"perhaps\" is neither true nor false", ""),
+        ("scope", "appname", "\"appname\" is not known", "did you mean \"appName\"?"),
+        ("accept", "ldap", "\"ldap\" is not known", "one of plain, x509"),
+        ("date_tolerance", "5", "\"5\" has no unit", "write it like"),
+    ] {
+        let found = error(from_file(&format!("[replay]\n{key} = {value:?}")));
+        assert!(found.0.starts_with(&format!("proxy.toml: replay.{key}: {message}")), "{found:?}");
+        assert!(found.1.starts_with(hint), "{found:?}");
+        let flag = format!("--{}", key.replace('_', "-"));
+        let found = error(from_replay_flags(&[&format!("{flag}={value}")]));
+        assert!(found.0.starts_with(&format!("{flag}: {message}")), "{found:?}");
+    }
+    let found = error(from_file("[replay]\nusers = { ann = \"s3cret\" }"));
+    assert_eq!(found.0, "proxy.toml: replay.users: the password of \"ann\" is neither env:… nor file:…");
+    assert!(!found.1.contains("s3cret"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "net",
         &["config", "replay", "capture", "sink", "pipeline", "redact", "topology", "session", "event", "bson", "wire"],
     ),
-    ("config", &["sink", "event", "bson"]),
+    ("config", &["replay", "sink", "event", "bson"]),
     ("replay", &["capture", "session", "event", "bson", "wire"]),
     ("capture", &["sink", "pipeline", "redact", "topology", "session", "event", "bson", "wire"]),
     ("sink", &["redact", "event", "bson"]),

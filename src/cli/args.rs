@@ -300,6 +300,7 @@ impl ConfigArgs {
             tls: Some(self.tls.settings()),
             log: None,
             capture: Some(self.capture.settings()),
+            replay: None,
         };
         let log = &self.each_log;
         let each_log = LogSettings {

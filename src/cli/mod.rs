@@ -10,6 +10,7 @@ pub mod check;
 pub mod demo;
 mod event_file;
 pub mod proxy;
+pub mod replay;
 pub mod show;
 pub mod stats;
 
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Forward between applications and a server, and show what they say
     Proxy(Box<proxy::Args>),
+    /// Answer as the server did, from a capture or a fixture
+    Replay(Box<replay::Args>),
     /// Print an event log or a capture: in any format, all of it or what is asked for
     Show(show::Args),
     /// Count and time the commands of an event log or a capture
@@ -105,6 +108,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
     };
     match cli.command {
         Command::Proxy(args) => proxy::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Cert(args) => cert::run(&args),

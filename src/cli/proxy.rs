@@ -83,7 +83,7 @@ impl From<StartError> for Error {
 }
 
 /// The way out for an address that cannot be listened on.
-fn listen_hint(endpoint: &Endpoint, kind: ErrorKind) -> String {
+pub(super) fn listen_hint(endpoint: &Endpoint, kind: ErrorKind) -> String {
     match (endpoint, kind) {
         (Endpoint::Tcp { .. }, ErrorKind::AddrInUse) => "--listen 127.0.0.1:0 takes a free port".to_owned(),
         (Endpoint::Tcp { .. }, ErrorKind::PermissionDenied) => "take a port above 1023".to_owned(),

@@ -11,6 +11,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::Error;
 use super::capture::CaptureSettings;
+use super::replay::ReplaySettings;
 use super::tls::TlsSettings;
 
 /// The top level of `proxy.toml`, or the flags of the same names. A key that is absent is `None`.
@@ -30,6 +31,7 @@ pub struct Settings {
     pub tls: Option<TlsSettings>,
     pub log: Option<Vec<LogSettings>>,
     pub capture: Option<CaptureSettings>,
+    pub replay: Option<ReplaySettings>,
 }
 
 /// `[topology]`, or the `--topology-…` flags.
@@ -280,7 +282,7 @@ impl<'de> Deserialize<'de> for Pairs {
 }
 
 /// Sections of features that this version does not have.
-const LATER: [&str; 2] = ["redact", "replay"];
+const LATER: [&str; 1] = ["redact"];
 const LATER_HINT: &str = "leave the section out";
 const DOUBLE_BRACKETS_HINT: &str = "write [[log]], in double brackets: there may be several";
 const SHIPPED_HINT: &str = "the proxy.toml that is shipped with mongotap shows how each key is written";
@@ -310,11 +312,8 @@ mod tests {
 
     #[test]
     fn sections_of_later_features_are_refused() {
-        for section in ["redact", "replay"] {
-            let name = section.split('.').next().unwrap();
-            let (message, _) = error(&format!("[{section}]\npath = 1\n"));
-            assert_eq!(message, format!("proxy.toml: [{name}]: not supported by this version"));
-        }
+        let (message, _) = error("[redact]\npath = 1\n");
+        assert_eq!(message, "proxy.toml: [redact]: not supported by this version");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod application;
 mod capture;
 mod file;
 mod paths;
+mod replay;
 mod resolve;
 mod tls;
 mod topology;
@@ -33,6 +34,7 @@ pub use application::ApplicationUri;
 pub use capture::{Capture, CaptureSettings};
 pub(crate) use file::io_reason;
 pub use file::{List, LogSettings, Pairs, Settings, Switch, Text, TopologySettings};
+pub use replay::{OnMiss, Password, Presented, Replay, ReplaySettings};
 pub use resolve::Flags;
 pub use tls::{TlsListenSettings, TlsSettings, TlsUpstreamSettings};
 pub(crate) use upstream::ConnectionString;
@@ -68,6 +70,8 @@ pub struct Config {
     pub logs: Vec<Log>,
     /// Where to record the messages themselves, if they are.
     pub capture: Option<Capture>,
+    /// How a recording is answered from.
+    pub replay: Replay,
 }
 
 /// `[topology]`: whose topologies are derived, and when they end; and where members are whose names are not addresses.
@@ -274,6 +278,7 @@ impl Default for Config {
             tls: Tls::default(),
             logs: vec![Log::to(Target::Stdout)],
             capture: None,
+            replay: Replay::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::sink::{EventKind, Format, Namespace};
 use super::address::Problem;
 use super::capture;
 use super::file::{List, Text, nearest};
+use super::replay;
 use super::tls;
 use super::topology;
 use super::upstream::ConnectionString;
@@ -56,6 +57,7 @@ pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result
     topology::check(&config)?;
     config.logs = logs(file_name, file, flags)?;
     config.capture = capture::resolve(file_name, file_top.capture.as_ref(), top.capture.as_ref(), flags.force)?;
+    config.replay = replay::resolve(file_name, file_top.replay.as_ref(), top.replay.as_ref())?;
     Ok(config)
 }
 
@@ -142,6 +144,7 @@ impl Place {
     ) -> Result<(), Error> {
         let dot = if self.section.is_empty() { "" } else { "." };
         let (raw, name) = match (flag, file) {
+            (Some(raw), _) if self.section == replay::SECTION => (raw, format!("--{}", key.replace('_', "-"))),
             (Some(raw), _) => (raw, format!("--{}", format!("{}{dot}{key}", self.section).replace(['.', '_'], "-"))),
             (None, Some(raw)) => (raw, format!("{}: {}{dot}{key}", self.file, self.section)),
             (None, None) => return Ok(()),

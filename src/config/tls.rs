@@ -157,7 +157,7 @@ fn path(text: &Text) -> Result<Option<PathBuf>, Problem> {
     Ok(Some(PathBuf::from(&text.0)).filter(|path| !path.as_os_str().is_empty()))
 }
 
-fn switch(text: &str) -> Result<bool, Problem> {
+pub(super) fn switch(text: &str) -> Result<bool, Problem> {
     text.parse().map_err(|_| Problem::new(format!("{text:?} is neither true nor false"), "write true or false"))
 }
 

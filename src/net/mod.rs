@@ -20,6 +20,7 @@ mod places;
 mod proxy;
 mod pump;
 pub mod recorder;
+pub mod replay;
 mod rewriter;
 pub mod say;
 pub mod serve;

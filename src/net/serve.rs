@@ -15,6 +15,7 @@ use super::clock;
 use super::codec::Frames;
 use super::listener::{Bound, Listener};
 use super::stream::Accepted;
+use super::tls::Acceptor;
 use crate::config::Endpoint;
 use crate::event::Timestamp;
 use crate::replay::{Replies, Request, Responder};
@@ -34,6 +35,7 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 pub struct Listening {
     bound: Bound,
     endpoint: Endpoint,
+    acceptor: Option<Acceptor>,
 }
 
 /// A running server. It ends with [`shutdown`](Self::shutdown), or when it is dropped.
@@ -52,12 +54,18 @@ impl Listening {
     pub fn bind(listen: &Endpoint) -> io::Result<Self> {
         let bound = Bound::bind(listen)?;
         let endpoint = bound.endpoint()?;
-        Ok(Self { bound, endpoint })
+        Ok(Self { bound, endpoint, acceptor: None })
     }
 
     /// Where it listens.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Takes clients by TLS, if that is given.
+    #[must_use]
+    pub(crate) fn tls(self, acceptor: Option<Acceptor>) -> Self {
+        Self { acceptor, ..self }
     }
 
     /// Serves each connection with a responder of its own, which `responder` makes: given the connection's number, from
@@ -71,7 +79,7 @@ impl Listening {
     ) -> io::Result<Server> {
         let listener = self.bound.adopt()?;
         let stop = CancellationToken::new();
-        let task = tokio::spawn(accept(listener, responder, stop.clone()));
+        let task = tokio::spawn(accept(listener, self.acceptor, responder, stop.clone()));
         Ok(Server { endpoint: self.endpoint, stop, task: Some(task) })
     }
 }
@@ -100,6 +108,7 @@ impl Drop for Server {
 
 async fn accept<R: Responder + Send + 'static>(
     listener: Listener,
+    acceptor: Option<Acceptor>,
     mut responder: impl FnMut(i32) -> R,
     stop: CancellationToken,
 ) {
@@ -110,10 +119,10 @@ async fn accept<R: Responder + Send + 'static>(
         match arrival {
             Ok((socket, place)) => {
                 number += 1;
-                let (responder, stop) = (responder(number), stop.clone());
+                let (responder, acceptor, stop) = (responder(number), acceptor.clone(), stop.clone());
                 connections.spawn(async move {
                     // Why a connection ended is its client's business.
-                    let _ = serve(socket, responder, &stop).await;
+                    let _ = serve(socket, acceptor, responder, &stop).await;
                     drop(place);
                 });
             }
@@ -137,8 +146,17 @@ async fn arrival(
 }
 
 /// One connection, to its end.
-async fn serve(socket: Accepted, mut responder: impl Responder, stop: &CancellationToken) -> io::Result<()> {
-    let mut frames = Frames::new(socket.adopt()?, MESSAGE_LEN_MAX);
+async fn serve(
+    socket: Accepted,
+    acceptor: Option<Acceptor>,
+    mut responder: impl Responder,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let mut stream = socket.adopt()?;
+    if let Some(acceptor) = acceptor {
+        stream = acceptor.accept(stream).await.map_err(io::Error::other)?;
+    }
+    let mut frames = Frames::new(stream, MESSAGE_LEN_MAX);
     let mut replies = Replies::default();
     // A request that came while the one before it is still being answered.
     let mut next: Option<Bytes> = None;

@@ -33,7 +33,7 @@ pub use explain::{Explanation, Note, Why};
 pub use handshake::{Handshake, Identity, lasting_hello};
 pub use miss::{CODE, CODE_NAME, Miss, Nearest};
 pub use player::{Missed, Outcome, Player};
-pub use recorded::Recorded;
+pub use recorded::{Explain, Recorded};
 pub use recording::Recording;
 pub use replaying::Replaying;
 pub use replies::Replies;

@@ -19,6 +19,7 @@ pub(crate) mod mongod;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod relay;
+pub(crate) mod replay;
 pub(crate) mod replica_set;
 pub(crate) mod scripted;
 pub(crate) mod sdam;
