@@ -4,6 +4,7 @@
 //! too. Files are told apart by their first bytes, never by their names.
 
 pub mod derive;
+mod edit;
 pub mod exchange;
 pub mod exchanges;
 pub mod fixture;

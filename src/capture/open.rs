@@ -89,7 +89,7 @@ impl<R: BufRead> Recorded<R> {
     {
         match self {
             Self::Capture(exchanges) => exchanges,
-            Self::Fixture(fixture) => Box::new(fixture.into_exchanges().map(Ok)),
+            Self::Fixture(fixture) => Box::new(fixture.exchanges.into_iter().map(Ok)),
         }
     }
 }

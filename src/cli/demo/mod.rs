@@ -17,10 +17,8 @@ use bson::raw::RawDocumentBuf;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Code, Error, print};
-use crate::capture::exchange::{Exchange, Place, Reply};
 use crate::capture::fixture::{Fixture, Header};
 use crate::config::{Config, Endpoint, Log, Target};
-use crate::event::{ConnectionId, Phase, Timestamp};
 use crate::net::Proxy;
 use crate::net::client::{Client, ClientError, Options};
 use crate::net::serve::{Listening, Server};
@@ -92,26 +90,9 @@ fn serve(fixture: Fixture) -> std::io::Result<Server> {
     let hello = RawDocumentBuf::from_bytes(fixture.header.hello.clone()).map_err(invalid)?;
     let address = listening.endpoint().to_address();
     let identity = Arc::new(Identity::new(hello, fixture.header.server.clone(), ObjectId::new(), address));
-    let recording = Recording::new(exchanges(fixture), Settings::default());
+    let recording = Recording::new(fixture.exchanges, Settings::default());
     let replaying = Arc::new(Replaying::new(Arc::new(recording)));
     listening.serve(move |number| Recorded::new(Arc::clone(&replaying), Arc::clone(&identity), number))
-}
-
-/// What a fixture holds, a second from each request to the next.
-fn exchanges(fixture: Fixture) -> impl Iterator<Item = Exchange> {
-    fixture.exchanges.into_iter().zip(0_u64..).map(|(exchange, number)| {
-        let at = Timestamp::default().after(Duration::from_secs(number));
-        Exchange {
-            place: Place::Line(exchange.line as u64),
-            connection: ConnectionId(1),
-            app_name: None,
-            phase: Phase::App,
-            at,
-            request: exchange.request,
-            wants_reply: true,
-            replies: exchange.replies.into_iter().map(|body| Reply { at, body }).collect(),
-        }
-    })
 }
 
 async fn shop_at(endpoint: &Endpoint) -> Result<(), ClientError> {

@@ -63,7 +63,7 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
         if captures.is_empty() {
             loaded.deployment = Deployment::of(hello, &fixture.header.server);
         }
-        loaded.exchanges.extend(fixture.into_exchanges());
+        loaded.exchanges.extend(fixture.exchanges);
     }
     Ok(loaded)
 }
