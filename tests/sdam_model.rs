@@ -10,8 +10,6 @@ mod deployment;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
 use bson::oid::ObjectId;
@@ -23,7 +21,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use deployment::{HOSTS, Kind, Script, Step, address_of, broken_scripts, scripts};
-use support::manifest;
+use support::program::Program;
 
 const TOPOLOGY_ID: TopologyId = ObjectId::from_bytes([0x42; 12]);
 
@@ -31,10 +29,10 @@ const TOPOLOGY_ID: TopologyId = ObjectId::from_bytes([0x42; 12]);
 
 #[test]
 fn pymongo_knows_the_same() {
-    let pymongo = Mutex::new(PyMongo::start());
+    let pymongo = Mutex::new(Program::python("topology.py"));
     let same = |script: Script| {
         let (request, ours) = ours(&script);
-        let theirs = pymongo.lock().unwrap().ask(&request);
+        let theirs = pymongo.lock().unwrap().ask_json(&request);
         for (at, (theirs, ours)) in theirs.as_array().unwrap().iter().zip(&ours).enumerate() {
             prop_assert_eq!(theirs, ours, "after {} steps of {:#?}", at, script);
         }
@@ -126,37 +124,6 @@ fn state(topology: &Topology, before: &BTreeMap<Address, u64>) -> Value {
 
 fn oid(id: ObjectId) -> Value {
     json!({ "$oid": id.to_string() })
-}
-
-/// PyMongo, which answers line by line.
-struct PyMongo {
-    process: Child,
-    requests: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl PyMongo {
-    fn start() -> Self {
-        let mut command = Command::new(manifest::python());
-        command.arg(manifest::copy().join("python/topology.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let answers = BufReader::new(process.stdout.take().unwrap());
-        Self { requests: process.stdin.take(), process, answers }
-    }
-
-    fn ask(&mut self, request: &Value) -> Value {
-        writeln!(self.requests.as_mut().unwrap(), "{request}").unwrap();
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
-    }
-}
-
-impl Drop for PyMongo {
-    fn drop(&mut self) {
-        drop(self.requests.take());
-        let _ = self.process.wait();
-    }
 }
 
 // --- the rules of events

@@ -10,20 +10,20 @@ mod support;
 
 use std::cell::RefCell;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::rc::Rc;
 
 use bson::{Bson, Document, doc};
 use serde_json::{Value, json};
 
+use support::fetch;
 use support::harness::{Case, Selection, exit_code};
 use support::log::{Log, Record};
 use support::matcher::{self, document};
 use support::mongod::{Mongod, Options};
+use support::program::Program;
 use support::proxy::Proxy;
-use support::{fetch, manifest};
 
 fn main() -> ExitCode {
     let selection = Selection::from_arguments();
@@ -78,7 +78,7 @@ fn read(file: &Path) -> Value {
 struct Server {
     name: &'static str,
     options: Options,
-    running: Rc<RefCell<Option<(Mongod, Runner)>>>,
+    running: Rc<RefCell<Option<(Mongod, Program)>>>,
     totals: Rc<RefCell<Totals>>,
 }
 
@@ -101,7 +101,7 @@ fn cases(file: &Path, server: &Server) -> Vec<Case> {
         let (running, totals) = (Rc::clone(&server.running), Rc::clone(&server.totals));
         Case::new(name(test), move || {
             let mut running = running.borrow_mut();
-            let (mongod, runner) = running.get_or_insert_with(|| (Mongod::start(options), Runner::start()));
+            let (mongod, runner) = running.get_or_insert_with(|| (Mongod::start(options), runner()));
             let outcome = run(&file, index, &suite, mongod, runner);
             let mut totals = totals.borrow_mut();
             match &outcome {
@@ -119,12 +119,12 @@ fn cases(file: &Path, server: &Server) -> Vec<Case> {
 }
 
 /// Runs one test; how many events were as expected, or why it is not to be run here.
-fn run(file: &Path, index: usize, suite: &Value, mongod: &Mongod, runner: &mut Runner) -> Result<usize, String> {
+fn run(file: &Path, index: usize, suite: &Value, mongod: &Mongod, runner: &mut Program) -> Result<usize, String> {
     let test = &suite["tests"][index];
     let direct = format!("{}/?directConnection=true", mongod.uri());
     let proxy = Proxy::start(&direct, &PROXY_ARGUMENTS);
     let uri = format!("mongodb://{}/?directConnection=true", proxy.address);
-    let answer = runner.ask(&json!({ "file": file, "index": index, "uri": uri, "direct": direct }));
+    let answer = runner.ask_json(&json!({ "file": file, "index": index, "uri": uri, "direct": direct }));
     let log = proxy.stop().log;
     match answer["status"].as_str() {
         Some("ran") => Ok(check(suite, test, &log)),
@@ -137,41 +137,12 @@ const PROXY_ARGUMENTS: [&str; 6] =
     ["--log-max-document-bytes", "0", "--log-extended-json", "canonical", "--log-phases", "app,auth"];
 
 /// PyMongo, which does what the tests say.
-struct Runner {
-    process: Child,
-    requests: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Runner {
-    fn start() -> Self {
-        let mut command = Command::new(manifest::python());
-        command.arg(manifest::copy().join("python/unified.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().expect("the interpreter runs");
-        let answers = BufReader::new(process.stdout.take().expect("its output is a pipe"));
-        let mut runner = Self { requests: process.stdin.take(), process, answers };
-        assert!(runner.answer()["pymongo"].is_string(), "the runner tells its version");
-        runner
-    }
-
-    fn ask(&mut self, request: &Value) -> Value {
-        let requests = self.requests.as_mut().expect("the runner runs");
-        writeln!(requests, "{request}").expect("the runner reads");
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Value {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the runner answers");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        drop(self.requests.take());
-        let _ = self.process.wait();
-    }
+fn runner() -> Program {
+    let runner = Program::python("unified.py");
+    let greeting = runner.answer("the start").text;
+    let greeting: Value = serde_json::from_str(&greeting).unwrap_or_else(|error| panic!("{error}: {greeting:?}"));
+    assert!(greeting["pymongo"].is_string(), "the runner tells its version");
+    runner
 }
 
 /// Holds the log to what the test expects; how many events that were.

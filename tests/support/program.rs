@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{now, wait_for};
+use serde_json::Value;
+
+use super::{manifest, now, wait_for};
 
 /// A running program; dropping it kills it.
 #[derive(Debug)]
@@ -50,6 +52,19 @@ impl Program {
             }),
         ];
         Self { stdin: child.stdin.take(), child, lines, stderr, readers }
+    }
+
+    /// Starts a Python program of the drivers' tests, which answers line by line.
+    pub(crate) fn python(script: &str) -> Self {
+        let mut command = Command::new(manifest::python());
+        command.arg(manifest::copy().join("python").join(script));
+        Self::start(command)
+    }
+
+    /// Asks in JSON what is answered in JSON.
+    pub(crate) fn ask_json(&mut self, request: &Value) -> Value {
+        let answer = self.ask(&request.to_string());
+        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
     }
 
     /// Gives it a line and takes the line it answers with.
