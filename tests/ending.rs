@@ -4,9 +4,9 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,9 +15,9 @@ use std::time::Duration;
 use bson::{Document, doc};
 use mongotap::Proxy;
 use mongotap::config::{Config, Endpoint};
-use rustix::process::{Pid, Signal, kill_process};
 
 use support::client::{Client, op_msg, receive};
+use support::proxy;
 use support::{now, wait_for};
 
 /// Serves until the test process ends; gives the connection string.
@@ -46,53 +46,17 @@ fn insert() -> Document {
     doc! { "insert": "orders", "documents": [{ "text": "x".repeat(2000) }], "$db": "shop" }
 }
 
-/// A running program, and what it says on stderr; dropping it kills it.
-struct Program {
-    child: Child,
-    stderr: BufReader<std::process::ChildStderr>,
-    address: String,
-}
-
-impl Program {
-    /// Starts `mongotap proxy` through a command that takes its arguments at the end.
-    fn start(mut command: Command, arguments: &[&str]) -> Self {
-        command.args(["proxy", "--listen", "127.0.0.1:0", "--upstream", &server(), "--drain", "200ms"]);
-        let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().expect("the binary runs");
-        let mut stderr = BufReader::new(child.stderr.take().expect("stderr is a pipe"));
-        let mut line = String::new();
-        while !line.starts_with("listening on ") {
-            line.clear();
-            assert!(stderr.read_line(&mut line).expect("stderr is text") > 0, "it is not ready");
-        }
-        let address = line.split(' ').nth(2).expect("the ready line has the address").to_owned();
-        Self { child, stderr, address }
-    }
-
-    /// Has it end; gives what it said since it was ready.
-    fn end(mut self) -> String {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
-        let status =
-            wait_for("the proxy to end", Duration::from_secs(15), || self.child.try_wait().expect("it is our child"));
-        let mut said = String::new();
-        self.stderr.read_to_string(&mut said).expect("stderr is text");
-        assert_eq!(status.code(), Some(0), "{said}");
-        said
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
+/// Starts `mongotap proxy` through a command that takes its arguments at the end.
+fn start(command: Command, arguments: &[&str]) -> proxy::Proxy {
+    proxy::Proxy::run(command, &[&["--upstream", &server(), "--drain", "200ms"], arguments].concat())
 }
 
 #[test]
 fn sigterm_frees_connections_that_wait_for_a_reader_who_has_stopped() {
-    let mut command = support::proxy::command();
+    let mut command = proxy::command();
     command.stdout(Stdio::piped());
     let log = ["--log", "-", "--log-format", "jsonl", "--log-on-overflow", "block", "--log-queue-bytes", "65536"];
-    let program = Program::start(command, &log);
+    let program = start(command, &log);
     let answered = Arc::new(AtomicUsize::new(0));
     for _ in 0..4 {
         let (address, answered) = (program.address.clone(), Arc::clone(&answered));
@@ -123,7 +87,7 @@ fn ended_and_missing(log: &str, format: &str, commands: usize) -> (usize, usize)
     // 8 blocks of 512 bytes. That there are no more is told by an error if the signal for it is ignored.
     command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\" >>log", env!("CARGO_BIN_EXE_mongotap")]);
     command.current_dir(directory.path());
-    let program = Program::start(command, &["--log", log, "--log-format", format]);
+    let program = start(command, &["--log", log, "--log-format", format]);
     let mut client = Client::connect(&program.address);
     for _ in 0..commands {
         client.command(&doc! { "ping": 1, "$db": "shop" });
@@ -177,7 +141,7 @@ fn that_no_connection_can_be_accepted_is_said_once() {
     for limit in [40, 41] {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_mongotap")]);
-        let program = Program::start(command, &["--threads", "1", "--log", "/dev/null"]);
+        let program = start(command, &["--threads", "1", "--log", "/dev/null"]);
         let mut clients = Vec::new();
         for _ in 0..30 {
             clients.extend(Client::try_connect(&program.address));

@@ -59,8 +59,19 @@ impl Proxy {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = command();
         command.args(["proxy", "--listen", listen, "--upstream", upstream, "--log"]).arg(log_path(&directory));
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary runs");
+        command.args(arguments).stdout(Stdio::null());
+        Self::spawn(command, directory)
+    }
+
+    /// The same through a command that takes the proxy's arguments at its end, with logs as they say: none at
+    /// [`log_path`](Self::log_path).
+    pub(crate) fn run(mut command: Command, arguments: &[&str]) -> Self {
+        command.args(["proxy", "--listen", "127.0.0.1:0"]).args(arguments);
+        Self::spawn(command, tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn spawn(mut command: Command, directory: TempDir) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let (lines, stderr, reader) = follow(&mut child);
         let (address, uri, reader) = (String::new(), String::new(), Some(reader));
         let mut proxy = Self { address, listeners: Vec::new(), uri, child, directory, stderr, reader };
@@ -118,11 +129,21 @@ impl Proxy {
 
     /// Stops it with SIGTERM; it must end well. Its log must be as the format promises.
     pub(crate) fn stop(mut self) -> Stopped {
+        let stderr = self.terminate();
+        let text = fs::read_to_string(self.log_path()).expect("the log is there");
+        Stopped { log: Log::parse(&text), text, stderr }
+    }
+
+    /// The same for one whose log is elsewhere, if it has one. What it said on stderr.
+    pub(crate) fn end(mut self) -> String {
+        self.terminate()
+    }
+
+    fn terminate(&mut self) -> String {
         self.signal(Signal::TERM);
         let status = self.wait();
         assert_eq!(status.code(), Some(0), "the proxy ends well: {}", self.stderr());
-        let text = fs::read_to_string(self.log_path()).expect("the log is there");
-        Stopped { log: Log::parse(&text), text, stderr: self.stderr() }
+        self.stderr()
     }
 
     /// Waits for its end, 20 seconds at most.
