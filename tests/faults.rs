@@ -14,7 +14,7 @@ use std::time::Duration;
 use bson::{Bson, Document, doc};
 use rustix::process::Signal;
 
-use support::client::{Client, hello, op_msg};
+use support::client::{Client, hello, is_ok, op_msg};
 use support::log::{Log, Record};
 use support::mongod::{Mongod, Options, free_port};
 use support::proxy::Proxy;
@@ -36,10 +36,6 @@ fn find(collection: &str) -> Document {
 fn message(end: &Record) -> &str {
     assert_eq!(end.event(), "commandFailedEvent", "{}", end.0);
     end.0["failure"]["message"].as_str().unwrap_or_else(|| panic!("a network error has its message: {}", end.0))
-}
-
-fn is_ok(reply: &Document) -> bool {
-    reply.get_f64("ok").is_ok_and(|ok| ok == 1.0)
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bson::{Document, doc};
 use rustix::process::Signal;
 
-use support::client::{self, Client, EXHAUST_ALLOWED, MORE_TO_COME, hello, op_msg};
+use support::client::{self, Client, EXHAUST_ALLOWED, MORE_TO_COME, hello, is_ok, op_msg};
 use support::log::{Log, Record};
 use support::mongod::{Mongod, Options, PASSWORD, USER};
 use support::proxy::Proxy;
@@ -27,10 +27,6 @@ fn proxy(arguments: &[&str]) -> Proxy {
 
 fn ping() -> Document {
     doc! { "ping": 1, "$db": "admin" }
-}
-
-fn is_ok(reply: &Document) -> bool {
-    reply.get_f64("ok").is_ok_and(|ok| ok == 1.0)
 }
 
 /// Runs the binary to its end.

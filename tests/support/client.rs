@@ -107,7 +107,7 @@ impl Client {
     pub(crate) fn handshake(address: &str, app_name: &str) -> Self {
         let mut client = Self::connect(address);
         let reply = client.command(&hello(app_name));
-        assert!(reply.get_f64("ok").is_ok_and(|ok| ok == 1.0), "hello answered {reply}");
+        assert!(is_ok(&reply), "hello answered {reply}");
         client
     }
 
@@ -159,6 +159,11 @@ impl Client {
         let socket = socket2::SockRef::from(self.stream.socket());
         socket.set_linger(Some(Duration::ZERO)).expect("a TCP socket lingers");
     }
+}
+
+/// Whether a reply is `ok`.
+pub(crate) fn is_ok(reply: &Document) -> bool {
+    reply.get_f64("ok").is_ok_and(|ok| ok == 1.0)
 }
 
 /// Takes a message, which must be an OP_MSG with a body alone, from any stream.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bson::{Document, doc};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use super::client::Client;
+use super::client::{Client, is_ok};
 use super::{certificates, fetch, wait_for};
 
 /// How a mongod is started. The default is a standalone without authentication on a free port.
@@ -269,7 +269,7 @@ fn read_pid(pids: &mut BufReader<ChildStdout>) -> Pid {
 static TURNS: Mutex<()> = Mutex::new(());
 
 fn assert_ok(reply: &Document) {
-    assert!(reply.get_f64("ok").is_ok_and(|ok| ok == 1.0), "mongod answered {reply}");
+    assert!(is_ok(reply), "mongod answered {reply}");
 }
 
 /// A port that nothing listens on now.

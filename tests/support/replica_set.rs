@@ -9,7 +9,7 @@ use std::time::Duration;
 use bson::{Document, doc};
 use serde_json::Value;
 
-use super::client::Client;
+use super::client::{Client, is_ok};
 use super::mongod::{Mongod, Options, SET_NAME, free_port};
 use super::wait_for;
 
@@ -150,10 +150,6 @@ fn hello(member: &Mongod) -> Option<Document> {
 
 fn is_true(reply: &Document, field: &str) -> bool {
     reply.get_bool(field).is_ok_and(|it| it)
-}
-
-fn is_ok(reply: &Document) -> bool {
-    reply.get_f64("ok").is_ok_and(|ok| ok == 1.0)
 }
 
 /// How long a set may take to have a primary again. It takes two seconds; a busy machine is given more.
