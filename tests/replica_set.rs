@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bson::{Document, doc};
 use serde_json::Value;
 
+use support::certificates;
 use support::client::{Client, hello};
 use support::log::{Log, Record};
 use support::manifest::{self, Manifest};
@@ -94,6 +95,27 @@ fn a_set_whose_names_lead_nowhere_is_served() {
         let served = upstreams(&log, |it| it.command_name() == "insert");
         assert_eq!(served, primaries.iter().map(|it| set.members[*it].address()).collect());
     }
+}
+
+/// The same over TLS on both sides.
+#[test]
+fn a_set_with_tls_everywhere_fails_over() {
+    let mut set = ReplicaSet::start_tls();
+    let writer: Vec<_> = manifest::all().into_iter().filter(|it| it.name == "pymongo").collect();
+    writer.iter().for_each(Manifest::prepare);
+    let upstream = format!("{}&tlsCAFile={}", set.uri(), certificates::in_uri("ca.pem"));
+    let certificate = certificates::path("server.pem").display().to_string();
+    let arguments = [&PROXY_ARGUMENTS[..], &["--tls-listen-certificate", &certificate]].concat();
+    let proxy = Proxy::start(&upstream, &arguments);
+    let uri = format!("{}&tlsCAFile={}", proxy.uri, certificates::in_uri("ca.pem"));
+    assert!(uri.contains("tls=true"), "{uri}");
+    let (written, primaries) = write_through_failures(&mut set, &writer, &uri, "tls");
+    println!("{written:?}");
+    let listeners = listeners(&proxy, &set);
+    let log = proxy.stop().log;
+    let addresses: Vec<_> = primaries.iter().map(|member| &listeners[member]).collect();
+    assert_primaries(&log, &addresses, writer.len());
+    assert_eq!(log.events("protocolErrorEvent").count(), 0);
 }
 
 /// What one driver's writer went through.

@@ -108,6 +108,8 @@ impl Mongod {
         if let Some(tls) = options.tls {
             keeper.args(["--tlsMode", "requireTLS", "--tlsCertificateKeyFile"]).arg(certificates::path("server.pem"));
             keeper.arg("--tlsCAFile").arg(certificates::path("ca.pem"));
+            // What members show one another is a client's.
+            keeper.arg("--tlsClusterFile").arg(certificates::path("client.pem"));
             if tls == Tls::CertificatesChecked {
                 keeper.arg("--tlsAllowConnectionsWithoutCertificates");
             }
@@ -178,7 +180,8 @@ impl Mongod {
         self.try_client().unwrap_or_else(|| panic!("{}: no connection", self.address()))
     }
 
-    fn try_client(&self) -> Option<Client> {
+    /// The same; `None` while it is down.
+    pub(crate) fn try_client(&self) -> Option<Client> {
         if !self.is_tls {
             return Client::try_connect(&self.address());
         }

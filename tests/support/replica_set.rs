@@ -9,8 +9,8 @@ use std::time::Duration;
 use bson::{Document, doc};
 use serde_json::Value;
 
-use super::client::{Client, is_ok};
-use super::mongod::{Mongod, Options, SET_NAME, free_port};
+use super::client::is_ok;
+use super::mongod::{Mongod, Options, SET_NAME, Tls, free_port};
 use super::wait_for;
 
 /// A running replica set; dropping it kills its members and removes their data.
@@ -47,6 +47,12 @@ impl ReplicaSet {
             named: Some(number),
             ..Options::default()
         }))
+    }
+
+    /// Starts three that take connections by TLS alone.
+    pub(crate) fn start_tls() -> Self {
+        let tls = Some(Tls::CertificatesChecked);
+        Self::start_members((0..3).map(|_| Options { member: true, tls, ..Options::default() }))
     }
 
     fn start_members(members: impl Iterator<Item = Options>) -> Self {
@@ -145,7 +151,7 @@ fn accepted(line: &Value) -> Option<Accepted> {
 
 /// What a member says of itself; `None` while it is down.
 fn hello(member: &Mongod) -> Option<Document> {
-    Client::try_connect(&member.address())?.try_command(&doc! { "hello": 1, "$db": "admin" })
+    member.try_client()?.try_command(&doc! { "hello": 1, "$db": "admin" })
 }
 
 fn is_true(reply: &Document, field: &str) -> bool {
