@@ -236,7 +236,7 @@ fn raw_connection(said: &[Said]) -> Vec<u8> {
             (*side, message(id, to, &rawdoc! { "p": "x".repeat(length) }))
         })
         .collect();
-    let mut file = packets(&capture(&[plain.clone()], "127.0.0.1"));
+    let mut file = packets(&capture(std::slice::from_ref(&plain), "127.0.0.1"));
     for ((_, as_said), (_, stand_in)) in said.iter().zip(&plain) {
         assert_eq!(as_said.len(), stand_in.len());
         let place = memchr::memmem::find(&file, stand_in).unwrap();
@@ -262,8 +262,8 @@ fn what_is_lost_is_named_and_the_rest_is_read() {
     let file = packets(&capture(&conversations(), "127.0.0.1"));
     let all = split(&file);
     let (mut named, mut unnamed) = (0, 0);
-    for left_out in 0..all.len() {
-        let bytes = payload_len(&all[left_out].1) as u64;
+    for (left_out, packet) in all.iter().enumerate() {
+        let bytes = payload_len(&packet.1) as u64;
         let (again, summary) = read(&without(&file, left_out));
         let read = without_times(&again);
         for said in read.concat() {
@@ -327,7 +327,7 @@ fn a_capture_that_begins_in_the_middle() {
 #[test]
 fn other_protocols_are_counted() {
     let http = vec![(Side::Client, message(1, 0, &rawdoc! { "p": "x".repeat(40) }))];
-    let mut file = packets(&capture(&[http.clone()], "127.0.0.1"));
+    let mut file = packets(&capture(std::slice::from_ref(&http), "127.0.0.1"));
     let place = memchr::memmem::find(&file, &http[0].1).unwrap();
     file[place..place + 16].copy_from_slice(b"GET / HTTP/1.1\r\n");
     let (again, summary) = read(&file);
