@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::recording::Number;
 use crate::bson::{Element, Kind, find, find_path};
 
 /// The cursors that are open.
@@ -15,10 +16,11 @@ pub(super) struct Cursors {
 /// Where a live cursor stands in the recording.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
-    /// The cursor's id there.
-    recorded_id: i64,
-    /// The exchange that gave its last batch.
-    pub(super) exchange: usize,
+    /// The exchange that gave its last batch, and which of its replies.
+    pub(super) exchange: Number,
+    pub(super) reply: usize,
+    /// Of a change stream and the like: the exchange that opened it, and how much had been asked then.
+    pub(super) stream: Option<(Number, u64)>,
 }
 
 /// Cursors open at a time; beyond it the oldest is forgotten.
@@ -30,36 +32,21 @@ impl Cursors {
         self.open.get(&id).copied()
     }
 
-    /// A recorded reply as it goes to the client: with a live id for the recorded one. `exchange` is whose reply it is,
-    /// `id` the live cursor that was asked.
-    pub(super) fn reply(&mut self, recorded: &[u8], exchange: usize, id: Option<i64>) -> Vec<u8> {
-        let found = find_path(recorded, &[b"cursor", b"id"]).filter(|it| it.kind == Kind::Int64);
-        let Some((element, recorded_id)) = found.and_then(|element| Some((element, element.as_i64()?))) else {
-            return recorded.to_vec();
-        };
-        if recorded_id == 0 {
-            id.and_then(|id| self.open.remove(&id));
-            return recorded.to_vec();
-        }
+    /// Opens a cursor, or has one stand elsewhere; gives its id.
+    pub(super) fn put(&mut self, id: Option<i64>, open: Open) -> i64 {
         let id = id.unwrap_or_else(|| {
             self.last_id += 1;
             self.last_id
         });
-        self.open.insert(id, Open { recorded_id, exchange });
+        self.open.insert(id, open);
         if self.open.len() > OPEN_MAX {
             self.open.pop_first();
         }
-        patched(recorded, &element, id)
+        id
     }
-}
 
-impl Open {
-    /// A live `getMore` as it was recorded.
-    pub(super) fn command(&self, live: &[u8]) -> Vec<u8> {
-        match cursor_asked(live) {
-            Some((element, _)) => patched(live, &element, self.recorded_id),
-            None => live.to_vec(),
-        }
+    pub(super) fn close(&mut self, id: i64) {
+        self.open.remove(&id);
     }
 }
 
@@ -67,6 +54,28 @@ impl Open {
 pub(super) fn cursor_asked(command: &[u8]) -> Option<(Element<'_>, i64)> {
     let element = find(command, b"getMore").filter(|it| it.kind == Kind::Int64)?;
     Some((element, element.as_i64()?))
+}
+
+/// The cursor that a reply gives; 0 if it is at its end.
+pub(super) fn cursor_given(reply: &[u8]) -> Option<i64> {
+    given(reply)?.as_i64()
+}
+
+fn given(reply: &[u8]) -> Option<Element<'_>> {
+    find_path(reply, &[b"cursor", b"id"]).filter(|it| it.kind == Kind::Int64)
+}
+
+/// A `getMore` as all that ask the same are; `None` for other commands.
+pub(super) fn without_cursor(command: &[u8]) -> Option<Vec<u8>> {
+    cursor_asked(command).map(|(element, _)| patched(command, &element, 0))
+}
+
+/// A reply with another cursor.
+pub(super) fn with_cursor(reply: Vec<u8>, id: i64) -> Vec<u8> {
+    match given(&reply) {
+        Some(element) => patched(&reply, &element, id),
+        None => reply,
+    }
 }
 
 /// The document with another int64 in the place of that element.

@@ -67,7 +67,8 @@ fn values(our: &Element<'_>, their: &Element<'_>, path: String) -> Option<Differ
     Some(inner.unwrap_or_else(|| Difference { path, first: Some(shown(our)), second: Some(shown(their)) }))
 }
 
-fn shown(element: &Element<'_>) -> String {
+/// A value as JSON, shortened.
+pub(super) fn shown(element: &Element<'_>) -> String {
     let mut text = Vec::new();
     write_value(element, Mode::Lossless, &mut text);
     shortened(&String::from_utf8_lossy(&text))

@@ -7,14 +7,23 @@
 //! Everything here is pure: the time is an argument, and so is what is random.
 
 mod authentication;
+mod bindings;
 mod bodies;
+mod build;
+mod choose;
+mod counted;
 mod cursors;
 mod deployment;
 mod difference;
+mod digest;
+mod effect;
 mod explain;
+mod fit;
 mod handshake;
-mod key;
+mod live;
 mod miss;
+mod more;
+mod nearest;
 mod player;
 mod recorded;
 mod recording;
@@ -24,6 +33,9 @@ mod report;
 mod request;
 pub mod scram;
 mod settings;
+mod state;
+mod streams;
+mod transaction;
 
 pub use authentication::{Accept, Users};
 pub use bodies::Bodies;

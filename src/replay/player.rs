@@ -1,13 +1,16 @@
 //! One connection that is answered from a recording.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::raw::RawDocument;
 
 use super::explain::Explanation;
 use super::miss::Miss;
-use super::replaying::Replaying;
+use super::replaying::{Answer, Replaying};
 use super::{Replies, Request};
+use crate::bson::{Elements, find};
+use crate::capture::exchange::is_housekeeping;
 use crate::event::Timestamp;
 
 /// Answers the commands of one connection that are neither its handshake nor its authentication.
@@ -19,16 +22,17 @@ pub struct Player {
     replaying: Arc<Replaying>,
     app_name: Option<Arc<str>>,
     explanation: Option<Explanation>,
+    pending: Option<Pending>,
 }
 
 /// What became of a request.
 #[derive(Debug)]
 #[must_use]
 pub enum Outcome {
-    /// It was answered, needs no answer, or is answered at the next tick.
+    /// It was answered, needs no answer, or is answered at a tick.
     Answered,
-    /// It was never recorded, and is of those that drivers and tools send by themselves (`ping`, `buildInfo`,
-    /// `endSessions` and their like): the caller answers it.
+    /// It is of those that drivers send by themselves (`ping`, `buildInfo`, `endSessions` and their like), which are
+    /// neither looked for in the recording nor missed: the caller answers it.
     Housekeeping(Request),
     /// The recording has no answer: see [`Player::refuse`] and [`Player::forwarded`].
     Missed(Box<Missed>),
@@ -45,10 +49,28 @@ pub struct Missed {
     pub may_forward: bool,
 }
 
+/// A request that is answered later.
+#[derive(Debug)]
+enum Pending {
+    /// With these, at a time that is known.
+    Answer(Request, Vec<Vec<u8>>),
+    /// When there is something to tell, or at that time.
+    Stream(Request, Timestamp),
+}
+
+/// How often a cursor that waits is looked after.
+const LOOKED_AFTER: Duration = Duration::from_millis(5);
+
+/// How long a server has such a cursor wait if nobody says.
+const AWAITED: Duration = Duration::from_secs(1);
+
+/// The longest wait that a client is given.
+const AWAITED_MAX: Duration = Duration::from_secs(600);
+
 impl Player {
     /// For a new connection.
     pub fn new(replaying: Arc<Replaying>) -> Self {
-        Self { replaying, app_name: None, explanation: None }
+        Self { replaying, app_name: None, explanation: None, pending: None }
     }
 
     /// Takes note of the `client.application.name` of the connection's handshake.
@@ -57,33 +79,54 @@ impl Player {
     }
 
     /// Answers a request from the recording.
-    pub fn handle(&mut self, mut request: Request, at: Timestamp, replies: &mut Replies) -> Outcome {
-        let _ = at;
-        let Some(documents) = self.replaying.replies(&request) else {
-            if is_housekeeping(request.name()) {
-                return Outcome::Housekeeping(request);
-            }
-            let miss = self.replaying.miss(&request);
-            return Outcome::Missed(Box::new(Missed { request, miss, may_forward: true }));
-        };
-        let mut documents = documents.iter().filter_map(|document| RawDocument::from_bytes(document).ok()).peekable();
-        // Its server went away instead.
-        if documents.peek().is_none() && request.answered {
-            replies.close();
+    pub fn handle(&mut self, request: Request, at: Timestamp, replies: &mut Replies) -> Outcome {
+        self.explanation = None;
+        if request.name() == "killCursors" {
+            self.kill_cursors(&request);
         }
-        while let Some(document) = documents.next() {
-            if documents.peek().is_none() || !request.exhaust_allowed {
-                replies.reply(&request, document);
-                break;
-            }
-            replies.reply_with_more_to_come(&mut request, document);
+        if is_housekeeping(request.name()) {
+            return Outcome::Housekeeping(request);
         }
-        Outcome::Answered
+        self.ask(request, at, None, replies)
     }
 
     /// Sends what was waiting for its time.
     pub fn tick(&mut self, at: Timestamp, replies: &mut Replies) {
-        let _ = (at, replies);
+        match self.pending.take() {
+            None => {}
+            Some(Pending::Answer(request, documents)) => send(request, &documents, replies),
+            Some(Pending::Stream(request, until)) => {
+                if let Outcome::Missed(missed) = self.ask(request, at, Some(until), replies) {
+                    self.refuse(&missed, replies);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, request: Request, at: Timestamp, until: Option<Timestamp>, replies: &mut Replies) -> Outcome {
+        let until = until.unwrap_or_else(|| at.after(awaited(&request)));
+        let is_last = at.monotonic_nanos >= until.monotonic_nanos;
+        match self.replaying.answer(&request, self.app_name.as_deref(), at, is_last) {
+            Answer::Documents { documents, after, explanation } => {
+                self.explanation = explanation;
+                if after.is_zero() {
+                    send(request, &documents, replies);
+                } else {
+                    replies.tick_at(at.after(after));
+                    self.pending = Some(Pending::Answer(request, documents));
+                }
+                Outcome::Answered
+            }
+            Answer::Wait => {
+                let next = at.after(LOOKED_AFTER);
+                replies.tick_at(if next.monotonic_nanos < until.monotonic_nanos { next } else { until });
+                self.pending = Some(Pending::Stream(request, until));
+                Outcome::Answered
+            }
+            Answer::Miss { miss, may_forward } => {
+                Outcome::Missed(Box::new(Missed { request, miss: *miss, may_forward }))
+            }
+        }
     }
 
     /// Answers what was missed with the error that says why, and counts it.
@@ -93,8 +136,7 @@ impl Player {
     }
 
     /// Counts what was missed as answered by another server.
-    pub fn forwarded(&mut self, missed: &Missed) {
-        let _ = missed;
+    pub fn forwarded(&mut self) {
         self.replaying.note_forwarded();
     }
 
@@ -102,9 +144,30 @@ impl Player {
     pub fn take_explanation(&mut self) -> Option<Explanation> {
         self.explanation.take()
     }
+
+    fn kill_cursors(&self, request: &Request) {
+        let ids = find(&request.command, b"cursors").and_then(|ids| ids.as_array()).unwrap_or_default();
+        let mut state = self.replaying.lock();
+        Elements::readable(ids).filter_map(|id| id.as_i64()).for_each(|id| state.cursors.close(id));
+    }
 }
 
-/// Whether drivers and tools send it by themselves, as often as they like.
-fn is_housekeeping(name: &str) -> bool {
-    matches!(name, "ping" | "buildInfo" | "buildinfo" | "endSessions" | "killCursors")
+/// How long a cursor waits for what comes.
+fn awaited(request: &Request) -> Duration {
+    let millis = find(&request.command, b"maxTimeMS").and_then(|time| time.as_i64());
+    millis.map_or(AWAITED, |millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(AWAITED_MAX))
+}
+
+fn send(mut request: Request, documents: &[Vec<u8>], replies: &mut Replies) {
+    let mut documents = documents.iter().filter_map(|document| RawDocument::from_bytes(document).ok()).peekable();
+    // Its server went away instead.
+    if documents.peek().is_none() && request.answered {
+        replies.close();
+    }
+    while let Some(document) = documents.next() {
+        if documents.peek().is_none() || !request.exhaust_allowed {
+            return replies.reply(&request, document);
+        }
+        replies.reply_with_more_to_come(&mut request, document);
+    }
 }

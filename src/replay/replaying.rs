@@ -1,118 +1,298 @@
-//! A recording in use: what was asked already, and what follows from it for what comes.
+//! A recording in use: who asked what already, and what becomes of the next request.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::cursors::{Cursors, cursor_asked};
-use super::difference::{difference, shown_document};
-use super::miss::{Miss, Nearest};
-use super::recording::Recording;
+use super::Request;
+use super::choose::{Choice, NoChoice, Question};
+use super::counted::namespace;
+use super::cursors::{Cursors, Open, cursor_asked, cursor_given, with_cursor};
+use super::difference::shown_document;
+use super::digest::{Digests, digests, exact, masked_reply};
+use super::effect::{code, is_ok};
+use super::explain::Explanation;
+use super::fit::{Fit, Fitting};
+use super::live::{Live, Sent};
+use super::miss::Miss;
+use super::nearest::nearest;
+use super::recording::{EntryKind, Number, Recording};
 use super::report::{Asked, MISSES_MAX, Report};
-use super::request::name_of;
-use super::{Request, key::key};
-use crate::bson::{Elements, find};
+use super::settings::{Scope, Timing};
+use super::transaction::{numbered, transaction_of};
+use crate::bson::find;
+use crate::capture::exchange::Exchange;
+use crate::event::Timestamp;
 
 /// What the connections of a server that answers from a recording share.
 #[derive(Debug)]
 pub struct Replaying {
     pub(super) recording: Arc<Recording>,
-    live: Mutex<Live>,
-    forwarded: AtomicU64,
+    state: Mutex<State>,
 }
 
+/// What may be asked of it by one connection at a time.
 #[derive(Debug, Default)]
-struct Live {
-    used: Vec<usize>,
-    cursors: Cursors,
-    matched: u64,
-    missed: u64,
-    misses: Vec<Miss>,
+pub(super) struct State {
+    scopes: HashMap<Option<Arc<str>>, Live>,
+    pub(super) cursors: Cursors,
+    counts: Report,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// These documents answer it, after that time.
+    Documents {
+        documents: Vec<Vec<u8>>,
+        after: Duration,
+        explanation: Option<Explanation>,
+    },
+    /// Nothing yet: it is to be asked again, until its time is up.
+    Wait,
+    Miss {
+        miss: Box<Miss>,
+        may_forward: bool,
+    },
 }
 
 impl Replaying {
     /// Of which nothing was asked yet.
     pub fn new(recording: Arc<Recording>) -> Self {
-        Self { recording, live: Mutex::default(), forwarded: AtomicU64::default() }
+        Self { recording, state: Mutex::default() }
     }
 
     /// What was asked so far, and what was not.
     pub fn report(&self) -> Report {
-        let live = self.lock();
-        let all = (0..).map_while(|index| Some((index, self.recording.bodies.exchange(index)?)));
-        let unused = all.filter(|(index, _)| !live.used.contains(index));
-        Report {
-            matched: live.matched,
-            missed: live.missed,
-            forwarded: self.forwarded.load(Ordering::Relaxed),
-            misses: live.misses.clone(),
-            unused: unused.map(|(_, it)| Asked { place: it.place, text: shown_document(&it.request) }).collect(),
-            ambiguous: Vec::new(),
-        }
+        let state = self.lock();
+        let index = &self.recording.index;
+        let is_unused = |number: &Number| {
+            let counts = index.entry(*number).is_some_and(|entry| entry.kind.must_be_asked());
+            counts && state.scopes.values().all(|live| live.times(*number) == 0)
+        };
+        let unused = (0..index.entries.len() as Number).filter(is_unused).collect::<Vec<_>>();
+        let mut report = state.counts.clone();
+        report.unused_count = unused.len() as u64;
+        report.unused = unused.into_iter().take(MISSES_MAX).filter_map(|number| self.asked(number)).collect();
+        report
+    }
+
+    fn asked(&self, number: Number) -> Option<Asked> {
+        let exchange = self.recording.exchange(number)?;
+        Some(Asked { place: exchange.place, text: shown_document(&exchange.request) })
     }
 
     pub(super) fn note_forwarded(&self) {
-        self.forwarded.fetch_add(1, Ordering::Relaxed);
+        self.lock().counts.forwarded += 1;
     }
 
     pub(super) fn note_miss(&self, miss: &Miss) {
-        let mut live = self.lock();
-        live.missed += 1;
-        if live.misses.len() < MISSES_MAX {
-            live.misses.push(miss.clone());
+        let counts = &mut self.lock().counts;
+        counts.missed += 1;
+        if counts.misses.len() < MISSES_MAX {
+            counts.misses.push(miss.clone());
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The replies to a question; `None` if it was never recorded, or its cursor is not open.
-    pub(super) fn replies(&self, request: &Request) -> Option<Vec<Vec<u8>>> {
-        let mut live = self.lock();
-        let id = cursor_asked(&request.command).map(|(_, id)| id);
-        let questions = &self.recording.questions;
-        let index = match id {
-            Some(id) => {
-                let open = live.cursors.get(id)?;
-                let question = questions.get(&key(&open.command(&request.command)))?;
-                *question.iter().find(|index| **index > open.exchange)?
-            }
-            None => {
-                let question = questions.get(&key(&request.command))?;
-                *question.iter().find(|index| !live.used.contains(index)).or_else(|| question.last())?
-            }
-        };
-        live.used.push(index);
-        live.matched += 1;
-        let exchange = self.recording.bodies.exchange(index)?;
-        Some(exchange.replies.iter().map(|reply| live.cursors.reply(&reply.body, index, id)).collect())
+    /// Answers a request of a connection with that application name. `is_last` says that its time is up, if it has
+    /// waited.
+    pub(super) fn answer(&self, request: &Request, app_name: Option<&str>, at: Timestamp, is_last: bool) -> Answer {
+        let scope = self.recording.scope(app_name);
+        let mut state = self.lock();
+        let State { scopes, cursors, counts } = &mut *state;
+        let live = scopes.entry(scope.clone()).or_default();
+        let mut asking =
+            Asking { recording: &self.recording, live, cursors, counts, scope: scope.as_deref(), request, at };
+        match cursor_asked(&request.command) {
+            Some((_, id)) => asking.more(id, is_last),
+            None => asking.question(),
+        }
     }
+}
 
-    /// Why a request has no answer.
-    pub(super) fn miss(&self, request: &Request) -> Miss {
-        let all = (0..).map_while(|index| self.recording.bodies.exchange(index));
-        let same_name = all.filter(|it| name_of(&it.request) == request.name());
-        let nearest = same_name.max_by_key(|it| shared(&it.request, &request.command));
-        let nearest = nearest.map(|it| Nearest {
-            place: it.place,
-            differences: difference(&it.request, &request.command).into_iter().collect(),
+impl EntryKind {
+    /// Whether it is told if nobody asks for it.
+    fn must_be_asked(self) -> bool {
+        matches!(self, Self::Question | Self::Stream | Self::More)
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Asking<'a> {
+    pub(super) recording: &'a Recording,
+    pub(super) live: &'a mut Live,
+    pub(super) cursors: &'a mut Cursors,
+    counts: &'a mut Report,
+    scope: Option<&'a str>,
+    pub(super) request: &'a Request,
+    pub(super) at: Timestamp,
+}
+
+impl Asking<'_> {
+    fn question(&mut self) -> Answer {
+        let command = self.request.command.as_slice();
+        let transaction = transaction_of(command);
+        if let Some((transaction, true)) = transaction {
+            self.live.states.begin(transaction);
+            self.live.transactions.remove(&transaction);
+        }
+        let transaction = transaction.map(|(transaction, _)| transaction);
+        let ends = matches!(self.request.name(), "commitTransaction" | "abortTransaction");
+        let sent_again = numbered(command).filter(|_| ends || transaction.is_none());
+        let same = exact(command, &self.request.database, None, &self.recording.settings);
+        if let Some(sent) = sent_again.and_then(|key| self.live.sent.get(&key)).filter(|sent| sent.question == same) {
+            let documents = sent.documents.clone();
+            return Answer::Documents { documents, after: Duration::ZERO, explanation: None };
+        }
+        let question = Question { recording: self.recording, digests: self.digests(), transaction, ends };
+        let chosen = question.choose(self.live, &mut |live, number, is_same| {
+            let recorded = self.recording.exchange(number)?;
+            let again = live.times(number) > 0;
+            let fit = fitting(self.recording, live, again, self.at, recorded.at.unix_micros);
+            let may_swap = |one, other| live.may_swap(one, other, &self.recording.index);
+            let fit = Fitting { may_swap: &may_swap, ..fit }.fit(command, &recorded.request);
+            // The same is the same, whatever stands for what.
+            fit.or(is_same.then(Fit::default))
         });
-        Miss {
-            command: request.name().to_owned(),
-            namespace: request.database.clone(),
-            request: shown_document(&request.command),
-            reason: nearest.is_none().then(|| format!("no {} was recorded", request.name())),
-            nearest,
-            hint: None,
+        let Choice { number, fit, rival } = match chosen {
+            Ok(choice) => choice,
+            Err(why) => return self.miss(why, transaction.is_none()),
+        };
+        let Some(exchange) = self.recording.exchange(number) else {
+            return self.miss(NoChoice::Unknown, transaction.is_none());
+        };
+        self.note_rival(&exchange, rival);
+        let notes = self.recording.settings.explain.then(|| fit.notes.iter().cloned().collect());
+        self.live.accept(fit, &self.recording.index);
+        self.took_place(number, transaction);
+        let opened = (self.recording.index.entry(number).map(|entry| entry.kind) == Some(EntryKind::Stream))
+            .then(|| (number, self.live.asked()));
+        let documents = self.documents(number, &exchange, 0, None, opened);
+        if let Some(key) = sent_again.filter(|_| !is_to_be_retried(&exchange)) {
+            self.live.keep(key, Sent { question: same, documents: documents.clone() });
         }
+        Answer::Documents { documents, after: self.delay(&exchange), explanation: self.explained(notes, &exchange) }
+    }
+
+    /// The digests of the request, recorded values in the place of those that stand for them.
+    fn digests(&self) -> Digests {
+        let translated = self.live.bindings.to_recorded(&self.request.command);
+        let scope = self.recording.asked_in(self.scope);
+        digests(&translated, &self.request.database, scope, &self.recording.settings)
+    }
+
+    /// The request is that exchange's, and did what it did.
+    pub(super) fn took_place(&mut self, number: Number, transaction: Option<u128>) {
+        self.live.use_up(number);
+        self.counts.matched += 1;
+        let index = &self.recording.index;
+        let Some(entry) = index.entry(number) else { return };
+        if let Some((live, recorded)) = transaction.zip(entry.transaction) {
+            self.live.follow(live, recorded);
+        }
+        self.live.states.resemble(&entry.reads, entry.epoch);
+        self.live.states.apply(&entry.effect, entry.masked, transaction, &index.namespaces);
+    }
+
+    /// The recorded replies from one on, as they go out; as many as are wanted at once.
+    pub(super) fn documents(
+        &mut self,
+        number: Number,
+        exchange: &Exchange,
+        from: usize,
+        cursor: Option<i64>,
+        stream: Option<(Number, u64)>,
+    ) -> Vec<Vec<u8>> {
+        let wanted = if self.request.exhaust_allowed { usize::MAX } else { 1 };
+        let mut documents = Vec::new();
+        let mut id = cursor;
+        for (reply, recorded) in exchange.replies.iter().enumerate().skip(from).take(wanted) {
+            let mut document = self.live.reply(&recorded.body, &self.recording.index);
+            match cursor_given(&document) {
+                None | Some(0) => {
+                    // What remains of an error is the cursor as it was.
+                    if let Some(id) = id.filter(|_| cursor_given(&document) == Some(0)) {
+                        self.cursors.close(id);
+                    }
+                }
+                Some(_) => {
+                    let live = self.cursors.put(id, Open { exchange: number, reply, stream });
+                    id = Some(live);
+                    document = with_cursor(document, live);
+                }
+            }
+            documents.push(document);
+        }
+        documents
+    }
+
+    pub(super) fn explained(&self, notes: Option<Vec<super::Note>>, exchange: &Exchange) -> Option<Explanation> {
+        Some(Explanation {
+            command: self.request.name().to_owned(),
+            namespace: namespace(&self.request.command, &self.request.database),
+            place: exchange.place,
+            notes: notes?,
+        })
+    }
+
+    /// How long an answer is waited for: as it was recorded, if that is wanted; and until its time is up for what failed
+    /// because of that.
+    pub(super) fn delay(&self, exchange: &Exchange) -> Duration {
+        const MAX_TIME_MS_EXPIRED: i64 = 50;
+        let Some(reply) = exchange.replies.first() else { return Duration::ZERO };
+        if self.recording.settings.timing == Timing::Recorded {
+            return reply.at.since(exchange.at);
+        }
+        if is_ok(&reply.body) || code(&reply.body) != Some(MAX_TIME_MS_EXPIRED) {
+            return Duration::ZERO;
+        }
+        let millis = find(&self.request.command, b"maxTimeMS").and_then(|time| time.as_i64()).unwrap_or(0);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(DELAY_MAX)
+    }
+
+    /// Two answers that would do as well are told, if they are not the same.
+    fn note_rival(&mut self, exchange: &Exchange, rival: Option<Number>) {
+        let Some(rival) = rival.and_then(|rival| self.recording.exchange(rival)) else { return };
+        let settings = &self.recording.settings;
+        let of = |it: &Exchange| it.replies.iter().map(|reply| masked_reply(&reply.body, settings)).collect::<Vec<_>>();
+        if of(exchange) == of(&rival) {
+            return;
+        }
+        self.counts.ambiguous_count += 1;
+        if self.counts.ambiguous.len() < MISSES_MAX {
+            self.counts.ambiguous.push(Asked { place: exchange.place, text: shown_document(&exchange.request) });
+        }
+    }
+
+    fn miss(&self, why: NoChoice, may_forward: bool) -> Answer {
+        let miss = nearest(self.recording, self.live, self.request, self.at, why);
+        Answer::Miss { miss: Box::new(miss), may_forward }
     }
 }
 
-fn shared(ours: &[u8], theirs: &[u8]) -> usize {
-    let both = Elements::readable(ours).filter_map(|our| Some((our, find(theirs, our.name)?)));
-    both.map(|(our, their)| match our.kind == their.kind && our.kind.is_container() {
-        true => 1 + shared(our.value, their.value),
-        false => 1 + usize::from((our.kind, our.value) == (their.kind, their.value)),
-    })
-    .sum()
+/// What a live request is held against a recorded one with.
+pub(super) fn fitting<'a>(
+    recording: &'a Recording,
+    live: &'a Live,
+    again: bool,
+    at: Timestamp,
+    recorded_micros: i64,
+) -> Fitting<'a> {
+    let at = (at.unix_micros / 1000, recorded_micros / 1000);
+    Fitting { recording, bindings: &live.bindings, may_swap: &|_, _| false, again, at }
 }
+
+/// Whether a driver asks again what got that answer, and is to have the next one then.
+fn is_to_be_retried(exchange: &Exchange) -> bool {
+    let Some(reply) = exchange.replies.first() else { return exchange.wants_reply };
+    let labels = find(&reply.body, b"errorLabels").and_then(|labels| labels.as_array()).unwrap_or_default();
+    let concern = find(&reply.body, b"writeConcernError").is_some();
+    !is_ok(&reply.body) || concern || crate::bson::Elements::readable(labels).next().is_some()
+}
+
+/// The longest wait for an answer that is said to have come too late.
+const DELAY_MAX: Duration = Duration::from_secs(60);

@@ -16,11 +16,15 @@ pub struct Report {
     pub missed: u64,
     /// Requests without an answer that another server answered instead.
     pub forwarded: u64,
-    /// Matched requests that had several answers in the same state.
+    /// How many matched requests had several answers that fit as well, and the first [`MISSES_MAX`] of them.
+    pub ambiguous_count: u64,
+    /// Where each of them was answered from.
     pub ambiguous: Vec<Asked>,
     /// Why there was no answer.
     pub misses: Vec<Miss>,
-    /// Recorded exchanges of applications that nobody asked for.
+    /// How many recorded exchanges of applications nobody asked for.
+    pub unused_count: u64,
+    /// The first [`MISSES_MAX`] of them.
     pub unused: Vec<Asked>,
 }
 
@@ -39,7 +43,7 @@ pub const MISSES_MAX: usize = 1000;
 impl Report {
     /// Whether it tells of a failure: a miss, and with `strict` also what is ambiguous or was never asked for.
     pub fn is_failure(&self, strict: bool) -> bool {
-        self.missed > 0 || (strict && !(self.ambiguous.is_empty() && self.unused.is_empty()))
+        self.missed > 0 || (strict && (self.ambiguous_count > 0 || self.unused_count > 0))
     }
 
     /// The report as JSON, on several lines.
@@ -68,8 +72,10 @@ impl Report {
             "matched": self.matched,
             "missed": self.missed,
             "forwarded": self.forwarded,
+            "ambiguousCount": self.ambiguous_count,
             "ambiguous": self.ambiguous.iter().map(asked).collect::<Vec<_>>(),
             "misses": self.misses.iter().map(miss).collect::<Vec<_>>(),
+            "unusedCount": self.unused_count,
             "unused": self.unused.iter().map(asked).collect::<Vec<_>>(),
         });
         format!("{value:#}\n")
@@ -91,11 +97,15 @@ impl fmt::Display for Report {
             }
         }
         more(f, self.missed, self.misses.len().min(SHOWN_MAX))?;
-        for (what, list) in [("ambiguous", &self.ambiguous), ("never asked for", &self.unused)] {
+        let lists = [
+            ("ambiguous", &self.ambiguous, self.ambiguous_count),
+            ("never asked for", &self.unused, self.unused_count),
+        ];
+        for (what, list, count) in lists {
             for asked in list.iter().take(SHOWN_MAX) {
                 writeln!(f, "{what}: {}: {}", asked.place, asked.text)?;
             }
-            more(f, list.len() as u64, list.len().min(SHOWN_MAX))?;
+            more(f, count, list.len().min(SHOWN_MAX))?;
         }
         Ok(())
     }

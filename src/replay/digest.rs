@@ -1,0 +1,165 @@
+//! What two askings of the same question have in common, as numbers that can be looked up.
+//!
+//! A request has three digests, each blind to more than the one before it: everything that counts; dates left out; and
+//! also `ObjectId`s, UUIDs, their texts, and what `[replay] bind` names. The last two are also blind to the order of
+//! fields where it has no meaning. What they leave out is held against the recorded request by [`fit`](super::fit).
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
+
+use super::counted::{counted, is_after_cluster_time, order_counts};
+use super::settings::Settings;
+use crate::bson::{Element, Elements, Kind};
+use crate::capture::names::{texts, value_of};
+
+/// A number that no two different questions share, as good as certainly.
+pub(super) type Digest = u128;
+
+/// The digests of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Digests {
+    /// Of everything that counts.
+    pub(super) exact: Digest,
+    /// Without dates, and without the value of `maxTimeMS`.
+    pub(super) dates: Digest,
+    /// Also without what can be bound.
+    pub(super) masked: Digest,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Level {
+    Exact,
+    Dates,
+    Masked,
+}
+
+/// The digest of everything that counts in a request.
+pub(super) fn exact(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digest {
+    Digesting { settings, level: Level::Exact, path: Vec::new() }.command(command, database, scope)
+}
+
+/// All digests of a request.
+pub(super) fn digests(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digests {
+    let at = |level| Digesting { settings, level, path: Vec::new() }.command(command, database, scope);
+    Digests { exact: at(Level::Exact), dates: at(Level::Dates), masked: at(Level::Masked) }
+}
+
+/// The digest of replies, blind to values that differ from run to run.
+pub(super) fn masked_reply(reply: &[u8], settings: &Settings) -> Digest {
+    let mut digesting = Digesting { settings, level: Level::Masked, path: vec![b""] };
+    let varies = |element: &Element<'_>| crate::capture::names::VARYING_IN_REPLIES.contains(&element.name);
+    digesting.fields(Elements::readable(reply).filter(|element| !varies(element)), false, true)
+}
+
+struct Digesting<'s, 'd> {
+    settings: &'s Settings,
+    level: Level,
+    path: Vec<&'d [u8]>,
+}
+
+impl<'d> Digesting<'_, 'd> {
+    fn command(mut self, command: &'d [u8], database: &str, scope: Option<&str>) -> Digest {
+        let mut hash = Hash::default();
+        hash.text(database.as_bytes());
+        hash.text(scope.unwrap_or_default().as_bytes());
+        let mut elements = counted(command);
+        if let Some(first) = elements.next() {
+            hash.number(self.field(&first, Some(0), false).unwrap_or_default());
+        }
+        hash.number(self.fields(elements, false, false));
+        hash.finish()
+    }
+
+    /// The sum of fields does not tell their order; their positions do, where they count.
+    fn fields(&mut self, elements: impl Iterator<Item = Element<'d>>, ordered: bool, exact: bool) -> Digest {
+        let mut sum = Digest::default();
+        for (position, element) in elements.enumerate() {
+            let position = ordered.then_some(position);
+            sum = sum.wrapping_add(self.field(&element, position, exact).unwrap_or_default());
+        }
+        sum
+    }
+
+    /// `None` for what does not count. Where `exact`, nothing can be bound.
+    fn field(&mut self, element: &Element<'d>, position: Option<usize>, exact: bool) -> Option<Digest> {
+        if is_after_cluster_time(&self.path, element) {
+            return None;
+        }
+        self.path.push(element.name);
+        let digest = self.named(element, position, exact);
+        self.path.pop();
+        digest
+    }
+
+    fn named(&mut self, element: &Element<'d>, position: Option<usize>, exact: bool) -> Option<Digest> {
+        let Settings { ignore, exact: exacts, bind, .. } = self.settings;
+        if ignore.hold(&self.path) {
+            return None;
+        }
+        let exact = exact || exacts.hold(&self.path);
+        let mut hash = Hash::default();
+        hash.number(position.map_or(0, |position| position as Digest + 1));
+        hash.text(element.name);
+        hash.byte(element.kind as u8);
+        let masked = self.level == Level::Masked && !exact;
+        if masked && bind.hold(&self.path) {
+            return Some(hash.finish());
+        }
+        match element.elements() {
+            Some(Ok(elements)) => {
+                let ordered = self.level == Level::Exact || order_counts(element);
+                hash.number(self.fields(elements.map_while(Result::ok), ordered, exact));
+            }
+            _ => self.leaf(element, exact, &mut hash),
+        }
+        Some(hash.finish())
+    }
+
+    fn leaf(&self, element: &Element<'d>, exact: bool, hash: &mut Hash) {
+        let has_date = element.kind == Kind::DateTime || (self.path.len() == 1 && element.name == b"maxTimeMS");
+        if self.level == Level::Exact || exact || (self.level == Level::Dates && !has_date) {
+            return hash.text(element.value);
+        }
+        // What is left out is told by its type alone, which is hashed.
+        if has_date || value_of(element).is_some() {
+            return;
+        }
+        match element.as_str_bytes().filter(|_| element.kind == Kind::String) {
+            Some(text) => {
+                let mut rest = 0;
+                for (place, _) in texts(text) {
+                    hash.text(text.get(rest..place.start).unwrap_or_default());
+                    hash.number(place.len() as Digest);
+                    rest = place.end;
+                }
+                hash.text(text.get(rest..).unwrap_or_default());
+            }
+            None => hash.text(element.value),
+        }
+    }
+}
+
+/// 128 bits of the standard library's hash.
+#[derive(Default)]
+pub(super) struct Hash(DefaultHasher);
+
+impl Hash {
+    pub(super) fn text(&mut self, bytes: &[u8]) {
+        self.0.write_usize(bytes.len());
+        self.0.write(bytes);
+    }
+
+    pub(super) fn number(&mut self, number: Digest) {
+        self.0.write_u128(number);
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.0.write_u8(byte);
+    }
+
+    pub(super) fn finish(mut self) -> Digest {
+        let first = self.0.finish();
+        self.0.write_u8(0xff);
+        Digest::from(first) << 64 | Digest::from(self.0.finish())
+    }
+}

@@ -1,0 +1,377 @@
+//! Whether a live request is a recorded one, leaf by leaf: what must be bound for it to be, and what was overlooked.
+//!
+//! Both are looked at as they came. A value is the recorded one if it is equal and stands for nothing else, or stands for
+//! it already; or if it is fresh, in the value of a write, and the recorded one was born there.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::bindings::{Bindings, NamedPair};
+use super::counted::{counted, is_after_cluster_time, is_computed_time, is_varying, order_counts};
+use super::difference::{Difference, shown};
+use super::explain::{Note, Why};
+use super::recording::{Birth, Number, Recording};
+use crate::bson::{Element, Elements, Kind};
+use crate::capture::names::{Value, relative, texts, value_of, write_values};
+
+/// What follows if a live request is taken for a recorded one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fit {
+    /// Live values and the recorded ones that they stand for from now on.
+    pub(super) binds: Vec<(Value, Value)>,
+    pub(super) named: Vec<NamedPair>,
+    /// Exchanges that are taken for each other from now on: the first was used and is not what it was taken for.
+    pub(super) swaps: Vec<(Number, Number)>,
+    /// Recorded values that were bound before.
+    pub(super) known: Vec<Value>,
+    pub(super) notes: BTreeSet<Note>,
+}
+
+/// What a live request is held against.
+pub(super) struct Fitting<'a> {
+    pub(super) recording: &'a Recording,
+    pub(super) bindings: &'a Bindings,
+    /// Whether an exchange may be taken for another one after the fact.
+    pub(super) may_swap: &'a dyn Fn(Number, Number) -> bool,
+    /// Whether the recorded exchange is used a second time: what was born there is born again.
+    pub(super) again: bool,
+    /// When each was asked, in milliseconds since 1970: here, and in the recording.
+    pub(super) at: (i64, i64),
+}
+
+impl Fitting<'_> {
+    /// Holds a live command against a recorded one; `None` if it is another.
+    pub(super) fn fit(&self, live: &[u8], recorded: &[u8]) -> Option<Fit> {
+        let mut walk = Walk::new(self, live, recorded);
+        let (ours, theirs) = (counted(live).collect::<Vec<_>>(), counted(recorded).collect::<Vec<_>>());
+        if ours.first().map(|it| it.name) != theirs.first().map(|it| it.name) {
+            return None;
+        }
+        walk.fields(&ours, &theirs, false, false).then_some(())?;
+        for element in Elements::readable(live).chain(Elements::readable(recorded)).filter(is_varying) {
+            walk.note_at(element.name, Why::Varies);
+        }
+        Some(walk.fit)
+    }
+
+    /// Where a live command is not the recorded one, the first `most` places.
+    pub(super) fn differences(&self, live: &[u8], recorded: &[u8], most: usize) -> Vec<Difference> {
+        let mut walk = Walk::new(self, live, recorded);
+        walk.differences = Some((Vec::new(), most));
+        let (ours, theirs) = (counted(live).collect::<Vec<_>>(), counted(recorded).collect::<Vec<_>>());
+        walk.fields(&ours, &theirs, false, false);
+        walk.differences.map(|(found, _)| found).unwrap_or_default()
+    }
+}
+
+struct Walk<'a, 'd> {
+    context: &'a Fitting<'a>,
+    /// Where values can be born in each.
+    births: (Vec<Range<usize>>, Vec<Range<usize>>),
+    fit: Fit,
+    path: Vec<&'d [u8]>,
+    /// Where the two differ and how many such places are wanted, if they are: then the walk goes on after the first.
+    differences: Option<(Vec<Difference>, usize)>,
+}
+
+impl<'a, 'd> Walk<'a, 'd> {
+    fn new(context: &'a Fitting<'a>, live: &'d [u8], recorded: &'d [u8]) -> Self {
+        let births = |command| write_values(command).iter().map(|it| it.offset..it.offset + it.value.len()).collect();
+        let births = (births(live), births(recorded));
+        Self { context, births, fit: Fit::default(), path: Vec::new(), differences: None }
+    }
+
+    /// Here the two differ: whether the walk goes on all the same.
+    fn differ(&mut self, our: Option<&Element<'d>>, their: Option<&Element<'d>>) -> bool {
+        let path = self.shown_path();
+        let Some((found, most)) = &mut self.differences else { return false };
+        if found.len() < *most {
+            found.push(Difference { path, first: their.map(shown), second: our.map(shown) });
+        }
+        found.len() < *most
+    }
+
+    fn fields(&mut self, ours: &[Element<'d>], theirs: &[Element<'d>], ordered: bool, exact: bool) -> bool {
+        let (ours, theirs) = (self.that_count(ours), self.that_count(theirs));
+        let same_names = ours.iter().zip(&theirs).all(|(our, their)| our.name == their.name);
+        if same_names && ours.len() == theirs.len() {
+            return ours.iter().zip(&theirs).all(|(our, their)| self.field(our, their, exact));
+        }
+        if self.differences.is_none() && (ours.len() != theirs.len() || ordered) {
+            return false;
+        }
+        // The order of a command's own fields is the driver's.
+        if !self.path.is_empty() {
+            self.note(Why::Order);
+        }
+        let named = |elements: &[Element<'d>], name: &[u8]| {
+            let mut same_name = elements.iter().filter(|it| it.name == name);
+            let first = same_name.next().copied();
+            first.filter(|_| same_name.next().is_none())
+        };
+        theirs.iter().all(|their| match named(&ours, their.name) {
+            Some(our) => self.field(&our, their, exact),
+            None => self.differ_at(None, Some(their)),
+        }) && ours.iter().filter(|our| named(&theirs, our.name).is_none()).all(|our| self.differ_at(Some(our), None))
+            && (!ordered || self.differences.as_ref().is_some_and(|(found, _)| !found.is_empty()))
+    }
+
+    fn differ_at(&mut self, our: Option<&Element<'d>>, their: Option<&Element<'d>>) -> bool {
+        let Some(name) = our.or(their).map(|it| it.name) else { return true };
+        self.path.push(name);
+        let goes_on = self.differ(our, their);
+        self.path.pop();
+        goes_on
+    }
+
+    fn that_count(&mut self, elements: &[Element<'d>]) -> Vec<Element<'d>> {
+        let mut kept = Vec::with_capacity(elements.len());
+        for element in elements {
+            if is_after_cluster_time(&self.path, element) {
+                self.note_at(element.name, Why::Varies);
+                continue;
+            }
+            self.path.push(element.name);
+            if self.context.recording.settings.ignore.hold(&self.path) {
+                self.note(Why::Ignored);
+            } else {
+                kept.push(*element);
+            }
+            self.path.pop();
+        }
+        kept
+    }
+
+    fn field(&mut self, our: &Element<'d>, their: &Element<'d>, exact: bool) -> bool {
+        self.path.push(our.name);
+        let before = self.differences.as_ref().map_or(0, |(found, _)| found.len());
+        let mut fits = self.element(our, their, exact);
+        // What is inside says better where.
+        if !fits && self.differences.as_ref().is_some_and(|(found, most)| found.len() == before && before < *most) {
+            fits = self.differ(Some(our), Some(their));
+        }
+        self.path.pop();
+        fits
+    }
+
+    fn element(&mut self, our: &Element<'d>, their: &Element<'d>, exact: bool) -> bool {
+        let settings = &self.context.recording.settings;
+        let exact = exact || settings.exact.hold(&self.path);
+        if our.kind != their.kind {
+            return false;
+        }
+        if !exact && settings.bind.hold(&self.path) {
+            return self.named(our, their);
+        }
+        match (our.elements(), their.elements()) {
+            (Some(Ok(ours)), Some(Ok(theirs))) => {
+                let (ours, theirs) = (ours.map_while(Result::ok), theirs.map_while(Result::ok));
+                let ordered = order_counts(our);
+                self.fields(&ours.collect::<Vec<_>>(), &theirs.collect::<Vec<_>>(), ordered, exact)
+            }
+            _ => self.leaf(our, their, exact),
+        }
+    }
+
+    fn leaf(&mut self, our: &Element<'d>, their: &Element<'d>, exact: bool) -> bool {
+        if let (Some(live), Some(recorded)) = (value_of(our), value_of(their)) {
+            // Two types of binary hold a UUID.
+            let same_type = our.kind != Kind::Binary || our.value.get(4) == their.value.get(4);
+            return same_type && self.value((live, our.offset), (recorded, their.offset), exact);
+        }
+        if our.value == their.value && (our.kind != Kind::String || texts(text(our)).next().is_none()) {
+            return true;
+        }
+        if our.kind == Kind::String {
+            return self.text(our, their, exact)
+                || self.context.bindings.named_recorded(our.kind, our.value) == Some(their.value) && {
+                    self.note(Why::Bound);
+                    true
+                };
+        }
+        if self.path.len() == 1 && our.name == b"maxTimeMS" && (is_computed_time(our) || is_computed_time(their)) {
+            self.note(Why::Computed);
+            return true;
+        }
+        if self.context.bindings.named_recorded(our.kind, our.value) == Some(their.value) {
+            self.note(Why::Bound);
+            return true;
+        }
+        our.value == their.value
+    }
+
+    /// Texts are the same but for the values in them, which must be the same in turn.
+    fn text(&mut self, our: &Element<'d>, their: &Element<'d>, exact: bool) -> bool {
+        let (ours, theirs) = (text(our), text(their));
+        let (values, recorded) = (texts(ours).collect::<Vec<_>>(), texts(theirs).collect::<Vec<_>>());
+        let around = |text: &'d [u8], values: &[(Range<usize>, Value)]| {
+            let mut rest = 0;
+            let mut parts = Vec::new();
+            for (place, _) in values {
+                parts.push(text.get(rest..place.start).unwrap_or_default());
+                rest = place.end;
+            }
+            parts.push(text.get(rest..).unwrap_or_default());
+            parts
+        };
+        if around(ours, &values) != around(theirs, &recorded) {
+            return false;
+        }
+        let pairs = values.iter().zip(&recorded);
+        pairs
+            .into_iter()
+            .all(|((_, live), (_, recorded))| self.value((*live, our.offset), (*recorded, their.offset), exact))
+    }
+
+    /// Whether a live value is a recorded one; each with where it stands.
+    fn value(
+        &mut self,
+        (live, our_place): (Value, usize),
+        (recorded, their_place): (Value, usize),
+        exact: bool,
+    ) -> bool {
+        if exact {
+            return live == recorded;
+        }
+        let is_birth = is_within(&self.births.0, our_place) && is_within(&self.births.1, their_place);
+        if let (Value::Date(live), Value::Date(recorded)) = (live, recorded) {
+            return self.date(live, recorded, is_birth);
+        }
+        match self.stands_for(live) {
+            Some(known) if known == recorded => {
+                self.fit.known.push(recorded);
+                if live != recorded {
+                    self.note(Why::Bound);
+                }
+                true
+            }
+            Some(known) => self.swap(known, recorded),
+            None if live == recorded => {
+                self.is_free(recorded) && {
+                    if is_birth && self.births_of(recorded).is_some() {
+                        self.fit.binds.push((live, recorded));
+                    }
+                    true
+                }
+            }
+            None => is_birth && self.bind(live, recorded),
+        }
+    }
+
+    fn bind(&mut self, live: Value, recorded: Value) -> bool {
+        let births = &self.context.recording.index.births;
+        let same_type = std::mem::discriminant(&live) == std::mem::discriminant(&recorded);
+        // A live value that the recording knows is not fresh.
+        if !same_type || births.contains_key(&live) || !births.contains_key(&recorded) || !self.is_free(recorded) {
+            return false;
+        }
+        self.fit.binds.push((live, recorded));
+        self.note(Why::Bound);
+        true
+    }
+
+    /// What a live value stands for, with what this request is about to change.
+    fn stands_for(&self, live: Value) -> Option<Value> {
+        let pending = self.fit.binds.iter().find(|(bound, _)| *bound == live).map(|(_, recorded)| *recorded);
+        let known = pending.or_else(|| self.context.bindings.recorded(live))?;
+        let swapped = self.births_of(known).and_then(|birth| {
+            let (_, other) = self.fit.swaps.iter().find(|(from, _)| *from == birth.exchange)?;
+            self.context.recording.index.born.get(other)?.get(birth.place as usize).copied()
+        });
+        Some(swapped.unwrap_or(known))
+    }
+
+    /// Whether nothing stands for a recorded value, or what does gives way.
+    fn is_free(&self, recorded: Value) -> bool {
+        let pending = self.fit.binds.iter().any(|(_, bound)| *bound == recorded);
+        !pending && (self.context.again || self.context.bindings.live(recorded).is_none())
+    }
+
+    /// Of two exchanges that are alike, the other may be what was asked here.
+    fn swap(&mut self, known: Value, recorded: Value) -> bool {
+        let (Some(one), Some(other)) = (self.births_of(known), self.births_of(recorded)) else { return false };
+        let index = &self.context.recording.index;
+        let masked = |birth: Birth| index.entry(birth.exchange).map(|entry| entry.masked);
+        let alike = one.place == other.place && one.exchange != other.exchange && masked(one) == masked(other);
+        let taken = self.fit.swaps.iter().any(|(from, to)| *from == one.exchange || *to == other.exchange);
+        if !alike || taken || !(self.context.may_swap)(one.exchange, other.exchange) {
+            return false;
+        }
+        self.fit.swaps.push((one.exchange, other.exchange));
+        self.note(Why::Bound);
+        true
+    }
+
+    fn births_of(&self, recorded: Value) -> Option<Birth> {
+        self.context.recording.index.births.get(&recorded).copied()
+    }
+
+    /// Dates as far from their exchanges' times, or one that stands for the other. Several may stand for one, and one for
+    /// several: a clock may have stood still.
+    fn date(&mut self, live: i64, recorded: i64, is_birth: bool) -> bool {
+        let (here, there) = self.context.at;
+        if live == recorded {
+            return true;
+        }
+        let (ours, theirs) = (Value::Date(live), Value::Date(recorded));
+        let stands = self.context.bindings.recorded(ours) == Some(theirs)
+            || self.context.bindings.live(theirs) == Some(ours)
+            || self.fit.binds.contains(&(ours, theirs));
+        let tolerance = i64::try_from(self.context.recording.settings.date_tolerance.as_millis()).unwrap_or(i64::MAX);
+        let far = (live - here).saturating_sub(recorded - there).saturating_abs();
+        if !stands && (relative(recorded, there).is_none() || far > tolerance) {
+            return false;
+        }
+        if is_birth && self.births_of(theirs).is_some() && !stands {
+            self.fit.binds.push((ours, theirs));
+        }
+        self.note(if stands { Why::Bound } else { Why::Date });
+        true
+    }
+
+    /// A value at a place that `[replay] bind` names.
+    fn named(&mut self, our: &Element<'d>, their: &Element<'d>) -> bool {
+        if let (Some(live), Some(recorded)) = (value_of(our), value_of(their)) {
+            if self.stands_for(live) != Some(recorded) {
+                self.fit.binds.push((live, recorded));
+            }
+            self.note(Why::Bound);
+            return true;
+        }
+        let pair = NamedPair { kind: our.kind, live: our.value.to_vec(), recorded: their.value.to_vec() };
+        match self.context.bindings.named_recorded(our.kind, our.value) {
+            Some(known) if known == their.value => {}
+            // It stood for another: it does here as well, for it is the user's word that it may.
+            _ => {
+                self.fit.named.push(pair);
+            }
+        }
+        self.note(Why::Bound);
+        true
+    }
+
+    fn note_at(&mut self, name: &'d [u8], why: Why) {
+        self.path.push(name);
+        self.note(why);
+        self.path.pop();
+    }
+
+    fn note(&mut self, why: Why) {
+        // What is not kept need not be said.
+        if self.context.recording.settings.explain {
+            self.fit.notes.insert(Note { path: self.shown_path(), why });
+        }
+    }
+
+    fn shown_path(&self) -> String {
+        self.path.iter().map(|step| String::from_utf8_lossy(step)).collect::<Vec<_>>().join(".")
+    }
+}
+
+fn is_within(ranges: &[Range<usize>], place: usize) -> bool {
+    ranges.iter().any(|range| range.contains(&place))
+}
+
+fn text<'d>(element: &Element<'d>) -> &'d [u8] {
+    element.as_str_bytes().unwrap_or_default()
+}
