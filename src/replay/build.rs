@@ -57,11 +57,12 @@ impl<'s> Build<'s> {
         };
         if entry.kind != EntryKind::Housekeeping {
             self.index.app_names.extend(scope.clone());
-            self.births(exchange, number);
             self.cursors(exchange, number);
-            if self.streams.add(exchange, number, &entry, &mut self.index.namespaces) && tells_nothing(exchange) {
+            let continues = self.streams.add(exchange, number, &entry, &mut self.index.namespaces);
+            if continues && tells_nothing(exchange) {
                 entry.kind = EntryKind::Idle;
             }
+            self.births(exchange, number, continues);
             let answered = exchange.replies.first().map_or(exchange.at, |reply| reply.at);
             self.running.push(Reverse((answered.monotonic_nanos, number)));
         }
@@ -124,8 +125,9 @@ impl<'s> Build<'s> {
         }
     }
 
-    /// Takes note of the values that are born in an exchange.
-    fn births(&mut self, exchange: &Exchange, number: Number) {
+    /// Takes note of the values that are born in an exchange. What a stream tells of was born where it was written, even
+    /// if that was asked for while the stream waited, and so comes later.
+    fn births(&mut self, exchange: &Exchange, number: Number, is_told: bool) {
         let mut fresh = Vec::new();
         for element in write_values(&exchange.request) {
             leaves(&element, &mut |leaf| {
@@ -133,7 +135,11 @@ impl<'s> Build<'s> {
                 fresh.extend(value.filter(|value| !self.names.has_seen(*value)));
             });
         }
-        self.names.learn(exchange);
+        if is_told {
+            self.names.learn(&Exchange { replies: Vec::new(), ..exchange.clone() });
+        } else {
+            self.names.learn(exchange);
+        }
         let is_born = |value: &Value| self.names.get(*value).is_some_and(|name| name.origin == Origin::Born);
         let mut born = Vec::new();
         for value in fresh.into_iter().filter(is_born) {

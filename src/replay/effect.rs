@@ -93,13 +93,14 @@ pub(super) fn effect(exchange: &Exchange, namespaces: &mut Namespaces) -> Effect
     let command = exchange.request.as_slice();
     let reply = exchange.replies.first().map(|reply| reply.body.as_slice());
     // Without a reply nobody knows, unless none was wanted.
-    let Some(reply) = reply.or((!exchange.wants_reply).then_some(UNTOLD)) else { return Effect::None };
+    let Some(reply) = reply.or_else(|| (!exchange.wants_reply).then_some(UNTOLD)) else { return Effect::None };
     let database = database_of(command);
     let (name, is_ok) = (exchange.name(), is_ok(reply));
     if matches!(name, "abortTransaction") {
         return Effect::Abort;
     }
-    if !is_ok && !(name == "drop" && code(reply) == Some(NAMESPACE_NOT_FOUND)) {
+    let counts = is_ok || name == "drop" && code(reply) == Some(NAMESPACE_NOT_FOUND);
+    if !counts {
         return Effect::None;
     }
     let mut collection = |name: Option<&str>| name.map(|name| namespaces.number(database, name));
@@ -152,7 +153,7 @@ pub(super) fn changed(name: &str, reply: &[u8]) -> i64 {
         "update" => {
             let upserted = find(reply, b"upserted").and_then(|upserted| upserted.as_array());
             let upserted = upserted.map_or(0, |array| Elements::readable(array).count() as i64);
-            number(&[b"nModified"]).or(number(&[b"n"])).unwrap_or(0) + upserted
+            number(&[b"nModified"]).or_else(|| number(&[b"n"])).unwrap_or(0) + upserted
         }
         _ => number(&[b"n"]).unwrap_or(0),
     }

@@ -18,7 +18,7 @@ use super::miss::Miss;
 use super::nearest::nearest;
 use super::recording::{EntryKind, Number, Recording};
 use super::report::{Asked, MISSES_MAX, Report};
-use super::settings::{Scope, Timing};
+use super::settings::Timing;
 use super::transaction::{numbered, transaction_of};
 use crate::bson::find;
 use crate::capture::exchange::Exchange;
@@ -156,7 +156,7 @@ impl Asking<'_> {
             let may_swap = |one, other| live.may_swap(one, other, &self.recording.index);
             let fit = Fitting { may_swap: &may_swap, ..fit }.fit(command, &recorded.request);
             // The same is the same, whatever stands for what.
-            fit.or(is_same.then(Fit::default))
+            fit.or_else(|| is_same.then(Fit::default))
         });
         let Choice { number, fit, rival } = match chosen {
             Ok(choice) => choice,

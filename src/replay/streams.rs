@@ -199,5 +199,5 @@ fn event(document: &[u8], own: Option<Namespace>, namespaces: &mut Namespaces) -
         Some("delete") => EventKind::Delete,
         Some(_) => EventKind::Other,
     };
-    Event { kind, namespace: namespace.or(own.filter(|_| ns.is_none())), values }
+    Event { kind, namespace: namespace.or_else(|| own.filter(|_| ns.is_none())), values }
 }
