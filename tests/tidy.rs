@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["config", "replay", "capture", "sink", "pipeline", "redact", "topology", "session", "event", "bson", "wire"],
     ),
     ("config", &["replay", "sink", "event", "bson"]),
-    ("replay", &["capture", "session", "event", "bson", "wire"]),
+    ("replay", &["capture", "sink", "redact", "session", "event", "bson", "wire"]),
     ("capture", &["sink", "pipeline", "redact", "topology", "session", "event", "bson", "wire"]),
     ("sink", &["redact", "event", "bson"]),
     ("pipeline", &["redact", "topology", "session", "event", "bson"]),

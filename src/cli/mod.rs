@@ -9,6 +9,7 @@ pub mod cert;
 pub mod check;
 pub mod demo;
 mod event_file;
+pub mod play;
 pub mod proxy;
 pub mod replay;
 pub mod show;
@@ -37,6 +38,8 @@ enum Command {
     Proxy(Box<proxy::Args>),
     /// Answer as the server did, from a capture or a fixture
     Replay(Box<replay::Args>),
+    /// Ask a recording's questions again, of a live server, and compare answers and times
+    Play(play::Args),
     /// Print an event log or a capture: in any format, all of it or what is asked for
     Show(show::Args),
     /// Count and time the commands of an event log or a capture
@@ -109,6 +112,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
     match cli.command {
         Command::Proxy(args) => proxy::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Play(args) => play::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Cert(args) => cert::run(&args),

@@ -81,7 +81,17 @@ impl ApplicationUri {
 
     /// What `authMechanism` says.
     pub fn mechanism(&self) -> Option<String> {
-        let (_, value) = self.options.iter().find(|(name, _)| name.eq_ignore_ascii_case("authMechanism"))?;
+        self.option("authMechanism")
+    }
+
+    /// The database whose user it is: `authSource`, or the default database, or `admin` (Authentication specification).
+    pub fn auth_source(&self) -> String {
+        let database = || percent_decode(&self.database).filter(|name| !name.is_empty());
+        self.option("authSource").or_else(database).unwrap_or_else(|| "admin".to_owned())
+    }
+
+    fn option(&self, wanted: &str) -> Option<String> {
+        let (_, value) = self.options.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
         percent_decode(value)
     }
 }

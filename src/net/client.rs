@@ -1,21 +1,27 @@
 //! A small client: one connection, one command at a time, over `OP_MSG`.
 //!
-//! It says `hello` and gives replies as they come. There are no pools, no retries, no sessions, no authentication, and
-//! following a cursor is the caller's: [`command`](Client::command) sends its `getMore` as any other.
+//! It says `hello`, authenticates by SCRAM if it is given a user, and gives replies as they come. There are no pools, no
+//! retries, no sessions, and following a cursor is the caller's: [`command`](Client::command) sends its `getMore` as any
+//! other.
 
 use std::io;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bson::raw::{CStr, RawArrayBuf, RawDocument, RawDocumentBuf, cstr};
-use bson::rawdoc;
+use bson::spec::BinarySubtype;
+use bson::{Binary, rawdoc};
 use bytes::BytesMut;
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::codec::Frames;
 use super::stream::Stream;
 use super::tls::Connector;
 use crate::config::Endpoint;
+use crate::replay::scram::{ClientConversation, Mechanism};
 use crate::replay::{Reply, decode_reply};
-use crate::wire::{Compressor, MESSAGE_LEN_MAX, OpMsg, WireError, compress};
+use crate::wire::{Compressor, MESSAGE_LEN_MAX, Message, OpMsg, WireError, compress, msg_flags};
 
 /// What a client says of itself, and how long it waits.
 #[derive(Clone, Debug)]
@@ -28,11 +34,38 @@ pub struct Options {
     pub patience: Duration,
     /// TLS, if the server is to be reached by it.
     pub tls: Option<Connector>,
+    /// Who it is, if it is to authenticate.
+    pub credentials: Option<Credentials>,
+}
+
+/// A user, to be authenticated by SCRAM.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+    /// The database that knows the user.
+    pub source: String,
+    /// The mechanism; `None` is the best that the server has for the user.
+    pub mechanism: Option<Mechanism>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).field("source", &self.source).finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { app_name: "mongotap".to_owned(), compressors: Vec::new(), patience: Duration::from_secs(30), tls: None }
+        Self {
+            app_name: "mongotap".to_owned(),
+            compressors: Vec::new(),
+            patience: Duration::from_secs(30),
+            tls: None,
+            credentials: None,
+        }
     }
 }
 
@@ -48,6 +81,9 @@ pub enum ClientError {
     /// What came is not the reply to what was asked.
     #[error("the reply is to request {0}, which was not the last one")]
     OtherReply(i32),
+    /// The server does not take the user for who it says it is, or is not the server that it should be.
+    #[error("cannot authenticate: {0}")]
+    Authentication(String),
     /// The server refused the handshake; its words.
     #[error("hello was refused: {0}")]
     Refused(String),
@@ -92,6 +128,9 @@ impl Client {
         let common = common.filter_map(|name| Compressor::from_name(name.as_str()?)).collect::<Vec<_>>();
         client.compressor = options.compressors.iter().copied().find(|it| common.contains(it));
         client.hello = reply;
+        if let Some(credentials) = &options.credentials {
+            client.authenticate(credentials).await?;
+        }
         Ok(client)
     }
 
@@ -110,14 +149,7 @@ impl Client {
         mut command: RawDocumentBuf,
     ) -> Result<RawDocumentBuf, ClientError> {
         command.append(cstr!("$db"), database);
-        self.request_id = self.request_id.wrapping_add(1);
-        let mut frame = BytesMut::new();
-        OpMsg::new(0, command.as_bytes()).encode(self.request_id, 0, &mut frame)?;
-        if let Some(compressor) = self.compressor {
-            let mut compressed = BytesMut::new();
-            compress(&frame, compressor, &mut compressed)?;
-            frame = compressed;
-        }
+        let frame = self.frame(&OpMsg::new(0, command.as_bytes()))?;
         let exchange = async {
             self.frames.send(&frame).await?;
             self.frames.next().await
@@ -129,6 +161,95 @@ impl Client {
         }
         RawDocumentBuf::from_bytes(document).map_err(|error| ClientError::Undecodable(error.to_string()))
     }
+
+    fn frame(&mut self, message: &OpMsg<'_>) -> Result<BytesMut, WireError> {
+        self.request_id = self.request_id.wrapping_add(1);
+        let mut frame = BytesMut::new();
+        message.encode(self.request_id, 0, &mut frame)?;
+        let Some(compressor) = self.compressor else { return Ok(frame) };
+        let mut compressed = BytesMut::new();
+        compress(&frame, compressor, &mut compressed)?;
+        Ok(compressed)
+    }
+
+    /// Sends a message as it is.
+    pub(super) async fn send(&mut self, message: &OpMsg<'_>) -> Result<(), ClientError> {
+        let frame = self.frame(message)?;
+        Ok(self.frames.send(&frame).await?)
+    }
+
+    /// The next reply, to what was sent last or to the reply before it, however long it takes; and whether another follows.
+    pub(super) async fn reply(&mut self) -> Result<(Vec<u8>, bool), ClientError> {
+        let answer = self.frames.next().await?.ok_or(ClientError::Closed)?;
+        let (header, message) = Message::decode(&answer)?;
+        let more_to_come = matches!(&message, Message::Msg(message) if message.has(msg_flags::MORE_TO_COME));
+        if header.response_to != self.request_id {
+            return Err(ClientError::OtherReply(header.response_to));
+        }
+        if more_to_come {
+            self.request_id = header.request_id;
+        }
+        Ok((decode_reply(&answer, MESSAGE_LEN_MAX)?.document, more_to_come))
+    }
+
+    async fn authenticate(&mut self, credentials: &Credentials) -> Result<(), ClientError> {
+        let failed = |why: &str| ClientError::Authentication(why.to_owned());
+        let Credentials { user, password, source, mechanism } = credentials;
+        let mechanism = mechanism.unwrap_or_else(|| best_mechanism(&self.hello));
+        let nonce = nonce().ok_or_else(|| failed("no random numbers"))?;
+        let conversation = ClientConversation::begin(mechanism, user, password, &nonce);
+        let start = rawdoc! {
+            "saslStart": 1, "mechanism": mechanism.as_str(), "payload": payload(&conversation.first_message()),
+            "options": { "skipEmptyExchange": true },
+        };
+        let mut reply = self.step(source, start).await?;
+        let (last, expected) = conversation
+            .respond(&said(&reply))
+            .ok_or_else(|| failed("what the server says is no answer in this conversation, or the password is none"))?;
+        reply = self.step(source, next_step(&reply, &last)).await?;
+        if said(&reply) != expected.as_bytes() {
+            return Err(failed("the server does not know the password either"));
+        }
+        while !crate::bson::find(reply.as_bytes(), b"done").is_some_and(|done| done.as_bool_truthy()) {
+            reply = self.step(source, next_step(&reply, "")).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, source: &str, command: RawDocumentBuf) -> Result<RawDocumentBuf, ClientError> {
+        let reply = self.command(source, command).await?;
+        if is_ok(&reply) {
+            return Ok(reply);
+        }
+        Err(ClientError::Authentication(reply.get_str("errmsg").unwrap_or("no reason given").to_owned()))
+    }
+}
+
+/// The best mechanism that the server says it has for the user, or the one that all have.
+fn best_mechanism(hello: &RawDocument) -> Mechanism {
+    let offered = hello.get_array("saslSupportedMechs").into_iter().flatten().flatten();
+    let names: Vec<_> = offered.filter_map(|name| Mechanism::from_name(name.as_str()?)).collect();
+    if names.contains(&Mechanism::Sha256) || names.is_empty() { Mechanism::Sha256 } else { Mechanism::Sha1 }
+}
+
+fn nonce() -> Option<String> {
+    let mut bytes = [0; 24];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(BASE64_STANDARD.encode(bytes))
+}
+
+fn payload(text: &str) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: text.as_bytes().to_vec() }
+}
+
+/// What a reply says within its conversation.
+fn said(reply: &RawDocument) -> Vec<u8> {
+    reply.get_binary("payload").map(|binary| binary.bytes.to_vec()).unwrap_or_default()
+}
+
+fn next_step(reply: &RawDocument, text: &str) -> RawDocumentBuf {
+    let conversation = reply.get_i32("conversationId").unwrap_or(1);
+    rawdoc! { "saslContinue": 1, "conversationId": conversation, "payload": payload(text) }
 }
 
 /// Whether a reply says that its command succeeded.
@@ -154,6 +275,9 @@ fn hello(options: &Options) -> RawDocumentBuf {
     if !options.compressors.is_empty() {
         const COMPRESSION: &CStr = cstr!("compression");
         hello.append(COMPRESSION, options.compressors.iter().map(|it| it.as_str()).collect::<RawArrayBuf>());
+    }
+    if let Some(Credentials { user, source, mechanism: None, .. }) = &options.credentials {
+        hello.append(cstr!("saslSupportedMechs"), format!("{source}.{user}"));
     }
     hello
 }

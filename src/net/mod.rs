@@ -17,6 +17,7 @@ mod discover;
 mod listener;
 mod members;
 mod places;
+pub mod play;
 mod proxy;
 mod pump;
 pub mod recorder;

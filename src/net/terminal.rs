@@ -1,4 +1,4 @@
-//! What standard output is shown on.
+//! What standard output and standard error are shown on.
 
 use std::io::IsTerminal;
 
@@ -12,5 +12,11 @@ pub(crate) fn has_colour() -> bool {
 /// The columns of the terminal that standard output is; `None` if it is none.
 pub(crate) fn width() -> Option<usize> {
     let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
+    Some(usize::from(width.0))
+}
+
+/// The columns of the terminal that standard error is; `None` if it is none.
+pub(crate) fn error_width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(std::io::stderr())?;
     Some(usize::from(width.0))
 }

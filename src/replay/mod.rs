@@ -24,6 +24,7 @@ mod live;
 mod miss;
 mod more;
 mod nearest;
+pub mod play;
 mod player;
 mod recorded;
 mod recording;

@@ -1,4 +1,4 @@
-//! SCRAM-SHA-1 and SCRAM-SHA-256 (RFC 5802, RFC 7677) as MongoDB has them: what both sides compute, and the server's
+//! SCRAM-SHA-1 and SCRAM-SHA-256 (RFC 5802, RFC 7677) as MongoDB has them: what both sides compute, and either
 //! side of a conversation.
 //!
 //! Here are the messages within the payloads of `saslStart` and `saslContinue`; the commands are
@@ -193,6 +193,61 @@ impl ServerConversation {
     }
 }
 
+/// A client's side.
+#[derive(Clone)]
+pub struct ClientConversation {
+    mechanism: Mechanism,
+    user: String,
+    password: String,
+    nonce: String,
+}
+
+/// There is a password in it.
+impl std::fmt::Debug for ClientConversation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientConversation").field("mechanism", &self.mechanism).finish_non_exhaustive()
+    }
+}
+
+impl ClientConversation {
+    /// Begins it. `nonce` is to be random, and printable without commas.
+    pub fn begin(mechanism: Mechanism, user: &str, password: &str, nonce: &str) -> Self {
+        Self { mechanism, user: user.to_owned(), password: password.to_owned(), nonce: nonce.to_owned() }
+    }
+
+    /// The client's first message.
+    pub fn first_message(&self) -> String {
+        format!("n,,{}", self.bare())
+    }
+
+    fn bare(&self) -> String {
+        format!("n={},r={}", self.user.replace('=', "=3D").replace(',', "=2C"), self.nonce)
+    }
+
+    /// Reads the server's first message: the client's last one, and what the server must answer to it. `None` if it is no
+    /// answer to the client's first, asks for too little work to be safe, or the password is one that SASLprep forbids.
+    pub fn respond(&self, server_first: &[u8]) -> Option<(String, String)> {
+        let text = std::str::from_utf8(server_first).ok()?;
+        let (nonce, rest) = text.strip_prefix("r=")?.split_once(",s=")?;
+        let (salt, iterations) = rest.split_once(",i=")?;
+        let iterations: NonZeroU32 =
+            iterations.parse().ok().filter(|count: &NonZeroU32| count.get() >= ITERATIONS_MIN)?;
+        if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
+            return None;
+        }
+        let salt = BASE64_STANDARD.decode(salt).ok()?;
+        let keys = Keys::derive(self.mechanism, &self.user, &self.password, &salt, iterations)?;
+        let without_proof = format!("c={},r={nonce}", BASE64_STANDARD.encode("n,,"));
+        let auth_message = format!("{},{text},{without_proof}", self.bare());
+        let proof = BASE64_STANDARD.encode(keys.client_proof(&auth_message));
+        let signature = BASE64_STANDARD.encode(keys.server_signature(&auth_message));
+        Some((format!("{without_proof},p={proof}"), format!("v={signature}")))
+    }
+}
+
+/// A server that asks for less is not believed (Authentication specification).
+const ITERATIONS_MIN: u32 = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +286,13 @@ mod tests {
             };
             assert_eq!(begin(password).finish(last.as_bytes()).as_deref(), Some(signature), "{mechanism:?}");
             assert_eq!(begin("other").finish(last.as_bytes()), None, "{mechanism:?}: another password");
+            let (_, own_nonce) = first.split_once(",r=").unwrap();
+            let client = ClientConversation::begin(mechanism, user, password, own_nonce);
+            assert_eq!(client.first_message(), first);
+            let server_first = begin(password).first_message().to_owned();
+            assert_eq!(client.respond(server_first.as_bytes()), Some((last.to_owned(), signature.to_owned())));
+            assert_eq!(client.respond(server_first.replace("i=4096", "i=1").as_bytes()), None);
+            assert_eq!(client.respond(server_first.replace("r=", "r=x").as_bytes()), None);
             let forged = last.replace("c=biws", "c=eSws");
             assert_eq!(begin(password).finish(forged.as_bytes()), None);
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `362µs`, `1.84ms`, `12.3ms`, `362ms`, `2.31s`, `12.3s`, `123s`: three digits where there are as many.
-pub(super) fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     let micros = duration.as_micros();
     let (unit, name) = match micros {
         ..1_000 => return format!("{micros}µs"),

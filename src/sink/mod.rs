@@ -24,10 +24,12 @@ pub mod text;
 mod time;
 
 pub use compact::Compact;
+pub(crate) use duration::shown as shown_duration;
 pub use filter::{EventKind, Filter, FilterError, Namespace};
 pub use jsonl::Jsonl;
 pub(crate) use printable::printed;
 pub use statistics::Statistics;
+pub(crate) use statistics::aligned;
 pub use text::Text;
 
 use crate::bson::json::Mode;

@@ -120,7 +120,7 @@ impl Statistics {
             let names = ["(other)".to_owned(), String::new(), String::new()];
             lines.push(names.into_iter().chain(self.other.cells()).collect());
         }
-        aligned(&lines)
+        aligned(&lines, 3)
     }
 
     /// The same as JSON: `{"commands": [{…}, …], "other": {…}}`, durations in microseconds; `other` only if there is
@@ -265,8 +265,8 @@ impl Counts {
     }
 }
 
-/// Lines of cells in columns: the three names to the left, the numbers to the right.
-fn aligned(lines: &[Vec<String>]) -> String {
+/// Lines of cells in columns: so many names to the left, the numbers behind them to the right.
+pub(crate) fn aligned(lines: &[Vec<String>], names: usize) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width_of = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width_of).collect();
@@ -276,7 +276,7 @@ fn aligned(lines: &[Vec<String>]) -> String {
         for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
             let written = match column {
                 0 => write!(text, "{cell:width$}"),
-                1 | 2 => write!(text, "  {cell:width$}"),
+                _ if column < names => write!(text, "  {cell:width$}"),
                 _ => write!(text, "  {cell:>width$}"),
             };
             debug_assert!(written.is_ok(), "a String takes all that is written to it");

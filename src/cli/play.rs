@@ -1,0 +1,236 @@
+//! `mongotap play`: asks a recording's questions again, of a live server.
+//!
+//! The report goes to stdout, what is said on the way to stderr. What may write is sent only if that was allowed.
+
+use std::fs::{self, File};
+use std::io::{BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Code, Error, print};
+use crate::capture::exchange::Exchange;
+use crate::capture::mtap::CaptureError;
+use crate::capture::open::{OpenError, Recorded};
+use crate::config::{ApplicationUri, io_reason};
+use crate::net::play::{PlayError, Target, play};
+use crate::net::say::say;
+use crate::net::terminal;
+use crate::replay::play::{Plan, Report};
+
+/// The arguments of `play`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A capture or a fixture
+    #[arg(value_name = "CAPTURE")]
+    recording: PathBuf,
+
+    /// The server to ask, as an application would name it: mongodb://user:password@host/?tls=true
+    #[arg(long, value_name = "URI")]
+    to: String,
+
+    /// Send what may change data, too
+    #[arg(long)]
+    allow_writes: bool,
+
+    /// How many times as fast as recorded, or max: as fast as the order of the exchanges allows
+    #[arg(long, value_name = "N|max", default_value = "1", value_parser = speed)]
+    speed: Speed,
+
+    /// How often the recording is played, one time after the other
+    #[arg(long = "loop", value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    times: u32,
+
+    /// Write the report to this file too, as JSON
+    #[arg(long, value_name = "PATH")]
+    report: Option<PathBuf>,
+}
+
+/// How fast; `None` is as fast as possible.
+#[derive(Clone, Copy, Debug)]
+struct Speed(Option<f64>);
+
+fn speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed(None));
+    }
+    let number = text.trim_end_matches('x').parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
+    number.map(|speed| Speed(Some(speed))).ok_or_else(|| "expected a number above 0, like 2 or 0.5, or max".to_owned())
+}
+
+/// Plays the recording.
+///
+/// # Errors
+/// [`Code::Failed`] if answers differ, [`Code::Usage`] if there are writes that were not allowed, [`Code::Input`] if the
+/// recording cannot be read, [`Code::Io`] if the server cannot be reached.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let uri = ApplicationUri::parse(&args.to).map_err(|error| {
+        let message = error.message.replace("the connection string", "--to");
+        Error { code: Code::Usage, message, hint: error.hint }
+    })?;
+    let plan = plan(args)?;
+    if let Some(path) = &args.report {
+        // What cannot be written is known before anything is sent.
+        File::create(path).map_err(|error| cannot_write(path, &error))?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::new(Code::Io, format!("cannot start: {error}")))?;
+    let mut report = Report::new(args.speed.0.is_some());
+    let played = runtime.block_on(play_all(args, &uri, &plan, &mut report));
+    // A server that never answers holds nobody up.
+    runtime.shutdown_background();
+    if report.exchanges > 0 || played.is_ok() {
+        if let Some(path) = &args.report {
+            fs::write(path, format!("{:#}\n", report.json())).map_err(|error| cannot_write(path, &error))?;
+        }
+        print(&report.text())?;
+    }
+    played?;
+    match report.differ {
+        0 => Ok(()),
+        1 => Err(Error::new(Code::Failed, "1 answer differs from the recorded one").hint(DIFFER_HINT)),
+        differ => {
+            Err(Error::new(Code::Failed, format!("{differ} answers differ from the recorded ones")).hint(DIFFER_HINT))
+        }
+    }
+}
+
+/// Reads the recording once, to know what it would do.
+fn plan(args: &Args) -> Result<Plan, Error> {
+    let mut plan = Plan::default();
+    for exchange in open(&args.recording)?.0 {
+        plan.add(&exchange.map_err(|error| unreadable(&args.recording, error.into()))?);
+    }
+    if plan.exchanges == 0 {
+        let message = format!("{}: nothing in it can be sent", args.recording.display());
+        return Err(Error::new(Code::Input, message).hint("it has handshakes and the like alone"));
+    }
+    if plan.writes > 0 && !args.allow_writes {
+        let message = format!("{} of {} exchanges may write", plan.writes, plan.exchanges);
+        return Err(
+            Error::new(Code::Usage, message).hint("--allow-writes sends them: name a server whose data may change")
+        );
+    }
+    Ok(plan)
+}
+
+type Exchanges = Box<dyn Iterator<Item = Result<Exchange, CaptureError>>>;
+
+/// The exchanges of a file, and whether their times are real ones.
+fn open(path: &Path) -> Result<(Exchanges, bool), Error> {
+    let file = File::open(path).map_err(|error| unreadable(path, error.into()))?;
+    let recorded = Recorded::open(BufReader::new(file)).map_err(|error| unreadable(path, error))?;
+    let has_times = matches!(recorded, Recorded::Capture(_));
+    Ok((recorded.exchanges(), has_times))
+}
+
+fn unreadable(path: &Path, error: OpenError) -> Error {
+    let reason = match &error {
+        OpenError::Io(error) => io_reason(error),
+        other => other.to_string(),
+    };
+    let hint = error.hint().map(str::to_owned);
+    Error { hint, ..Error::new(Code::Input, format!("{}: {reason}", path.display())) }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(Code::Io, format!("{}: {}", path.display(), io_reason(error)))
+}
+
+async fn play_all(args: &Args, uri: &ApplicationUri, plan: &Plan, report: &mut Report) -> Result<(), Error> {
+    let failed = |error: std::io::Error| Error::new(Code::Io, format!("signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let target = tokio::select! {
+        target = Target::find(uri) => target?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
+    say_plan(args, plan, &target);
+    let bar = Bar { total: plan.exchanges * u64::from(args.times), width: terminal::error_width() };
+    for _ in 0..args.times {
+        let (exchanges, has_times) = open(&args.recording)?;
+        let stop = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        let played = play(&target, exchanges, (args.speed.0, has_times), report, &mut |it| bar.draw(it), stop).await;
+        if played.is_err() || report.interrupted {
+            bar.clear();
+        }
+        played.map_err(|error| match error {
+            PlayError::Recording(error) => unreadable(&args.recording, error.into()),
+            other => other.into(),
+        })?;
+        if report.interrupted {
+            return Ok(());
+        }
+    }
+    bar.clear();
+    Ok(())
+}
+
+/// Says what will be done to whom.
+fn say_plan(args: &Args, plan: &Plan, target: &Target) {
+    let Plan { exchanges, writes, without_credentials, .. } = plan;
+    let times = if args.times > 1 { format!(", {} times", args.times) } else { String::new() };
+    say(format_args!(
+        "playing {} to {}: {exchanges} exchanges, {writes} of which may write{times}",
+        args.recording.display(),
+        target.endpoint()
+    ));
+    if *without_credentials > 0 {
+        say(format_args!("{without_credentials} more are left out: what was secret in them is not in the recording"));
+    }
+}
+
+impl From<PlayError> for Error {
+    fn from(error: PlayError) -> Self {
+        let message = error.to_string();
+        match error {
+            PlayError::Uri(error) => Self { code: Code::Usage, message, hint: error.hint },
+            PlayError::Target { .. } => Self::new(Code::Io, message).hint(TARGET_HINT),
+            PlayError::Recording(_) => Self::new(Code::Input, message),
+            PlayError::Io(_) => Self::new(Code::Io, message),
+        }
+    }
+}
+
+/// How far it is, on a terminal.
+struct Bar {
+    total: u64,
+    /// The terminal's columns; `None` if stderr is none.
+    width: Option<usize>,
+}
+
+impl Bar {
+    fn draw(&self, report: &Report) {
+        let Some(width) = self.width else { return };
+        let done = report.exchanges.min(self.total);
+        let percent = done * 100 / self.total.max(1);
+        let differ = if report.differ > 0 { format!(", {} differ", report.differ) } else { String::new() };
+        let behind = report.lag_max().as_millis();
+        let text = format!(" {done}/{} {percent} %, at most {behind} ms late{differ}", self.total);
+        let room = u64::try_from(width.saturating_sub(text.chars().count() + 3).min(40)).unwrap_or_default();
+        let full = (done * room / self.total.max(1)) as usize;
+        let line = format!("\r[{}{}]{text}\x1b[K", "#".repeat(full), ".".repeat(room as usize - full));
+        show(&line);
+    }
+
+    fn clear(&self) {
+        if self.width.is_some() {
+            show("\r\x1b[K");
+        }
+    }
+}
+
+/// Writes to stderr, where nobody may be.
+fn show(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+const DIFFER_HINT: &str = "the data must be what it was when the recording began: restore it, and play again";
+const TARGET_HINT: &str = "name a server that is up, and a user who may do what was recorded";

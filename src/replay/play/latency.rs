@@ -1,0 +1,133 @@
+//! How long answers took, recorded and live, beside each other.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::sink::shown_duration;
+
+/// How long the answers to one kind of command took.
+#[derive(Clone, Debug)]
+pub(super) struct Latency {
+    recorded: Histogram<u32>,
+    live: Histogram<u32>,
+}
+
+/// Both are shown at these shares of the answers.
+const SHARES: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("max", 100.0)];
+
+/// What is counted as one is at most 1 % apart.
+const SIGNIFICANT_DIGITS: u8 = 2;
+
+/// The upper ends of the drawn histogram's bars, in microseconds; the last bar has no end.
+const BARS: [u64; 9] = [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
+
+/// How long the longest bar is.
+const BAR_WIDTH: u64 = 24;
+
+impl Latency {
+    pub(super) fn new() -> Self {
+        let histogram = || Histogram::new(SIGNIFICANT_DIGITS).expect("two digits are a number of digits there may be");
+        Self { recorded: histogram(), live: histogram() }
+    }
+
+    /// Counts an answer. A fixture has no times.
+    pub(super) fn add(&mut self, recorded: Option<Duration>, live: Duration) {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        if let Some(recorded) = recorded {
+            self.recorded.saturating_record(micros(recorded));
+        }
+        self.live.saturating_record(micros(live));
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (own, other) in [(&mut self.recorded, &other.recorded), (&mut self.live, &other.live)] {
+            // Both have room for every number.
+            _ = own.add(other);
+        }
+    }
+
+    /// How many live answers there were.
+    pub(super) fn count(&self) -> u64 {
+        self.live.len()
+    }
+
+    /// The names of what [`cells`](Self::cells) gives.
+    pub(super) fn heads() -> impl Iterator<Item = String> {
+        let heads = SHARES.iter().flat_map(|(name, _)| [format!("{name} recorded"), format!("{name} live")]);
+        heads.chain(["times".to_owned()])
+    }
+
+    /// Recorded and live, share by share, and how much longer the median is live.
+    pub(super) fn cells(&self) -> impl Iterator<Item = String> {
+        let shown = |histogram: &Histogram<u32>, share| match histogram.is_empty() {
+            true => "-".to_owned(),
+            false => shown_duration(Duration::from_micros(histogram.value_at_percentile(share))),
+        };
+        let cells =
+            SHARES.iter().flat_map(move |(_, share)| [shown(&self.recorded, *share), shown(&self.live, *share)]);
+        let ratio = match (self.median(&self.recorded), self.median(&self.live)) {
+            (Some(recorded), Some(live)) => format!("{:.2}", live / recorded),
+            _ => "-".to_owned(),
+        };
+        cells.chain([ratio])
+    }
+
+    fn median(&self, histogram: &Histogram<u32>) -> Option<f64> {
+        (!histogram.is_empty()).then(|| histogram.value_at_percentile(50.0).max(1) as f64)
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let side = |histogram: &Histogram<u32>| {
+            let shares =
+                SHARES.iter().map(|(name, share)| (name.to_string(), histogram.value_at_percentile(*share).into()));
+            (!histogram.is_empty()).then(|| Value::Object(shares.collect()))
+        };
+        let mut json = json!({});
+        for (name, side) in [("recordedMicros", side(&self.recorded)), ("liveMicros", side(&self.live))] {
+            if let Some(side) = side {
+                json[name] = side;
+            }
+        }
+        json
+    }
+
+    /// Both histograms drawn beside each other.
+    pub(super) fn drawn(&self) -> String {
+        let rows = self.rows();
+        let longest = rows.iter().flat_map(|(_, recorded, live)| [*recorded, *live]).max().unwrap_or_default().max(1);
+        let mut text = format!("{:>10}  {:<32}  live\n", "", "recorded");
+        for (name, recorded, live) in rows {
+            let bar = |count: u64| {
+                let length = (count * BAR_WIDTH).div_ceil(longest);
+                format!("{} {count}", "#".repeat(usize::try_from(length).unwrap_or_default()))
+            };
+            let line = format!("{name:>10}  {:<32}  {}", bar(recorded), bar(live));
+            _ = writeln!(text, "{}", line.trim_end());
+        }
+        text
+    }
+
+    /// A bar's name, and how many answers are in it on either side; without empty ones at both ends.
+    fn rows(&self) -> Vec<(String, u64, u64)> {
+        let mut rows = Vec::new();
+        let mut from = 0;
+        for to in BARS.into_iter().map(Some).chain([None]) {
+            let within = |histogram: &Histogram<u32>| histogram.count_between(from, to.map_or(u64::MAX, |to| to - 1));
+            let name = match to {
+                Some(to) => format!("< {}", shown_duration(Duration::from_micros(to))),
+                None => format!(">= {}", shown_duration(Duration::from_micros(from))),
+            };
+            rows.push((name, within(&self.recorded), within(&self.live)));
+            from = to.unwrap_or(u64::MAX);
+        }
+        let is_empty = |(_, recorded, live): &(String, u64, u64)| recorded + live == 0;
+        while rows.last().is_some_and(is_empty) {
+            rows.pop();
+        }
+        let first = rows.iter().position(|row| !is_empty(row)).unwrap_or(rows.len());
+        rows.split_off(first)
+    }
+}

@@ -1,0 +1,258 @@
+//! What came of asking again: the pace, how long answers took, and which were others.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use super::latency::Latency;
+use crate::bson::compare::Difference;
+use crate::bson::find;
+use crate::capture::exchange::{Exchange, Place};
+use crate::event::ConnectionId;
+use crate::sink::{aligned, printed, shown_duration};
+
+/// Exchanges with other answers that are named.
+const NAMED_MAX: usize = 100;
+
+/// Kinds of commands that are counted one by one; what comes beyond them is counted together.
+const KINDS_MAX: usize = 256;
+
+/// One that goes out so much later than it should is late.
+const LATE: Duration = Duration::from_millis(10);
+
+/// What came of one exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It was answered, or needed no answer, with these differences from the recorded answer.
+    Answered(Vec<Difference>),
+    /// There was no answer, or it could not be sent; why.
+    Failed(String),
+}
+
+/// An exchange whose live answer is another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Differing {
+    /// Where it is in its file.
+    pub place: Place,
+    /// The recorded connection.
+    pub connection: ConnectionId,
+    /// The command and what it is about: `find shop.orders`.
+    pub what: String,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// What came of all.
+#[derive(Clone, Debug)]
+pub struct Report {
+    kinds: BTreeMap<String, Kind>,
+    /// How late exchanges went out.
+    lag: Histogram<u32>,
+    late: u64,
+    /// How many have other answers.
+    pub differ: u64,
+    named: Vec<Differing>,
+    /// How many were sent, or were to be sent and could not.
+    pub exchanges: u64,
+    /// From the first to the last.
+    pub took: Duration,
+    /// It was stopped before the end.
+    pub interrupted: bool,
+    paced: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Kind {
+    latency: Latency,
+    differ: u64,
+}
+
+impl Report {
+    /// Nothing yet. `paced` says whether there are times at which exchanges should go out.
+    pub fn new(paced: bool) -> Self {
+        Self {
+            kinds: BTreeMap::new(),
+            lag: Histogram::new(2).expect("two digits are a number of digits there may be"),
+            late: 0,
+            differ: 0,
+            named: Vec::new(),
+            exchanges: 0,
+            took: Duration::ZERO,
+            interrupted: false,
+            paced,
+        }
+    }
+
+    /// Counts that an exchange went out so much later than it should have.
+    pub fn sent(&mut self, lag: Duration) {
+        self.lag.saturating_record(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX));
+        self.late += u64::from(lag > LATE);
+    }
+
+    /// How late the latest one went out.
+    pub fn lag_max(&self) -> Duration {
+        Duration::from_micros(self.lag.max())
+    }
+
+    /// Counts what came of an exchange: how long the answer took as it was recorded, if that is known, and live.
+    pub fn add(&mut self, exchange: &Exchange, times: Option<(Option<Duration>, Duration)>, outcome: Outcome) {
+        let what = what(exchange);
+        let is_known = self.kinds.contains_key(&what) || self.kinds.len() < KINDS_MAX;
+        let name = if is_known { what.clone() } else { "(other)".to_owned() };
+        let kind = self.kinds.entry(name).or_insert_with(|| Kind { latency: Latency::new(), differ: 0 });
+        if let Some((recorded, live)) = times {
+            kind.latency.add(recorded, live);
+        }
+        self.exchanges += 1;
+        if outcome == Outcome::Answered(Vec::new()) {
+            return;
+        }
+        kind.differ += 1;
+        self.differ += 1;
+        if self.named.len() < NAMED_MAX {
+            self.named.push(Differing { place: exchange.place, connection: exchange.connection, what, outcome });
+        }
+    }
+
+    /// The first that have other answers.
+    pub fn named(&self) -> &[Differing] {
+        &self.named
+    }
+
+    /// The pace: `kept` or by how much it was not.
+    fn pace(&self) -> String {
+        match self.late {
+            _ if !self.paced => "as fast as it went".to_owned(),
+            0 => format!("kept, at most {} late", shown_duration(self.lag_max())),
+            late => {
+                let [half, most] = [50.0, 99.0].map(|share| Duration::from_micros(self.lag.value_at_percentile(share)));
+                format!(
+                    "{late} of {} went out more than {} late: half of all {} or less, 99 % {}, at most {}",
+                    self.lag.len(),
+                    shown_duration(LATE),
+                    shown_duration(half),
+                    shown_duration(most),
+                    shown_duration(self.lag_max()),
+                )
+            }
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for Differing { place, connection, what, outcome } in &self.named {
+            _ = writeln!(text, "{place} ({what}, {connection})");
+            match outcome {
+                Outcome::Failed(why) => _ = writeln!(text, "  no answer: {why}"),
+                Outcome::Answered(differences) => {
+                    differences.iter().for_each(|it| _ = writeln!(text, "  {}", shown_difference(it)));
+                }
+            }
+        }
+        if self.differ > self.named.len() as u64 {
+            _ = writeln!(text, "and {} more", self.differ - self.named.len() as u64);
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let heads = ["command", "count", "differ"].map(str::to_owned).into_iter().chain(Latency::heads());
+        let mut rows = vec![heads.collect::<Vec<_>>()];
+        let mut all = Latency::new();
+        for (name, kind) in &self.kinds {
+            all.merge(&kind.latency);
+            let counts = [name.clone(), kind.latency.count().to_string(), kind.differ.to_string()];
+            rows.push(counts.into_iter().chain(kind.latency.cells()).collect());
+        }
+        text += &aligned(&rows, 1);
+        if all.count() > 0 {
+            _ = write!(text, "\n{}", all.drawn());
+        }
+        let stopped = if self.interrupted { ", stopped before the end" } else { "" };
+        _ = writeln!(
+            text,
+            "\n{} exchanges in {}{stopped}\npace: {}\n{}",
+            self.exchanges,
+            shown_duration(self.took),
+            self.pace(),
+            match self.differ {
+                0 => "all answers are as recorded".to_owned(),
+                1 => "1 answer differs".to_owned(),
+                differ => format!("{differ} answers differ"),
+            }
+        );
+        text
+    }
+
+    /// The same as JSON, durations in microseconds.
+    pub fn json(&self) -> Value {
+        let commands = self.kinds.iter().map(|(name, kind)| {
+            let mut json = kind.latency.json();
+            json["command"] = name.as_str().into();
+            json["count"] = kind.latency.count().into();
+            json["differ"] = kind.differ.into();
+            json
+        });
+        let lag = json!({
+            "late": self.late,
+            "p50Micros": self.lag.value_at_percentile(50.0),
+            "p99Micros": self.lag.value_at_percentile(99.0),
+            "maxMicros": self.lag.max(),
+        });
+        let mut json = json!({
+            "exchanges": self.exchanges,
+            "differ": self.differ,
+            "tookMicros": u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
+            "interrupted": self.interrupted,
+            "commands": commands.collect::<Vec<_>>(),
+            "differences": self.named.iter().map(differing_json).collect::<Vec<_>>(),
+        });
+        if self.paced {
+            json["lag"] = lag;
+        }
+        json
+    }
+}
+
+fn differing_json(differing: &Differing) -> Value {
+    let (key, number) = match differing.place {
+        Place::Line(line) => ("line", line),
+        Place::Exchange(exchange) => ("exchange", exchange),
+    };
+    let mut json = json!({ key: number, "connection": differing.connection.0, "command": differing.what });
+    match &differing.outcome {
+        Outcome::Failed(why) => json["noAnswer"] = why.as_str().into(),
+        Outcome::Answered(differences) => {
+            let fields = differences.iter().map(|it| {
+                let mut json = json!({ "path": it.path });
+                for (key, value) in [("recorded", &it.expected), ("live", &it.actual)] {
+                    if let Some(value) = value {
+                        json[key] = value.as_str().into();
+                    }
+                }
+                json
+            });
+            json["fields"] = fields.collect::<Vec<_>>().into();
+        }
+    }
+    json
+}
+
+fn shown_difference(difference: &Difference) -> String {
+    let path = if difference.path.is_empty() { "the whole" } else { &difference.path };
+    let [recorded, live] = [&difference.expected, &difference.actual].map(|it| it.as_deref().unwrap_or("missing"));
+    format!("{path}: recorded {recorded}, live {live}")
+}
+
+/// The command and the namespace that it is about: `find shop.orders`, `ping admin`.
+fn what(exchange: &Exchange) -> String {
+    let name = exchange.name();
+    let string = |field: &[u8]| find(&exchange.request, field).and_then(|element| element.as_str());
+    let collection = if name == "getMore" { string(b"collection") } else { string(name.as_bytes()) };
+    let database = string(b"$db").unwrap_or_default();
+    let dot = if collection.is_some() { "." } else { "" };
+    printed(&format!("{name} {database}{dot}{}", collection.unwrap_or_default()))
+}
