@@ -18,8 +18,10 @@ pub(super) struct Latency {
 /// Both are shown at these shares of the answers.
 const SHARES: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("max", 100.0)];
 
-/// What is counted as one is at most 1 % apart.
-const SIGNIFICANT_DIGITS: u8 = 2;
+/// Of microseconds, up to a day: what is counted as one is at most 1 % apart.
+pub(super) fn histogram() -> Histogram<u32> {
+    Histogram::new_with_max(24 * 3600 * 1_000_000, 2).expect("two digits are a number of digits there may be")
+}
 
 /// The upper ends of the drawn histogram's bars, in microseconds; the last bar has no end.
 const BARS: [u64; 9] = [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
@@ -29,7 +31,6 @@ const BAR_WIDTH: u64 = 24;
 
 impl Latency {
     pub(super) fn new() -> Self {
-        let histogram = || Histogram::new(SIGNIFICANT_DIGITS).expect("two digits are a number of digits there may be");
         Self { recorded: histogram(), live: histogram() }
     }
 
@@ -57,7 +58,7 @@ impl Latency {
     /// The names of what [`cells`](Self::cells) gives.
     pub(super) fn heads() -> impl Iterator<Item = String> {
         let heads = SHARES.iter().flat_map(|(name, _)| [format!("{name} recorded"), format!("{name} live")]);
-        heads.chain(["times".to_owned()])
+        heads.chain(["live/recorded".to_owned()])
     }
 
     /// Recorded and live, share by share, and how much longer the median is live.

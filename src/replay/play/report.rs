@@ -7,7 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::latency::Latency;
+use super::latency::{Latency, histogram};
 use crate::bson::compare::Difference;
 use crate::bson::find;
 use crate::capture::exchange::{Exchange, Place};
@@ -75,7 +75,7 @@ impl Report {
     pub fn new(paced: bool) -> Self {
         Self {
             kinds: BTreeMap::new(),
-            lag: Histogram::new(2).expect("two digits are a number of digits there may be"),
+            lag: histogram(),
             late: 0,
             differ: 0,
             named: Vec::new(),

@@ -1,0 +1,230 @@
+//! `mongotap play` against a real mongod: what is asked again of the same data is answered as it was, over connections
+//! that depend on each other; other data is named; and nothing is written that was not allowed.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bson::doc;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use support::mongod::{Mongod, Options, PASSWORD, USER};
+use support::replay::{captured, output};
+use support::{manifest, now, wait_for};
+
+/// Makes the data what it is before each run.
+const SETUP: &str = r#"
+import sys, pymongo
+with pymongo.MongoClient(sys.argv[1], serverSelectionTimeoutMS=20000, directConnection=True) as client:
+    client.drop_database('play')
+    client.play.stock.insert_many([{'_id': n, 'item': 'item %d' % n, 'left': 100 + n, 'group': n % 7} for n in range(200)])
+    client.play.create_collection('orders')
+    client.play.create_collection('log')
+"#;
+
+/// Four clients that hand work on to each other, so that what one sees depends on what another did; and all that a driver
+/// can do: cursors, exhaust, unacknowledged writes, sessions, transactions, errors, upserts, a batch longer than a document.
+const PROGRAM: &str = r#"
+import sys, threading, time, pymongo
+from pymongo.cursor import CursorType
+from pymongo.write_concern import WriteConcern
+uri = sys.argv[1]
+clients = [pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000, maxPoolSize=1) for _ in range(4)]
+one, two, three, four = [client.play for client in clients]
+for n in range(15):
+    one.orders.insert_one({'_id': n, 'item': n % 5, 'count': 1})
+    assert two.orders.find_one_and_update({'_id': n}, {'$inc': {'count': n}})['count'] == 1
+    two.stock.update_one({'_id': n % 5}, {'$inc': {'left': -n}})
+    assert three.orders.find_one({'_id': n})['count'] == n + 1
+    total = list(four.orders.aggregate([{'$group': {'_id': None, 'sum': {'$sum': '$count'}}}]))
+    assert total[0]['sum'] == sum(m + 1 for m in range(n + 1))
+    if n % 3 == 0:
+        three.orders.update_one({'_id': n}, {'$set': {'done': True}})
+    time.sleep(0.02)
+# Several at the same time, each with several batches.
+def read(database):
+    assert len(list(database.stock.find({}, batch_size=30).sort('_id', 1))) == 200
+threads = [threading.Thread(target=read, args=(database,)) for database in (one, two, three, four)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len(list(one.stock.find({}, cursor_type=CursorType.EXHAUST, batch_size=40))) == 200
+two.log.with_options(write_concern=WriteConcern(w=0)).insert_one({'_id': 'unacknowledged'})
+while two.log.find_one({'_id': 'unacknowledged'}) is None:
+    time.sleep(0.01)
+try:
+    one.orders.insert_one({'_id': 3})
+except pymongo.errors.DuplicateKeyError:
+    pass
+made = two.log.update_one({'text': 'made by the server'}, {'$set': {'n': 1}}, upsert=True).upserted_id
+assert three.log.find_one({'_id': made})['n'] == 1
+with clients[0].start_session() as session:
+    with session.start_transaction():
+        one.orders.insert_one({'_id': 100, 'count': 5}, session=session)
+        assert one.orders.count_documents({'_id': 100}, session=session) == 1
+    assert two.orders.find_one({'_id': 100})['count'] == 5
+    session.start_transaction()
+    one.orders.delete_one({'_id': 100}, session=session)
+    session.abort_transaction()
+assert four.orders.count_documents({}) == 16
+four.log.insert_many([{'_id': n, 'text': 'x' * 1000000} for n in range(20)])
+cursor = three.stock.find({}, batch_size=10)
+next(cursor)
+cursor.close()
+[client.close() for client in clients]
+"#;
+
+fn python(script: &str, uri: &str) {
+    output(Command::new(manifest::python()).args(["-c", script, uri]));
+}
+
+/// What `play` says on stdout and stderr, its exit code, and its report.
+struct Played {
+    stdout: String,
+    stderr: String,
+    code: Option<i32>,
+    report: Value,
+}
+
+fn play(recording: &Path, to: &str, arguments: &[&str]) -> Played {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let mut command = support::proxy::command();
+    command.arg("play").arg(recording).args(["--to", to, "--report"]).arg(&report).args(arguments);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let report = fs::read_to_string(report).ok().and_then(|text| serde_json::from_str(&text).ok());
+    Played {
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+        code: output.status.code(),
+        report: report.unwrap_or_default(),
+    }
+}
+
+impl Played {
+    fn assert_same(&self) {
+        assert_eq!((self.code, &self.report["differ"]), (Some(0), &0.into()), "{}\n{}", self.stdout, self.stderr);
+        assert!(self.stdout.contains("all answers are as recorded"), "{}", self.stdout);
+    }
+
+    fn took(&self) -> Duration {
+        Duration::from_micros(self.report["tookMicros"].as_u64().unwrap())
+    }
+}
+
+#[test]
+fn the_same_data_gives_the_same_answers_and_other_data_is_named() {
+    let mongod = Mongod::start(Options { replica_set: true, ..Options::default() });
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorded = Duration::ZERO;
+    python(SETUP, &mongod.uri());
+    let capture = captured(&mongod.uri(), directory.path(), |uri| {
+        let begun = now();
+        python(PROGRAM, uri);
+        recorded = now() - begun;
+    });
+
+    // Nothing is sent without leave.
+    let refused = play(&capture, &mongod.uri(), &[]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("exchanges may write\nhint: --allow-writes"), "{}", refused.stderr);
+
+    python(SETUP, &mongod.uri());
+    let played = play(&capture, &mongod.uri(), &["--allow-writes"]);
+    played.assert_same();
+    assert!(played.stderr.contains(&format!("to {}: ", mongod.address())), "{}", played.stderr);
+    assert!(played.stderr.contains("of which may write"), "{}", played.stderr);
+    assert!(played.report["exchanges"].as_u64().unwrap() > 115, "{}", played.report);
+    // Fifteen pauses of 20 ms and what Python takes; the start of Python is not in it.
+    let paced = played.took();
+    assert!(paced >= Duration::from_millis(300) && paced < recorded + Duration::from_secs(2), "{paced:?} {recorded:?}");
+    let insert = played.report["commands"].as_array().unwrap().iter().find(|it| it["command"] == "insert play.orders");
+    assert!(insert.is_some_and(|it| it["recordedMicros"]["p50"].is_u64() && it["liveMicros"]["p50"].is_u64()));
+    let mut client = mongod.client();
+    let count = client.command(&doc! { "count": "orders", "$db": "play" });
+    assert_eq!(count.get_i32("n").unwrap(), 16);
+
+    python(SETUP, &mongod.uri());
+    let fastest = play(&capture, &mongod.uri(), &["--allow-writes", "--speed", "max"]);
+    fastest.assert_same();
+    assert!(fastest.took() < paced && fastest.stdout.contains("pace: as fast as it went"), "{}", fastest.stdout);
+
+    python(SETUP, &mongod.uri());
+    let change =
+        doc! { "update": "stock", "updates": [{ "q": { "_id": 150 }, "u": { "$set": { "left": 7 } } }], "$db": "play" };
+    client.command(&change);
+    let differs = play(&capture, &mongod.uri(), &["--allow-writes", "--speed", "10"]);
+    assert_eq!(differs.code, Some(1), "{}", differs.stderr);
+    // Four sorted reads in batches of thirty, and one exhaust.
+    assert_eq!(differs.report["differ"], 5, "{}", differs.stdout);
+    assert!(
+        differs
+            .stdout
+            .contains("cursor.nextBatch.0.left: recorded {\"$numberInt\":\"250\"}, live {\"$numberInt\":\"7\"}"),
+        "{}",
+        differs.stdout
+    );
+    assert!(differs.stderr.contains("5 answers differ"), "{}", differs.stderr);
+}
+
+#[test]
+fn users_are_authenticated() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = captured(&Mongod::shared().uri(), directory.path(), |uri| {
+        python(
+            "import sys, pymongo\nwith pymongo.MongoClient(sys.argv[1]) as c: assert c.empty.nothing.find_one() is None",
+            uri,
+        );
+    });
+    let mongod = Mongod::start(Options { auth: true, ..Options::default() });
+    let uri = |user: &str, more: &str| format!("mongodb://{user}@{}/{more}", mongod.address());
+    let right = format!("{USER}:{}", PASSWORD.replace(' ', "%20"));
+    for more in ["", "?authMechanism=SCRAM-SHA-1", "?authMechanism=SCRAM-SHA-256&authSource=admin&retryWrites=true"] {
+        play(&capture, &uri(&right, more), &[]).assert_same();
+    }
+    let wrong = play(&capture, &uri("tester:wrong", ""), &[]);
+    assert_eq!(wrong.code, Some(4), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("cannot authenticate: Authentication failed."), "{}", wrong.stderr);
+    let without = play(&capture, &mongod.uri(), &[]);
+    assert_eq!(without.code, Some(1), "{}", without.stderr);
+    assert!(without.stdout.contains("codeName"), "{}", without.stdout);
+    let x509 = play(&capture, &uri("tester", "?authMechanism=MONGODB-X509"), &[]);
+    assert_eq!(x509.code, Some(2), "{}", x509.stderr);
+}
+
+#[test]
+fn a_server_that_goes_away_ends_it_and_ctrl_c_reports_what_was_done() {
+    let mongod = Mongod::start(Options::default());
+    let directory = tempfile::tempdir().unwrap();
+    let script = "import sys, time, pymongo\nwith pymongo.MongoClient(sys.argv[1]) as c:\n  for n in range(8): c.a.b.find_one({'n': n}); time.sleep(0.25)";
+    let capture = captured(&mongod.uri(), directory.path(), |uri| python(script, uri));
+    let mut command = support::proxy::command();
+    command.arg("play").arg(&capture).args(["--to", &mongod.uri(), "--loop", "100"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut client = mongod.client();
+    let asked = |client: &mut support::client::Client| {
+        client
+            .command(&doc! { "serverStatus": 1, "$db": "admin" })
+            .get_document("opcounters")
+            .unwrap()
+            .get_i64("query")
+            .unwrap()
+    };
+    let before = asked(&mut client);
+    wait_for("play to be under way", Duration::from_secs(20), || (asked(&mut client) > before + 2).then_some(()));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("stopped before the end"), "{said}");
+
+    mongod.kill();
+    let gone = play(&capture, &mongod.uri(), &[]);
+    assert_eq!(gone.code, Some(4), "{}", gone.stderr);
+    assert!(gone.stderr.contains(&mongod.address()) && gone.stderr.contains("hint: "), "{}", gone.stderr);
+}
