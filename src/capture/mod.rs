@@ -3,6 +3,7 @@
 //! That is the event log ([`log`]), the capture ([`mtap`]), and the fixture ([`fixture`]); the last two are written here
 //! too. Files are told apart by their first bytes, never by their names.
 
+pub mod convert;
 pub mod derive;
 mod edit;
 pub mod exchange;

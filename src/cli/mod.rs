@@ -7,6 +7,7 @@
 pub mod args;
 pub mod cert;
 pub mod check;
+pub mod convert;
 pub mod demo;
 mod event_file;
 pub mod play;
@@ -44,6 +45,8 @@ enum Command {
     Show(show::Args),
     /// Count and time the commands of an event log or a capture
     Stats(stats::Args),
+    /// Make a fixture of a capture, or the other way round, of all of it or of what is asked for
+    Convert(convert::Args),
     /// Make a CA and certificates, for TLS in tests and for local use
     Cert(cert::Args),
     /// Say what a configuration would do, or what is wrong with it
@@ -115,6 +118,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
         Command::Play(args) => play::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(&args),

@@ -120,6 +120,20 @@ impl Records {
 
     /// Appends what a session was given.
     pub fn push(&mut self, input: &Redacted<Input<'_>>) {
+        self.push_input(input);
+    }
+
+    /// Appends what was read from a capture, where it is only since it has been through the redactor.
+    pub fn push_record(&mut self, record: &Record) {
+        match record {
+            Record::Input(input) => self.push_input(input),
+            Record::Carried { at, connection } => self.push_carried(connection, *at),
+            Record::Missing { at, exchanges, bytes, reason } => self.push_missing(*at, *exchanges, *bytes, reason),
+            Record::Ended { at } => self.push_ended(*at),
+        }
+    }
+
+    fn push_input(&mut self, input: &Input<'_>) {
         let (connection, at) = (input.connection.0, input.at);
         match &input.given {
             Given::Opened(opened) => self.put(OPENED, connection, at, |out| put_opened(opened, false, out)),

@@ -1,0 +1,139 @@
+//! A capture of a capture: the records of what is wanted, their messages masked if that is wanted too.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::{Read, Write};
+
+use bytes::BytesMut;
+
+use super::select::Selection;
+use super::{CaptureWriter, mask};
+use crate::capture::mtap::{CaptureError, Reader, Record, Torn};
+use crate::event::{Compressor, Given, GivenMessage, Input, Original, Side};
+use crate::wire::{
+    HEADER_LEN, Header, Message, OpCompressed, OpMsg, OpQuery, OpReply, Reader as WireReader, Sequence, WireError,
+};
+
+/// Writes the records of a capture that are wanted; `masks` says whether the values of its documents go. A torn end is
+/// left out, and told.
+///
+/// # Errors
+/// If the one cannot be read, or the other not be written.
+pub fn filter_capture(
+    input: impl Read,
+    selection: &Selection,
+    masks: bool,
+    out: &mut dyn Write,
+) -> Result<Option<Torn>, CaptureError> {
+    let mut reader = Reader::new(input);
+    let Some(header) = reader.header()?.cloned() else { return Ok(reader.torn()) };
+    let mut writer = CaptureWriter::new(&header, out)?;
+    let mut filtering = Filtering { selection, masks, inflate_max: header.inflate_max_bytes, parts: HashMap::new() };
+    while let Some(block) = reader.next_block()? {
+        for mut record in block {
+            if filtering.wants(&mut record) {
+                writer.records().push_record(&record);
+            }
+        }
+        writer.flush_full()?;
+    }
+    writer.finish()?;
+    Ok(reader.torn())
+}
+
+struct Filtering<'s> {
+    selection: &'s Selection,
+    masks: bool,
+    inflate_max: usize,
+    /// The parts of exhaust streams, and the exchanges that they belong to.
+    parts: HashMap<u64, u64>,
+}
+
+impl Filtering<'_> {
+    /// Whether a record is wanted; it is masked then.
+    fn wants(&mut self, record: &mut Record) -> bool {
+        match record {
+            Record::Missing { .. } | Record::Ended { .. } => true,
+            Record::Carried { connection, .. } => self.selection.has_connection(connection.id),
+            Record::Input(input) => self.selection.has_connection(input.connection) && self.wants_input(input),
+        }
+    }
+
+    fn wants_input(&mut self, input: &mut Input<'static>) -> bool {
+        let at_ms = input.at.unix_micros / 1000;
+        let Given::Message(message) = &mut input.given else { return true };
+        let Some(own) = message.exchange.map(|it| it.0) else { return self.selection.has_strays() };
+        let first = self.parts.remove(&own).unwrap_or(own);
+        if let Some(continued) = message.continued {
+            self.parts.insert(continued.0, first);
+        }
+        if self.masks && self.selection.is_application(first) {
+            self.mask(message, at_ms);
+        }
+        self.selection.has_number(first) || self.selection.has_number(own)
+    }
+
+    fn mask(&self, message: &mut GivenMessage<'static>, at_ms: i64) {
+        let masked = masked(&message.bytes, message.side, self.inflate_max, at_ms);
+        let header = Header::decode(&mut WireReader::new(&message.bytes));
+        let length = header.map_or(0, |header| header.message_length);
+        let original = message.original.get_or_insert_with(|| Original { length, ..Original::default() });
+        match masked {
+            Ok((bytes, compressor)) => {
+                original.compressor = original.compressor.or(compressor);
+                message.bytes = Cow::Owned(bytes);
+            }
+            // What cannot be read cannot be masked: nothing of it stays but its header.
+            Err(error) => {
+                original.unread.get_or_insert_with(|| error.to_string().into());
+                message.bytes.to_mut().truncate(HEADER_LEN);
+            }
+        }
+    }
+}
+
+/// An uncompressed message with its values masked, and what it was compressed with.
+fn masked(
+    frame: &[u8],
+    side: Side,
+    inflate_max: usize,
+    at_ms: i64,
+) -> Result<(Vec<u8>, Option<Compressor>), WireError> {
+    let mut inflated = Vec::new();
+    let (mut bytes, mut compressor) = (frame, None);
+    if let (header, Message::Compressed(OpCompressed { .. })) = Message::decode(frame)? {
+        let compressed = OpCompressed::decode(frame)?;
+        compressed.inflate(&header, inflate_max, &mut inflated)?;
+        (bytes, compressor) = (&inflated, Some(compressed.compressor));
+    }
+    let (header, message) = Message::decode(bytes)?;
+    let (id, to) = (header.request_id, header.response_to);
+    let of_side = match side {
+        Side::Client => mask::request,
+        Side::Server => mask::reply,
+    };
+    let mut out = BytesMut::new();
+    match message {
+        Message::Msg(message) => {
+            let body = of_side(message.body, at_ms);
+            let documents: Vec<Vec<u8>> = message.sequences.iter().map(|it| documents(it, at_ms)).collect();
+            let sequences = message.sequences.iter().zip(&documents);
+            let sequences = sequences.map(|(it, documents)| Sequence { identifier: it.identifier, documents });
+            OpMsg { body: &body, sequences: sequences.collect(), ..message }.encode(id, to, &mut out)?;
+        }
+        Message::Query(query) => {
+            let body = of_side(query.query, at_ms);
+            OpQuery { query: &body, ..query }.encode(id, &mut out)?;
+        }
+        Message::Reply(reply) => {
+            let documents: Vec<u8> = reply.iter().flat_map(|document| of_side(document, at_ms)).collect();
+            OpReply { documents: &documents, ..reply }.encode(id, to, &mut out)?;
+        }
+        _ => return Err(WireError::OpCode(header.op_code.as_i32())),
+    }
+    Ok((out.to_vec(), compressor))
+}
+
+fn documents(sequence: &Sequence<'_>, at_ms: i64) -> Vec<u8> {
+    sequence.iter().flat_map(|document| mask::document(document, at_ms)).collect()
+}

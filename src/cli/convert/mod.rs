@@ -1,0 +1,333 @@
+//! `mongotap convert`: a fixture of a capture, a capture of a fixture, packets of either, a capture of packets, and parts
+//! of them.
+//!
+//! The input is told by its first bytes, the output by its name. What is written is under another name until it is whole.
+
+mod output;
+
+use std::fs::File;
+use std::io::{BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use output::{Output, refused};
+
+use super::{Code, Error, print};
+use crate::capture::convert::{Filter, Only, Selecting, Selection, filter_capture, mask, record};
+use crate::capture::exchange::Exchange;
+use crate::capture::fixture::{Collected, Fixture, collect};
+use crate::capture::mtap::{CaptureError, Torn};
+use crate::capture::open::{OpenError, Recorded};
+use crate::capture::pcap::{PcapError, Summary, is_pcap, read_packets, write_packets};
+use crate::config::io_reason;
+use crate::net::say::say;
+
+/// Make a fixture of a capture, or the other way round
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// A capture, a fixture, or packets as tcpdump and Wireshark write them: told by its first bytes
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+
+    /// What is written, by its name: .jsonl a fixture, .mtap a capture, .pcapng packets; - is a fixture on stdout
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+
+    /// Only this collection, or this database; may be repeated. Its cursors and transactions are kept whole
+    #[arg(long, value_name = "DB.COLL", value_parser = |text: &str| text.parse::<Only>())]
+    only: Vec<Only>,
+
+    /// Leave out the connections of monitors and of their probes. A fixture never has them
+    #[arg(long)]
+    without_monitoring: bool,
+
+    /// Only this connection of a capture, by its number in the log; may be repeated
+    #[arg(long, value_name = "N")]
+    connection: Vec<u64>,
+
+    /// Mask the values of documents, not their structure: see below
+    #[arg(long)]
+    redact: bool,
+
+    /// Overwrite OUT if it is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Form {
+    Fixture,
+    Capture,
+    Packets,
+}
+
+impl Form {
+    fn of(output: &Path) -> Result<Self, Error> {
+        let extension = output.extension().map(|it| it.to_string_lossy().to_lowercase());
+        match extension.as_deref() {
+            _ if output == Path::new("-") => Ok(Self::Fixture),
+            Some("jsonl") => Ok(Self::Fixture),
+            Some("mtap") => Ok(Self::Capture),
+            Some("pcapng") => Ok(Self::Packets),
+            _ => Err(Error::new(Code::Usage, format!("{}: not a name that says what to write", output.display()))
+                .hint("end it in .jsonl for a fixture, .mtap for a capture, .pcapng for packets")),
+        }
+    }
+}
+
+/// What is read.
+enum Input {
+    Fixture(Fixture),
+    /// Where the capture is.
+    Capture(PathBuf),
+}
+
+/// Converts.
+///
+/// # Errors
+/// [`Code::Usage`] if OUT is there or its name says nothing, [`Code::Input`] if IN cannot be read to its end,
+/// [`Code::Io`] if OUT cannot be written.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let form = Form::of(&args.output)?;
+    let to_stdout = args.output == Path::new("-");
+    if !args.force && !to_stdout && args.output.exists() {
+        let error = Error::new(Code::Usage, format!("{}: there is a file already", args.output.display()));
+        return Err(error.hint("--force overwrites it"));
+    }
+    let mut packets = None;
+    let input = open(args, &mut packets)?;
+    let selection = select(args, &input)?;
+    if form == Form::Fixture {
+        let collected = fixture(args, &input, &selection)?;
+        let text = collected.fixture.to_text();
+        if to_stdout {
+            return print(&text);
+        }
+        let mut output = Output::create(&args.output, ".part", 0o644)?;
+        output.write(|out| out.write_all(text.as_bytes()).map_err(|error| refused(&args.output, &error)))?;
+        output.finish()?;
+        return done(args, collected.fixture.exchanges.len());
+    }
+    let mut output = Output::create(&args.output, ".part", 0o600)?;
+    if form == Form::Capture {
+        write_capture(args, &input, &selection, &mut output)?;
+    } else {
+        let mut capture = Output::create(&args.output, ".mtap.part", 0o600)?;
+        write_capture(args, &input, &selection, &mut capture)?;
+        let file = File::open(capture.path()).map_err(|error| refused(capture.path(), &error))?;
+        let written =
+            output.write(|out| write_packets(BufReader::new(file), out).map_err(|it| unread(args, it.into())))?;
+        if written.missing > 0 {
+            say(format_args!("mongotap: {} exchanges are missing in the capture", written.missing));
+        }
+        let others: Vec<_> = written.ports.iter().filter(|port| **port != 27017).map(u16::to_string).collect();
+        if !others.is_empty() {
+            let others = others.join(",");
+            say(format_args!("mongotap: tell Wireshark the port: tshark -d tcp.port=={others},mongo -r FILE"));
+        }
+    }
+    output.finish()?;
+    done(args, selection.len())
+}
+
+fn done(args: &Args, exchanges: usize) -> Result<(), Error> {
+    say(format_args!("mongotap: {}: {exchanges} exchanges", args.output.display()));
+    if exchanges == 0 && !(args.only.is_empty() && args.connection.is_empty()) {
+        say("hint: nothing matches --only or --connection; mongotap stats lists the collections");
+    }
+    Ok(())
+}
+
+/// Opens the input; packets are made a capture of, which `packets` keeps as long as it is needed.
+fn open(args: &Args, packets: &mut Option<Output>) -> Result<Input, Error> {
+    let mut first = [0; 8];
+    let read = file(&args.input)?.read(&mut first).map_err(|error| unread(args, error.into()))?;
+    if is_pcap(&first[..read]) {
+        let capture = packets.insert(Output::create(&args.output, ".packets.part", 0o600)?);
+        let input = BufReader::new(file(&args.input)?);
+        let run = args.input.file_name().unwrap_or_default().to_string_lossy();
+        let summary =
+            capture.write(|out| read_packets(input, &run, out).map_err(|error| unread(args, error.into())))?;
+        say_of_packets(args, &summary);
+        return Ok(Input::Capture(capture.path().to_owned()));
+    }
+    match Recorded::open(BufReader::new(file(&args.input)?)).map_err(|error| unread(args, error.into()))? {
+        Recorded::Capture(_) => Ok(Input::Capture(args.input.clone())),
+        Recorded::Fixture(_) if !args.connection.is_empty() => {
+            Err(Error::new(Code::Usage, format!("{}: a fixture has no connections", args.input.display()))
+                .hint("--connection is for captures"))
+        }
+        Recorded::Fixture(fixture) => Ok(Input::Fixture(fixture)),
+    }
+}
+
+fn say_of_packets(args: &Args, summary: &Summary) {
+    let input = args.input.display();
+    for lost in &summary.lost {
+        say(format_args!("mongotap: {input}: lost: {lost}"));
+    }
+    if summary.lost_count > summary.lost.len() as u64 {
+        let (count, bytes) = (summary.lost_count, summary.lost_bytes);
+        say(format_args!("mongotap: {input}: lost: {bytes} bytes in {count} places in all"));
+    }
+    if summary.encrypted > 0 {
+        say(format_args!(
+            "mongotap: {input}: {} connections are encrypted: nothing of them is read",
+            summary.encrypted
+        ));
+    }
+    if let Some(offset) = summary.torn_at {
+        say(format_args!("mongotap: {input}: torn at byte {offset}"));
+    }
+}
+
+fn file(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(|error| {
+        Error::new(Code::Input, format!("{}: {}", path.display(), io_reason(&error)))
+            .hint("mongotap proxy --capture FILE.mtap writes a capture")
+    })
+}
+
+/// What is wanted of the input.
+fn select(args: &Args, input: &Input) -> Result<Selection, Error> {
+    let mut selecting = Selecting::new(Filter {
+        only: args.only.clone(),
+        connections: args.connection.clone(),
+        without_monitoring: args.without_monitoring,
+    });
+    match input {
+        Input::Fixture(fixture) => fixture.exchanges.iter().for_each(|exchange| selecting.take(exchange)),
+        Input::Capture(path) => {
+            let mut exchanges = exchanges(args, path)?;
+            for exchange in exchanges.by_ref() {
+                selecting.take(&exchange.map_err(|error| unread(args, error.into()))?);
+            }
+            for (_, torn) in exchanges.torn() {
+                say_torn(args, *torn);
+            }
+            if exchanges.missing() > 0 {
+                let (input, missing) = (args.input.display(), exchanges.missing());
+                say(format_args!("mongotap: {input}: {missing} exchanges are missing from this file"));
+            }
+        }
+    }
+    Ok(selecting.finish())
+}
+
+type Exchanges = crate::capture::exchanges::Exchanges<BufReader<File>>;
+
+fn exchanges(args: &Args, path: &Path) -> Result<Exchanges, Error> {
+    let mut exchanges = Exchanges::new([BufReader::new(file(path)?)]);
+    exchanges.header().map_err(|error| unread(args, error.into()))?;
+    Ok(exchanges)
+}
+
+/// The fixture of what is wanted.
+fn fixture(args: &Args, input: &Input, selection: &Selection) -> Result<Collected, Error> {
+    let collected = match input {
+        Input::Fixture(fixture) => {
+            let exchanges = fixture.exchanges.iter().filter(|exchange| selection.has(exchange)).cloned();
+            let exchanges = exchanges.map(|exchange| wanted(args, exchange)).collect();
+            Collected { fixture: Fixture { header: fixture.header.clone(), exchanges }, unread: 0 }
+        }
+        Input::Capture(path) => {
+            let exchanges = exchanges(args, path)?.filter(|it| it.as_ref().map_or(true, |it| selection.has(it)));
+            let exchanges = exchanges.map(|it| it.map(|exchange| wanted(args, exchange)));
+            collect(exchanges, RECORDED_WITH).map_err(|error: CaptureError| unread(args, error.into()))?
+        }
+    };
+    if collected.unread > 0 {
+        let (input, unread) = (args.input.display(), collected.unread);
+        say(format_args!("mongotap: {input}: {unread} exchanges were too long to be read, they are left out"));
+    }
+    Ok(collected)
+}
+
+/// An exchange as it is wanted.
+fn wanted(args: &Args, mut exchange: Exchange) -> Exchange {
+    if args.redact && !exchange.is_housekeeping() {
+        exchange.request = mask::request(&exchange.request, exchange.at.unix_micros / 1000);
+        for reply in &mut exchange.replies {
+            reply.body = mask::reply(&reply.body, reply.at.unix_micros / 1000);
+        }
+    }
+    exchange
+}
+
+fn write_capture(args: &Args, input: &Input, selection: &Selection, output: &mut Output) -> Result<(), Error> {
+    match input {
+        Input::Fixture(_) => {
+            let collected = fixture(args, input, selection)?;
+            output.write(|out| record(&collected.fixture, out).map_err(|error| refused(&args.output, &error)))
+        }
+        Input::Capture(path) => {
+            let input = BufReader::new(file(path)?);
+            let written = output.write(|out| {
+                filter_capture(input, selection, args.redact, out).map_err(|error| unread(args, error.into()))
+            });
+            written.map(|_| ())
+        }
+    }
+}
+
+fn say_torn(args: &Args, Torn { offset, bytes }: Torn) {
+    let input = args.input.display();
+    say(format_args!("mongotap: {input}: torn at byte {offset}, the {bytes} bytes from there on were left out"));
+}
+
+/// That the input cannot be read, or not to its end.
+enum Unread {
+    Open(OpenError),
+    Packets(PcapError),
+}
+
+impl From<OpenError> for Unread {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<CaptureError> for Unread {
+    fn from(error: CaptureError) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+impl From<std::io::Error> for Unread {
+    fn from(error: std::io::Error) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+impl From<PcapError> for Unread {
+    fn from(error: PcapError) -> Self {
+        Self::Packets(error)
+    }
+}
+
+fn unread(args: &Args, error: Unread) -> Error {
+    let (what, hint) = match &error {
+        Unread::Open(OpenError::Io(error)) => (io_reason(error), Some("name a file that you may read")),
+        Unread::Open(error) => (error.to_string(), error.hint()),
+        Unread::Packets(error) => (error.to_string(), Some("capinfos FILE, of Wireshark, says what is in it")),
+    };
+    let error = Error::new(Code::Input, format!("{}: {what}", args.input.display()));
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// What a fixture says of how it was made: the same each time.
+const RECORDED_WITH: &str = "mongotap convert";
+
+const AFTER_HELP: &str = "\
+A fixture holds what applications asked and what they were answered, for replay, to be read, edited and compared: the
+same questions in the same order give the same file. Handshakes, authentication, monitoring, ping, endSessions and
+killCursors are not in it.
+
+--redact masks values in documents, filters, updates and pipelines, in replies and in the errors that quote them: strings
+become ***, numbers 0, dates 1970, binaries empty. Structure, names of fields, true, false and null stay, and so do
+ObjectIds, UUIDs, an _id that is no document, and dates made at the time of their command: a replay still answers what
+asks by these alone. Options of commands (limit, sort, projection, hint, indexes, …) stay.";

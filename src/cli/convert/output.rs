@@ -1,0 +1,65 @@
+//! The file that is written: under another name until it is whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::{Code, Error};
+use crate::config::io_reason;
+
+/// A file beside the one that it becomes; if it does not, it goes.
+#[derive(Debug)]
+pub(super) struct Output {
+    to: PathBuf,
+    path: PathBuf,
+    file: Option<BufWriter<File>>,
+}
+
+impl Output {
+    /// Makes it. `mode` is who may read it.
+    pub(super) fn create(to: &Path, suffix: &str, mode: u32) -> Result<Self, Error> {
+        let mut name = to.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        let path = to.with_file_name(name);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&path);
+        let file = file.map_err(|error| refused(&path, &error))?;
+        Ok(Self { to: to.to_owned(), path, file: Some(BufWriter::new(file)) })
+    }
+
+    /// Where it is now.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes with `write`, to its end.
+    pub(super) fn write<T, E: Into<Error>>(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+    ) -> Result<T, Error> {
+        let Some(mut file) = self.file.take() else {
+            return Err(Error::new(Code::Io, format!("{}: written already", self.path.display())));
+        };
+        let written = write(&mut file).map_err(Into::into)?;
+        file.flush().map_err(|error| refused(&self.path, &error))?;
+        Ok(written)
+    }
+
+    /// Gives it its name.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        fs::rename(&self.path, &self.to).map_err(|error| refused(&self.to, &error))
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // It has gone if it was given its name.
+        _ = fs::remove_file(&self.path);
+    }
+}
+
+/// That a file cannot be written.
+pub(super) fn refused(path: &Path, error: &io::Error) -> Error {
+    let refused = Error::new(Code::Io, format!("{}: {}", path.display(), io_reason(error)));
+    refused.hint("name a file in a directory that is there and that you may write to")
+}
