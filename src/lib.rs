@@ -38,6 +38,7 @@ pub mod sink;
 pub mod topology;
 pub mod wire;
 
+pub use net::record::{Record, RecordOrReplay, record_or_replay};
 pub use net::replay::Replay;
 pub use net::{Builder, Ended, Proxy, StartError};
 

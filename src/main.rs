@@ -6,7 +6,10 @@ use mongotap::cli;
 
 #[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
 fn main() -> ExitCode {
-    let Err(error) = cli::run(std::env::args_os()) else { return ExitCode::SUCCESS };
+    let error = match cli::run(std::env::args_os()) {
+        Ok(code) => return ExitCode::from(code),
+        Err(error) => error,
+    };
     eprintln!("mongotap: {error}");
     if let Some(hint) = &error.hint {
         eprintln!("hint: {hint}");

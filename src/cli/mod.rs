@@ -10,6 +10,7 @@ pub mod check;
 pub mod convert;
 pub mod demo;
 mod event_file;
+pub mod exec;
 pub mod play;
 pub mod proxy;
 pub mod replay;
@@ -41,6 +42,8 @@ enum Command {
     Replay(Box<replay::Args>),
     /// Ask a recording's questions again, of a live server, and compare answers and times
     Play(play::Args),
+    /// Run a command that finds a recording where it expects its server; record it if it is missing
+    Exec(Box<exec::Args>),
     /// Print an event log or a capture: in any format, all of it or what is asked for
     Show(show::Args),
     /// Count and time the commands of an event log or a capture
@@ -99,20 +102,22 @@ impl From<config::Error> for Error {
     }
 }
 
-/// Does what a command line says; its first word is the program's name.
+/// Does what a command line says; its first word is the program's name. Gives the exit code: 0, or under `exec` mostly
+/// that of its command.
 ///
 /// # Errors
 /// With what is to be said on stderr and the exit code.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
     let cli = match Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) if !error.use_stderr() => return print(&error.render().to_string()),
+        Err(error) if !error.use_stderr() => return print(&error.render().to_string()).map(|()| 0),
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             return Err(Error::new(Code::Usage, "no command given").hint("mongotap --help lists them"));
         }
         Err(error) => return Err(usage(&error.render().to_string())),
     };
     match cli.command {
+        Command::Exec(args) => return Ok(exec::run(&args)),
         Command::Proxy(args) => proxy::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Play(args) => play::run(&args),
@@ -122,7 +127,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error> {
         Command::Cert(args) => cert::run(&args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(&args),
-    }
+    }?;
+    Ok(0)
 }
 
 /// Writes to stdout. A reader that has gone is no error.

@@ -189,7 +189,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     })
 }
 
-fn check_on_miss(config: &Config) -> Result<(), Error> {
+pub(super) fn check_on_miss(config: &Config) -> Result<(), Error> {
     match config.replay.on_miss {
         OnMiss::Fail => Ok(()),
         other => {

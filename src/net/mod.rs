@@ -20,6 +20,7 @@ mod places;
 pub mod play;
 mod proxy;
 mod pump;
+pub mod record;
 pub mod recorder;
 pub mod replay;
 mod rewriter;

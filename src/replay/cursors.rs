@@ -26,6 +26,10 @@ pub(super) struct Open {
 /// Cursors open at a time; beyond it the oldest is forgotten.
 const OPEN_MAX: usize = 10_000;
 
+/// As with a server's own, no id fits 32 bits: old drivers for languages without number types would send such a one as an
+/// int32.
+const BEFORE_FIRST_ID: i64 = 1 << 32;
+
 impl Cursors {
     /// The live cursor of that id.
     pub(super) fn get(&self, id: i64) -> Option<Open> {
@@ -36,7 +40,7 @@ impl Cursors {
     pub(super) fn put(&mut self, id: Option<i64>, open: Open) -> i64 {
         let id = id.unwrap_or_else(|| {
             self.last_id += 1;
-            self.last_id
+            BEFORE_FIRST_ID + self.last_id
         });
         self.open.insert(id, open);
         if self.open.len() > OPEN_MAX {

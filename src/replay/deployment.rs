@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use bson::raw::{CStr, RawArrayBuf, RawDocument, RawDocumentBuf, cstr};
 use bson::rawdoc;
 
-use super::lasting_hello;
 use super::request::name_of;
 use crate::bson::{Elements, find};
 use crate::capture::exchange::Exchange;
@@ -46,7 +45,7 @@ impl Deployment {
 
     fn add(&mut self, hello: &RawDocument) {
         if is_true(hello, "isWritablePrimary") || is_true(hello, "ismaster") || text(hello, "setName").is_some() {
-            self.hellos.insert(text(hello, "me").unwrap_or_default(), lasting_hello(hello));
+            self.hellos.insert(text(hello, "me").unwrap_or_default(), hello.to_owned());
         }
     }
 

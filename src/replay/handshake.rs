@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bson::oid::ObjectId;
-use bson::raw::{CStr, RawArrayBuf, RawDocument, RawDocumentBuf, cstr};
+use bson::raw::{CStr, RawArrayBuf, RawDocumentBuf, cstr};
 use bson::{DateTime, RawBsonRef, Timestamp as BsonTimestamp, rawdoc};
 
 use super::authentication::{Authentication, Users};
@@ -244,15 +244,6 @@ const MADE_ANEW: [&str; 12] = [
     "topologyVersion",
 ];
 
-/// A reply to `hello` without what is made anew for each connection: what a fixture's header holds.
-pub fn lasting_hello(reply: &RawDocument) -> RawDocumentBuf {
-    let mut lasting = RawDocumentBuf::new();
-    for (name, value) in reply.iter().flatten().filter(|(name, _)| !MADE_ANEW.contains(&name.as_str())) {
-        lasting.append(name, value);
-    }
-    lasting
-}
-
 /// Legacy hello has the old name in its reply.
 fn primary_name(request: &Request) -> &'static CStr {
     if request.name() == "hello" { cstr!("isWritablePrimary") } else { cstr!("ismaster") }
@@ -287,6 +278,7 @@ const FIRST_ELECTION: [u8; 12] = [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1
 
 #[cfg(test)]
 mod tests {
+    use bson::RawDocument;
     use bytes::BytesMut;
 
     use super::*;

@@ -43,7 +43,7 @@ pub use bodies::Bodies;
 pub use deployment::Deployment;
 pub use difference::{Difference, difference};
 pub use explain::{Explanation, Note, Why};
-pub use handshake::{Handshake, Identity, lasting_hello};
+pub use handshake::{Handshake, Identity};
 pub use miss::{CODE, CODE_NAME, Miss, Nearest};
 pub use player::{Missed, Outcome, Player};
 pub use recorded::{Explain, Recorded};

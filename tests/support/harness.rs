@@ -38,6 +38,11 @@ impl Selection {
         self.words.is_empty() && !self.list
     }
 
+    /// Whether only their names are wanted.
+    pub(crate) fn is_list(&self) -> bool {
+        self.list
+    }
+
     /// Whether that one was.
     pub(crate) fn takes(&self, name: &str) -> bool {
         self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()))

@@ -23,7 +23,7 @@ pub struct LoadError {
 }
 
 impl LoadError {
-    fn new(path: &Path, error: &OpenError) -> Self {
+    pub(in crate::net) fn new(path: &Path, error: &OpenError) -> Self {
         let reason = match error {
             OpenError::Io(error) => io_reason(error),
             error => error.to_string(),

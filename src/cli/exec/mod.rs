@@ -1,0 +1,200 @@
+//! `mongotap exec`: runs a command with a connection string that leads to a recording, or records what the command asks.
+//!
+//! The command finds the connection string in its environment. Its exit code is this program's, unless something was asked
+//! that was never recorded; what goes wrong here has codes of its own, as with `env`.
+
+mod child;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::Error;
+use super::replay::{AnswerArgs, write_report};
+use crate::config::{ApplicationUri, Config, Endpoint};
+use crate::net::record::{Record, RecordError, is_ci};
+use crate::net::replay::Replay;
+use crate::net::say::say;
+use crate::replay::{Repeat, Report};
+use child::Running;
+
+/// The arguments of `exec`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The recording: made when it is missing, replayed when it is there
+    #[arg(long, value_name = "PATH")]
+    fixture: PathBuf,
+
+    /// once (record it if it is missing, never where CI is set), none (replay only), all (record again), new (replay,
+    /// and record what is missing in it)
+    #[arg(long, value_name = "MODE", default_value = "once", hide_default_value = true, value_parser = ["once", "none", "all", "new"])]
+    mode: String,
+
+    /// The variable of the environment that holds the application's connection string
+    #[arg(long, value_name = "NAME", default_value = "MONGODB_URI")]
+    env: String,
+
+    /// Write the report of a replay to this file, as JSON
+    #[arg(long, value_name = "PATH")]
+    report: Option<PathBuf>,
+
+    #[command(flatten)]
+    answers: AnswerArgs,
+
+    /// The command to run and its arguments, after --
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Why the command was not run, or not to its end: what to say, and the exit code.
+#[derive(Debug)]
+pub struct Failed {
+    code: u8,
+    error: Error,
+}
+
+/// 125: this program itself failed.
+const OWN: u8 = 125;
+
+impl Failed {
+    fn own(message: impl Into<String>) -> Self {
+        Error::new(super::Code::Failed, message).into()
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { error: self.error.hint(hint), ..self }
+    }
+
+    /// The command could not be started: 127 if it was not found, 126 if it is there.
+    fn start(program: &str, error: &std::io::Error) -> Self {
+        let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+        let reason = if is_missing { "command not found".to_owned() } else { crate::config::io_reason(error) };
+        Self { code: if is_missing { 127 } else { 126 }, ..Self::own(format!("{program}: {reason}")) }
+    }
+}
+
+impl<E: Into<Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self { code: OWN, error: error.into() }
+    }
+}
+
+impl From<RecordError> for Error {
+    fn from(error: RecordError) -> Self {
+        let message = error.to_string();
+        match error {
+            RecordError::Start(error) => error.into(),
+            RecordError::Load(error) => Self { code: super::Code::Input, message: error.message, hint: error.hint },
+            RecordError::Write { .. } => Self::new(super::Code::Io, message),
+            RecordError::Nothing(_) => Self::new(super::Code::Failed, message)
+                .hint("is MONGODB_URI what the command reads? --env NAME names another variable"),
+        }
+    }
+}
+
+/// Runs the command; its exit code, or that of what went wrong, which is said.
+pub fn run(args: &Args) -> u8 {
+    match try_run(args) {
+        Ok(code) => code,
+        Err(Failed { code, error }) => {
+            say(format_args!("mongotap: {error}"));
+            error.hint.iter().for_each(|hint| say(format_args!("hint: {hint}")));
+            code
+        }
+    }
+}
+
+fn try_run(args: &Args) -> Result<u8, Failed> {
+    let mut config = args.answers.load()?;
+    config.listen = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
+    config.logs.clear();
+    let found = std::env::var(&args.env).ok().filter(|uri| !uri.is_empty());
+    let uri = found.as_deref().map(ApplicationUri::parse).transpose().map_err(|error| {
+        let message = error.message.replacen("the connection string", &args.env, 1);
+        Error::from(crate::config::Error { message, ..error })
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failed::own(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        if records(args)? { record(args, config, uri).await } else { replay(args, config, uri).await }
+    })
+}
+
+/// Whether the fixture is to be recorded.
+fn records(args: &Args) -> Result<bool, Failed> {
+    let is_there = args.fixture.exists();
+    let missing = |why: &str| Failed::own(format!("{}: not there, and {why}", args.fixture.display()));
+    match (args.mode.as_str(), is_there) {
+        ("all", _) => Ok(true),
+        (_, true) => Ok(false),
+        ("none", false) => Err(missing("--mode none records nothing").hint("--mode once records what is missing")),
+        (_, false) if is_ci() => Err(missing("CI is set: nothing is recorded in CI")
+            .hint("run the same command where CI is not set, and commit the file; --mode all records in CI too")),
+        (_, false) => Ok(true),
+    }
+}
+
+async fn record(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Result<u8, Failed> {
+    let mut builder = Record::to_path(&args.fixture).made_with(made_with(args)).config(config);
+    if let (None, Some(uri)) = (&args.answers.upstream, &uri) {
+        builder = builder.upstream(&uri.upstream());
+    }
+    let record = builder.start().await?;
+    let code = command(args, record.uri(), uri.as_ref()).await?;
+    if code != 0 {
+        record.discard().await;
+        let path = args.fixture.display();
+        say(format_args!("mongotap: {path}: not written: the command failed (exit code {code})"));
+        return Ok(code);
+    }
+    let written = record.finish().await?;
+    let path = written.path.display();
+    say(format_args!("mongotap: recorded {} exchanges in {path}: the next run needs no server", written.exchanges));
+    Ok(0)
+}
+
+async fn replay(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Result<u8, Failed> {
+    let strict = config.replay.strict;
+    super::replay::check_on_miss(&config)?;
+    let mut accept = config.replay.accept;
+    let mut builder = Replay::from_path(&args.fixture).config(config).repeat(Repeat::Once);
+    if let Some(uri) = &uri {
+        builder = uri.user().into_iter().fold(builder, |builder, (name, password)| builder.user(&name, &password));
+        let mechanism = uri.mechanism().unwrap_or_default();
+        accept.plain |= mechanism == "PLAIN";
+        accept.x509 |= mechanism == "MONGODB-X509";
+        builder = builder.accept(accept);
+    }
+    let replay = builder.start().await?;
+    replay.warnings().iter().for_each(|warning| say(format_args!("mongotap: {warning}")));
+    let code = command(args, replay.uri(), uri.as_ref()).await?;
+    let report = replay.shutdown().await;
+    write_report(args.report.as_deref(), &report)?;
+    let failed = report.is_failure(strict);
+    tell(args, &report, failed);
+    Ok(if failed && code == 0 { 1 } else { code })
+}
+
+/// What there is to say of a replay: a line, and what failed.
+fn tell(args: &Args, report: &Report, failed: bool) {
+    let path = args.fixture.display();
+    if failed {
+        say(format_args!("mongotap: {path}: {}", super::replay::failure(report)));
+        say(report.to_string().trim_end());
+        say("to record it again: mongotap exec --mode all …");
+    } else {
+        say(format_args!("mongotap: answered {} commands from {path}", report.matched));
+    }
+}
+
+/// Runs the command to its end with the connection string that leads to `uri`.
+async fn command(args: &Args, uri: &str, own: Option<&ApplicationUri>) -> Result<u8, Failed> {
+    let uri = own.map_or_else(|| uri.to_owned(), |own| own.at(uri));
+    let running = Running::start(&args.command, &args.env, &uri)?;
+    running.end().await.map_err(|error| Failed::own(format!("the command is lost: {error}")))
+}
+
+/// What the fixture says of how it was made.
+fn made_with(args: &Args) -> String {
+    let words = args.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    format!("mongotap exec --fixture {} -- {words}", args.fixture.display())
+}

@@ -1,0 +1,309 @@
+//! Recording a fixture: a proxy before the real server, whose capture becomes the fixture at the end.
+//!
+//! The capture is a private file beside the fixture until then, and the fixture appears whole or not at all.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::clock;
+use super::proxy::Proxy;
+use super::replay::{LoadError, Replay, ReplayError, Unmet};
+use super::{Builder as ProxyBuilder, StartError};
+use crate::capture::exchanges::Exchanges;
+use crate::capture::fixture::collect;
+use crate::config::{self, Capture, Config, Endpoint, io_reason};
+
+/// Why there is no fixture.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The proxy cannot be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// What was captured cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A file cannot be written.
+    #[error("{}: {}", path.display(), io_reason(error))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Nothing was asked.
+    #[error("{}: not written: nothing was asked of the server", .0.display())]
+    Nothing(PathBuf),
+}
+
+/// A recording that goes on until [`finish`](Self::finish).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let record = mongotap::Record::to_path("fixtures/orders.jsonl").upstream("mongodb://127.0.0.1:27017").start().await?;
+/// // let client = mongodb::Client::with_uri_str(record.uri()).await?;
+/// record.finish().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Record {
+    proxy: Option<Proxy>,
+    uri: String,
+    path: PathBuf,
+    capture: PathBuf,
+    made_with: String,
+}
+
+/// What a recording is to do. Without being told it listens on a free port of 127.0.0.1, before
+/// `mongodb://127.0.0.1:27017`.
+#[must_use]
+pub struct Builder {
+    proxy: ProxyBuilder,
+    config: Config,
+    path: PathBuf,
+    made_with: String,
+    error: Option<config::Error>,
+}
+
+/// A fixture that was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// Where.
+    pub path: PathBuf,
+    /// How many exchanges it holds.
+    pub exchanges: usize,
+}
+
+impl Record {
+    /// Into that file: a capture if its name ends in `.mtap`, else a fixture. One that is there is written anew.
+    pub fn to_path(path: impl Into<PathBuf>) -> Builder {
+        let listen = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
+        let config = Config { listen, logs: Vec::new(), ..Config::default() };
+        Builder {
+            proxy: Proxy::builder(),
+            config,
+            path: path.into(),
+            made_with: "Record, in a program".to_owned(),
+            error: None,
+        }
+    }
+
+    /// The connection string to use.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Ends the recording and writes the fixture.
+    ///
+    /// # Errors
+    /// If nothing was asked, or a file cannot be read or written.
+    pub async fn finish(mut self) -> Result<Written, RecordError> {
+        if let Some(proxy) = self.proxy.take() {
+            proxy.shutdown().await;
+        }
+        let path = self.path.clone();
+        let exchanges = if is_capture(&path) { self.count()? } else { self.convert()? };
+        Ok(Written { path, exchanges })
+    }
+
+    /// Ends the recording; nothing is written.
+    pub async fn discard(mut self) {
+        if let Some(proxy) = self.proxy.take() {
+            proxy.shutdown().await;
+        }
+    }
+
+    fn exchanges(&self) -> Result<Exchanges<BufReader<fs::File>>, RecordError> {
+        let file = fs::File::open(&self.capture).map_err(|error| self.failed(&self.capture, error))?;
+        Ok(Exchanges::new([BufReader::new(file)]))
+    }
+
+    /// The capture itself is what was asked for.
+    fn count(&self) -> Result<usize, RecordError> {
+        let exchanges = self.exchanges()?.filter_map(Result::ok).filter(|it| !it.is_housekeeping()).count();
+        if exchanges == 0 {
+            return Err(RecordError::Nothing(self.path.clone()));
+        }
+        fs::rename(&self.capture, &self.path).map_err(|error| self.failed(&self.path, error))?;
+        Ok(exchanges)
+    }
+
+    fn convert(&self) -> Result<usize, RecordError> {
+        let collected = collect(self.exchanges()?, &self.made_with)
+            .map_err(|error| LoadError::new(&self.capture, &error.into()))?;
+        let exchanges = collected.fixture.exchanges.len();
+        if exchanges == 0 {
+            return Err(RecordError::Nothing(self.path.clone()));
+        }
+        let partial = beside(&self.path, "partial");
+        fs::write(&partial, collected.fixture.to_text()).map_err(|error| self.failed(&partial, error))?;
+        fs::rename(&partial, &self.path).map_err(|error| self.failed(&self.path, error))?;
+        Ok(exchanges)
+    }
+
+    fn failed(&self, path: &Path, error: io::Error) -> RecordError {
+        RecordError::Write { path: path.to_owned(), error }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        drop(self.proxy.take());
+        // It has become the recording, or is of no more use; one that cannot be removed harms nobody.
+        let _ = fs::remove_file(&self.capture);
+    }
+}
+
+impl Builder {
+    /// Does what a configuration says of the listener, the upstream and TLS.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The server, as a connection string without credentials: those belong in the application's own.
+    pub fn upstream(mut self, uri: &str) -> Self {
+        match uri.parse().and_then(|read| self.config.set_upstream(read)) {
+            Ok(()) => {}
+            Err(error) => self.error = self.error.or(Some(error)),
+        }
+        self
+    }
+
+    /// Where to listen: `host:port`, `[v6]:port` or the path of a unix socket. Port 0 takes a free one.
+    pub fn listen(mut self, address: &str) -> Self {
+        match address.parse() {
+            Ok(endpoint) => self.config.listen = endpoint,
+            Err(error) => self.error = self.error.or(Some(error)),
+        }
+        self
+    }
+
+    /// What the header of the fixture says of how it was made.
+    pub fn made_with(mut self, command: impl Into<String>) -> Self {
+        self.made_with = command.into();
+        self
+    }
+
+    /// Starts recording: when this returns, clients can connect.
+    ///
+    /// # Errors
+    /// If an address is not what it should be or not to be had, or the file's directory cannot be made.
+    pub async fn start(self) -> Result<Record, RecordError> {
+        if let Some(error) = self.error {
+            return Err(StartError::from(error).into());
+        }
+        let Self { proxy, mut config, path, made_with, .. } = self;
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            fs::create_dir_all(directory).map_err(|error| RecordError::Write { path: directory.to_owned(), error })?;
+        }
+        // Several may record at a time.
+        let unique = format!("{}-{}.recording", std::process::id(), clock::now().unix_micros);
+        let capture = beside(&path, &unique);
+        config.logs.clear();
+        config.capture = Some(Capture::to(&capture));
+        let proxy = proxy.config(config).start().await?;
+        Ok(Record { uri: proxy.uri(), proxy: Some(proxy), path, capture, made_with })
+    }
+}
+
+fn is_capture(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "mtap")
+}
+
+/// A hidden file in the same directory.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{what}"))
+}
+
+/// What [`record_or_replay`] gave.
+pub enum RecordOrReplay {
+    /// The fixture was missing: it is being recorded.
+    Record(Box<Record>),
+    /// It is there, and stands in for the server.
+    Replay(Replay),
+}
+
+/// Why neither was possible, or what the end of it is not content with.
+#[derive(Debug, thiserror::Error)]
+pub enum FixtureError {
+    /// The fixture is missing and must not be recorded here.
+    #[error("{}: not there, and CI is set: nothing is recorded in CI", .0.display())]
+    MissingInCi(PathBuf),
+    /// It cannot be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// It cannot be replayed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// Something was asked that was never recorded.
+    #[error(transparent)]
+    Unmet(#[from] Unmet),
+}
+
+/// Replays a fixture if it is there, and records it before that server if it is missing; never where `CI` is set.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = mongotap::record_or_replay("fixtures/orders.jsonl", "mongodb://127.0.0.1:27017").await?;
+/// // let client = mongodb::Client::with_uri_str(server.uri()).await?;
+/// server.finish().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// If the fixture is missing and `CI` is set, or what is to be started cannot be.
+pub async fn record_or_replay(path: impl Into<PathBuf>, upstream: &str) -> Result<RecordOrReplay, FixtureError> {
+    let path = path.into();
+    if path.exists() {
+        return Ok(RecordOrReplay::Replay(Replay::from_path(path).start().await?));
+    }
+    if is_ci() {
+        return Err(FixtureError::MissingInCi(path));
+    }
+    let record = Record::to_path(path).upstream(upstream).start().await?;
+    Ok(RecordOrReplay::Record(Box::new(record)))
+}
+
+/// Whether this is a run of continuous integration, by the variable that its services set.
+pub(crate) fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false" && value != "0")
+}
+
+impl RecordOrReplay {
+    /// The connection string to use.
+    pub fn uri(&self) -> &str {
+        match self {
+            Self::Record(record) => record.uri(),
+            Self::Replay(replay) => replay.uri(),
+        }
+    }
+
+    /// Ends it: writes the fixture, or fails with what was asked that it does not hold.
+    ///
+    /// # Errors
+    /// Those of [`Record::finish`] and [`Replay::verify`].
+    pub async fn finish(self) -> Result<(), FixtureError> {
+        match self {
+            Self::Record(record) => {
+                record.finish().await?;
+            }
+            Self::Replay(replay) => {
+                let verified = replay.verify();
+                replay.shutdown().await;
+                verified?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RecordOrReplay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if matches!(self, Self::Record(_)) { "Record" } else { "Replay" };
+        f.debug_struct(name).field("uri", &self.uri()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,212 @@
+//! `mongotap exec`: a command finds a recording where it expects its server, and makes it when it is missing.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::manifest;
+use support::mongod::{Mongod, Options, PASSWORD, USER};
+use support::wait_for;
+
+/// An application of which the arguments say what it asks.
+const PROGRAM: &str = r#"
+import os, sys, pymongo
+paid, discount, calls, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+with pymongo.MongoClient(os.environ["MONGODB_URI"], serverSelectionTimeoutMS=10000) as client:
+    orders = client.get_default_database("shop").orders
+    if "missing" not in steps:
+        orders.drop()
+    orders.insert_many([{"_id": n, "status": "paid" if n % 2 else "open", "total": n} for n in range(6)])
+    orders.update_many({"status": "paid"}, {"$inc": {"total": discount}})
+    for _ in range(calls):
+        try:
+            print(orders.database.name, [it["total"] for it in orders.find({"status": paid})])
+        except pymongo.errors.OperationFailure:
+            if "calm" not in steps:
+                raise
+    sys.exit(3 if "fail" in steps else 0)
+"#;
+
+/// A directory and a database of a test's own.
+struct Place {
+    directory: tempfile::TempDir,
+    database: &'static str,
+}
+
+impl Place {
+    fn new(database: &'static str) -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), database }
+    }
+
+    /// The database at a real server.
+    fn there(&self) -> String {
+        format!("{}/{}", Mongod::shared().uri(), self.database)
+    }
+
+    /// The same where no server is.
+    fn nowhere(&self) -> String {
+        format!("mongodb://127.0.0.1:1/{}", self.database)
+    }
+
+    fn fixture(&self) -> PathBuf {
+        self.directory.path().join("fixtures/orders.jsonl")
+    }
+
+    fn files(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.directory.path().join("fixtures")) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn exec(&self, uri: &str, options: &[&str]) -> Command {
+        let mut exec = support::proxy::command();
+        exec.arg("exec").arg("--fixture").arg(self.fixture()).args(options).arg("--");
+        exec.env("MONGODB_URI", uri).env_remove("CI").stdin(Stdio::null());
+        exec
+    }
+
+    fn run(&self, uri: &str, options: &[&str], arguments: &[&str]) -> Ran {
+        Ran::of(self.exec(uri, options).arg(manifest::python()).args(["-c", PROGRAM]).args(arguments))
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn of(command: &mut Command) -> Self {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    #[track_caller]
+    fn is(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "no {part:?} in {}", self.stderr);
+        }
+        self
+    }
+}
+
+#[test]
+fn a_missing_fixture_is_recorded_and_then_no_server_is_needed() {
+    let place = Place::new("missing");
+    let asked = ["paid", "10", "2"];
+    let recorded = place.run(&place.there(), &[], &asked).is(0, &["recorded 5 exchanges", "orders.jsonl"]);
+    assert_eq!(recorded.stdout, "missing [11, 13, 15]\n".repeat(2));
+    assert_eq!(place.files(), ["orders.jsonl"]);
+    let fixture = fs::read_to_string(place.fixture()).unwrap();
+    assert!(fixture.contains("mongotap exec --fixture"), "it says how it was made");
+    for _ in 0..2 {
+        let mut ci = place.exec(&place.nowhere(), &[]);
+        let replayed = Ran::of(ci.env("CI", "true").arg(manifest::python()).args(["-c", PROGRAM]).args(asked));
+        assert_eq!(replayed.is(0, &["answered 5 commands"]).stdout, recorded.stdout);
+    }
+    assert_eq!(fs::read_to_string(place.fixture()).unwrap(), fixture);
+    let again = place.run(&place.there(), &["--mode", "all"], &["open", "10", "1"]).is(0, &["recorded 4 exchanges"]);
+    assert_eq!(again.stdout, "missing [0, 2, 4]\n");
+    assert_ne!(fs::read_to_string(place.fixture()).unwrap(), fixture);
+}
+
+/// One filter value, one update operator's, one missing call, one extra call.
+#[test]
+fn what_is_asked_otherwise_ends_in_1_and_is_named() {
+    let place = Place::new("otherwise");
+    place.run(&place.there(), &[], &["paid", "10", "2"]).is(0, &[]);
+    place
+        .run(&place.nowhere(), &[], &["open", "10", "2", "calm"])
+        .is(1, &["2 missed", "filter.status", "\"paid\"", "\"open\"", "line "]);
+    place.run(&place.nowhere(), &[], &["paid", "11", "2"]).is(1, &["missed", "$inc.total", "10", "11"]);
+    place.run(&place.nowhere(), &[], &["paid", "10", "3", "calm"]).is(1, &["1 missed", "find"]);
+    place.run(&place.nowhere(), &["--strict"], &["paid", "10", "1"]).is(1, &["1 never asked for", "find"]);
+    place.run(&place.nowhere(), &[], &["paid", "10", "1"]).is(0, &[]);
+    place.run(&place.nowhere(), &["--repeat", "last"], &["paid", "10", "3"]).is(0, &[]);
+    let report = place.directory.path().join("report.json");
+    place.run(&place.nowhere(), &["--report", report.to_str().unwrap()], &["open", "10", "1"]).is(1, &[]);
+    let report: Value = serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap();
+    assert_eq!((&report["missed"], report["misses"].as_array().unwrap().len()), (&Value::from(1), 1));
+}
+
+#[test]
+fn nothing_is_recorded_where_it_should_not_be() {
+    let place = Place::new("nothing");
+    let asked = ["paid", "10", "1"];
+    let mut ci = place.exec(&place.there(), &[]);
+    let ran = Ran::of(ci.env("CI", "1").args(["echo", "ran"])).is(125, &["not there, and CI is set", "hint: "]);
+    assert_eq!(ran.stdout, "", "the command is not run");
+    place.run(&place.there(), &["--mode", "none"], &asked).is(125, &["--mode none", "hint: "]);
+    place
+        .run(&place.there(), &[], &["paid", "10", "1", "fail"])
+        .is(3, &["not written: the command failed (exit code 3)"]);
+    Ran::of(place.exec(&place.there(), &[]).arg("true")).is(125, &["nothing was asked", "hint: "]);
+    assert_eq!(place.files(), Vec::<String>::new());
+}
+
+#[test]
+fn codes_are_those_of_the_command_or_say_whose_fault_it_is() {
+    let place = Place::new("codes");
+    let asked = ["paid", "10", "1"];
+    place.run(&place.there(), &[], &asked).is(0, &[]);
+    place.run(&place.nowhere(), &[], &["paid", "10", "1", "fail"]).is(3, &[]);
+    place.run(&place.nowhere(), &[], &["open", "10", "1", "calm", "fail"]).is(3, &["1 missed"]);
+    Ran::of(place.exec(&place.nowhere(), &[]).arg("no-such-command-anywhere"))
+        .is(127, &["no-such-command-anywhere: command not found"]);
+    Ran::of(place.exec(&place.nowhere(), &[]).arg("/etc/passwd")).is(126, &["/etc/passwd: permission denied"]);
+    Ran::of(place.exec("localhost", &[]).arg("true")).is(125, &["MONGODB_URI: does not begin with mongodb://"]);
+    Ran::of(place.exec(&place.nowhere(), &[]).args(["sh", "-c", "kill -9 $$"])).is(137, &[]);
+    fs::write(place.fixture(), "listen = 5\n").unwrap();
+    place.run(&place.nowhere(), &[], &asked).is(125, &["orders.jsonl: neither a capture nor a fixture"]);
+}
+
+/// The application's own connection string stays what it is, but for where it leads.
+#[test]
+fn the_connection_string_keeps_database_options_and_user() {
+    let mongod = Mongod::start(Options { auth: true, ..Options::default() });
+    let user = format!("{USER}:{}@", PASSWORD.replace(' ', "%20"));
+    let with_user = |uri: String| uri.replacen("mongodb://", &format!("mongodb://{user}"), 1);
+    let place = Place::new("own");
+    let asked = ["paid", "10", "1"];
+    let uri = with_user(format!("{}/own?authSource=admin&appName=exec", mongod.uri()));
+    let recorded = place.run(&uri, &[], &asked).is(0, &["recorded 4 exchanges"]);
+    assert_eq!(recorded.stdout, "own [11, 13, 15]\n");
+    let text = fs::read_to_string(place.fixture()).unwrap();
+    assert!(!text.contains(PASSWORD) && !text.contains("sasl"), "{text}");
+    drop(mongod);
+    assert_eq!(place.run(&uri, &[], &asked).is(0, &[]).stdout, recorded.stdout);
+    let mut shown = place.exec(&uri, &["--env", "DATABASE_URL"]);
+    let shown = Ran::of(shown.env("DATABASE_URL", &uri).args(["sh", "-c", "echo $DATABASE_URL; echo $MONGODB_URI"]));
+    let mut lines = shown.stdout.lines();
+    let replaced = lines.next().unwrap();
+    assert!(replaced.starts_with(&format!("mongodb://{user}127.0.0.1:")), "{replaced}");
+    assert!(replaced.ends_with("/own?directConnection=true&authSource=admin&appName=exec"), "{replaced}");
+    assert_eq!(lines.next(), Some(uri.as_str()), "the other variable is left alone");
+}
+
+#[test]
+fn signals_are_the_commands() {
+    let place = Place::new("signals");
+    place.run(&place.there(), &[], &["paid", "10", "1"]).is(0, &[]);
+    const TRAP: &str = "trap 'exit 42' TERM; trap 'echo hup' HUP; echo ready; while :; do sleep 0.05; done";
+    let mut exec = place.exec(&place.nowhere(), &[]);
+    let mut child = exec.args(["sh", "-c", TRAP]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "hup");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = wait_for("exec to end", Duration::from_secs(10), || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(42));
+}
