@@ -132,7 +132,7 @@ pub(super) fn effect(exchange: &Exchange, namespaces: &mut Namespaces) -> Effect
 }
 
 /// What stands for the reply to a write that wants none.
-const UNTOLD: &[u8] = b"\x13\0\0\0\x10ok\0\x01\0\0\0\x10n\0\x01\0\0\0\0";
+const UNTOLD: &[u8] = b"\x14\0\0\0\x10ok\0\x01\0\0\0\x10n\0\x01\0\0\0\0";
 
 const NAMESPACE_NOT_FOUND: i64 = 26;
 
@@ -258,5 +258,19 @@ fn joined(element: &Element<'_>, depth: usize, found: &mut dyn FnMut(&str)) {
         };
         named.and_then(|name| name.as_str()).into_iter().for_each(&mut *found);
         joined(&inner, depth + 1, found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bson::walk::validate;
+
+    #[test]
+    fn a_write_that_wants_no_reply_counts() {
+        validate(UNTOLD).unwrap();
+        assert!(
+            is_ok(UNTOLD) && ["insert", "update", "delete", "findAndModify"].iter().all(|it| changed(it, UNTOLD) == 1)
+        );
     }
 }
