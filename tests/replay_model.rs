@@ -7,7 +7,7 @@ mod tape;
 use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, doc};
-use mongotap::replay::{Paths, Repeat, Settings};
+use mongotap::replay::{Paths, Repeat, Scope, Settings};
 use tape::{Asker, EXHAUST, LIVE_MS, RECORDED_MS, SILENT, Tape, first_batch, next_batch, written};
 
 fn oid(n: u8) -> ObjectId {
@@ -472,4 +472,29 @@ fn two_answers_that_fit_are_called_ambiguous() {
     let report = live.report();
     assert_eq!(report.ambiguous_count, 1, "{report}");
     assert!(report.is_failure(true) && !report.is_failure(false));
+}
+
+#[test]
+fn applications_are_told_apart_by_their_names() {
+    let mut tape = Tape::default();
+    for (name, n) in [("one", 1), ("two", 2)] {
+        tape.add(insert([doc! { "_id": oid(n) }]), written(1)).add(count(), written(i32::from(n)));
+        tape.exchanges.iter_mut().rev().take(2).for_each(|it| it.app_name = Some(name.into()));
+    }
+    let live = tape.replay(Settings { scope: Scope::AppName, ..once() });
+    let mut askers = ["two", "one"].map(|name| {
+        let mut asker = live.connect();
+        asker.player.set_app_name(Some(name));
+        asker
+    });
+    for (asker, n) in askers.iter_mut().zip([2, 1]) {
+        asker.ask(insert([doc! { "_id": oid(100 + n) }]));
+        assert_eq!(asker.ask(count()), written(i32::from(n)));
+        asker.miss(count());
+    }
+    assert_eq!(live.report().unused_count, 0);
+    // Nobody of that name recorded anything.
+    let mut stranger = live.connect();
+    stranger.player.set_app_name(Some("three"));
+    stranger.miss(count());
 }

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 
 use super::counted::{counted, is_after_cluster_time, order_counts};
 use super::settings::Settings;
-use crate::bson::{Element, Elements, Kind};
+use crate::bson::{Element, Elements, Kind, find};
 use crate::capture::names::{texts, value_of};
 
 /// A number that no two different questions share, as good as certainly.
@@ -62,6 +62,9 @@ impl<'d> Digesting<'_, 'd> {
         let mut hash = Hash::default();
         hash.text(database.as_bytes());
         hash.text(scope.unwrap_or_default().as_bytes());
+        if find(command, b"$db").is_some_and(|database| database.kind != Kind::String) {
+            hash.byte(0);
+        }
         let mut elements = counted(command);
         if let Some(first) = elements.next() {
             hash.number(self.field(&first, Some(0), false).unwrap_or_default());

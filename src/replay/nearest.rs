@@ -128,8 +128,9 @@ fn hint(differences: &[Difference]) -> Option<String> {
     for Difference { path, first, second } in differences {
         let steps = path.split('.').map(|step| if step.bytes().all(|it| it.is_ascii_digit()) { "*" } else { step });
         let path = format!("{:?}", steps.collect::<Vec<_>>().join("."));
-        // The command itself cannot be another.
-        if !path.contains('.') && is_command(&path) {
+        // The command itself cannot be another, nor an operator: that is another question.
+        let is_operator = path.rsplit('.').next().is_some_and(|step| step.starts_with('$'));
+        if is_command(&path) || is_operator && (first.is_none() || second.is_none()) {
             return None;
         }
         let list = match (first, second) {

@@ -1,5 +1,8 @@
 //! Recordings made by hand, and connections that ask them: what the tests of replay's matching are written with.
 
+mod leaves;
+mod misses;
+
 use std::sync::Arc;
 use std::time::Duration;
 
