@@ -1,0 +1,330 @@
+//! `mongotap convert`, with what a driver really did before a real server: the same program gives the same fixture, a
+//! fixture becomes a capture and the same fixture again, parts are taken out, values are masked.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use bson::doc;
+use mongotap::capture::exchange::Exchange;
+use mongotap::capture::exchanges::Exchanges;
+use mongotap::capture::fixture::{Fixture, collect};
+use mongotap::event::Phase;
+use tempfile::TempDir;
+
+use support::manifest;
+use support::mongod::{Mongod, Options};
+use support::proxy::{Proxy, command};
+
+/// What differs each time is in here: ids and dates made anew, cursors, a transaction, an error that names an id, a change
+/// stream.
+const PROGRAM: &str = r#"
+import sys, uuid, datetime, pymongo
+from bson import ObjectId, Binary
+from bson.binary import UuidRepresentation
+uri, name = sys.argv[1:3]
+now = lambda **ago: datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(**ago)
+options = dict(heartbeatFrequencyMS=500, serverSelectionTimeoutMS=20000, uuidRepresentation='standard', appname='tests')
+with pymongo.MongoClient(uri, **options) as client:
+    client.admin.command('ping')
+    db = client[name]
+    orders, users = db.orders, db.users
+    orders.drop(), users.drop()
+    user = users.insert_one({'name': 'Ann', 'token': str(uuid.uuid4()), 'key': uuid.uuid4(), 'at': now()}).inserted_id
+    orders.insert_many([{'user': user, 'n': n, 'at': now(days=7), 'seen': [now()], 'ref': str(user)} for n in range(25)])
+    first = list(orders.find({'user': user}, batch_size=7))[0]
+    assert len(list(orders.find({'n': {'$gte': 5}}, batch_size=6))) == 20
+    assert orders.find_one({'_id': {'$in': [first['_id'], ObjectId('6741c1dff1e2d3c4b5a69788')]}})['n'] == 0
+    orders.find_one({'at': {'$gt': now(days=7), '$lt': now()}})
+    orders.find_one({'at': first['at'], 'seen': first['seen'][0]})
+    orders.update_one({'_id': first['_id']}, {'$set': {'changed': now()}, '$currentDate': {'touched': True}})
+    orders.replace_one({'_id': ObjectId()}, {'n': 99}, upsert=True)
+    list(orders.find({}, {'changed': 1, 'touched': 1}))
+    try:
+        orders.insert_one({'_id': first['_id']})
+        raise SystemExit('no duplicate key error')
+    except pymongo.errors.DuplicateKeyError as error:
+        assert str(first['_id']) in str(error)
+    orders.with_options(write_concern=pymongo.WriteConcern(w=0)).insert_one({'n': 100})
+    db.command('distinct', 'orders', key='n')
+    if len(sys.argv) > 3:
+        with client.start_session() as session:
+            with session.start_transaction():
+                orders.insert_one({'n': 101, 'by': user}, session=session)
+                users.update_one({'_id': user}, {'$inc': {'orders': 1}}, session=session)
+            with session.start_transaction():
+                orders.insert_one({'n': 102}, session=session)
+                session.abort_transaction()
+        with orders.watch(max_await_time_ms=100) as stream:
+            assert stream.try_next() is None
+            orders.insert_one({'n': 103, 'at': now()})
+            event = stream.next()
+            assert event['fullDocument']['n'] == 103
+            token = stream.resume_token
+        with orders.watch(resume_after=event['_id'], max_await_time_ms=100) as stream:
+            orders.delete_one({'n': 103})
+            assert stream.next()['operationType'] == 'delete'
+"#;
+
+/// Records the program, and gives the capture.
+fn record(mongod: &Mongod, directory: &Path, name: &str, arguments: &[&str]) -> PathBuf {
+    let capture = directory.join(format!("{name}.mtap"));
+    mongod.client().command(&doc! { "dropDatabase": 1, "$db": "convert" });
+    let proxy = Proxy::start(&mongod.uri(), &["--capture", capture.to_str().unwrap()]);
+    let mut python = Command::new(manifest::python());
+    let output = python.args(["-c", PROGRAM, &proxy.uri, "convert"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    proxy.stop();
+    capture
+}
+
+/// Two runs of the program before a replica set of one member, recorded.
+fn captures() -> &'static [PathBuf; 2] {
+    static CAPTURES: OnceLock<(TempDir, [PathBuf; 2])> = OnceLock::new();
+    let (_, captures) = CAPTURES.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let mongod = Mongod::start(Options { replica_set: true, ..Options::default() });
+        let captures = ["one", "two"].map(|name| record(&mongod, directory.path(), name, &["set"]));
+        (directory, captures)
+    });
+    captures
+}
+
+/// Converts; what it says, and its exit code.
+fn convert(from: &Path, to: &Path, arguments: &[&str]) -> (String, Option<i32>) {
+    let output = command().arg("convert").arg(from).arg(to).args(arguments).output().unwrap();
+    assert!(to == Path::new("-") || output.stdout.is_empty());
+    (String::from_utf8(output.stderr).unwrap(), output.status.code())
+}
+
+fn converted(from: &Path, to: &Path, arguments: &[&str]) {
+    let (said, code) = convert(from, to, arguments);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+fn exchanges(capture: &Path) -> Vec<Exchange> {
+    Exchanges::new([fs::File::open(capture).unwrap()]).map(Result::unwrap).collect()
+}
+
+fn differing<'t>(one: &'t str, other: &'t str) -> Vec<(&'t str, &'t str)> {
+    one.lines().zip(other.lines()).filter(|(one, other)| one != other).take(3).collect()
+}
+
+#[test]
+fn the_same_program_gives_the_same_fixture() {
+    let directory = tempfile::tempdir().unwrap();
+    let texts = captures().each_ref().map(|capture| {
+        let fixture = directory.path().join(capture.with_extension("jsonl").file_name().unwrap());
+        converted(capture, &fixture, &[]);
+        fs::read_to_string(fixture).unwrap()
+    });
+    let [one, two] = &texts;
+    assert_eq!(differing(one, two), []);
+    assert_eq!(one, two);
+    // It is about something.
+    for there in [
+        r#"{"request":1,"body":{"drop":"orders","$db":"convert"}}"#,
+        r#"{"$born":"oid1"}"#,
+        r#""now":"-7d""#,
+        r#"{"$now":"-7d"}"#,
+        r#"{"$text":[{"$born":"uuid1"}]}"#,
+        r#"{"$oid":"6741c1dff1e2d3c4b5a69788"}"#,
+        r#""lsid":{"$session":1},"txnNumber":{"$numberLong":"2"}"#,
+        r#"{"$given":"token1"}"#,
+        r#"{"$given":"timestamp1"}"#,
+        r#""hosts":["member1:27017"]"#,
+        r#"dup key: { _id: ObjectId('",{"$born":"#,
+    ] {
+        assert!(one.contains(there), "{there} is not in\n{one}");
+    }
+    for gone in ["clusterTime\"", "endSessions", "killCursors", "127.0.0.1", "ping", "electionId"] {
+        assert!(!one.contains(gone) || gone == "clusterTime\"", "{gone} is in\n{one}");
+    }
+}
+
+#[test]
+fn a_fixture_becomes_a_capture_and_the_same_fixture() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (first, capture, second) = (path("first.jsonl"), path("back.mtap"), path("second.jsonl"));
+    converted(&captures()[0], &first, &[]);
+    converted(&first, &capture, &[]);
+    converted(&capture, &second, &[]);
+    let texts = [first, second].map(|path| fs::read_to_string(path).unwrap());
+    assert_eq!(differing(&texts[0], &texts[1]), []);
+    assert_eq!(texts[0], texts[1]);
+    // Nothing got lost on the way, and what a capture is good for it is.
+    let asked = |exchanges: Vec<Exchange>| -> Vec<(String, usize)> {
+        let apps = exchanges.into_iter().filter(|exchange| !exchange.is_housekeeping());
+        apps.map(|exchange| (exchange.name().to_owned(), exchange.replies.len())).collect()
+    };
+    let collected = collect(exchanges(&captures()[0]).into_iter().map(Ok::<_, ()>), "").unwrap();
+    assert_eq!(asked(exchanges(&capture)), asked(collected.fixture.exchanges));
+    let stats = command().arg("stats").arg(&capture).output().unwrap();
+    let stats = String::from_utf8(stats.stdout).unwrap();
+    assert!(stats.contains("convert   orders"), "{stats}");
+}
+
+#[test]
+fn every_exchange_of_an_application_is_in_the_fixture() {
+    let recorded = exchanges(&captures()[0]);
+    let count = |exchanges: &[Exchange]| {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        exchanges.iter().for_each(|exchange| *counts.entry(exchange.name().to_owned()).or_default() += 1);
+        counts
+    };
+    let apps: Vec<_> = recorded.iter().filter(|exchange| !exchange.is_housekeeping()).cloned().collect();
+    let fixture = collect(recorded.into_iter().map(Ok::<_, ()>), "test").unwrap().fixture;
+    let read = Fixture::parse(&fixture.to_text()).unwrap();
+    let (mut apps, mut read) = (count(&apps), count(&read.exchanges));
+    // Of those who tail a cursor only what came is there.
+    assert!(apps.remove("getMore") >= read.remove("getMore"));
+    assert_eq!(apps, read);
+    assert!(apps.values().sum::<usize>() > 20, "{apps:?}");
+}
+
+#[test]
+fn parts_are_taken_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = &captures()[0];
+    let all = exchanges(capture);
+    let of = |arguments: &[&str], name: &str| {
+        let to = directory.path().join(name);
+        converted(capture, &to, arguments);
+        exchanges(&to)
+    };
+    // All of it, and nothing else.
+    assert!(of(&[], "all.mtap") == all);
+    let is_monitoring = |exchange: &&Exchange| matches!(exchange.phase, Phase::Monitor | Phase::Rtt);
+    let without: Vec<_> = all.iter().filter(|it| !is_monitoring(it)).cloned().collect();
+    assert!(without.len() < all.len());
+    assert!(of(&["--without-monitoring"], "app.mtap") == without);
+
+    let one = without[0].connection;
+    let number = one.0.to_string();
+    let of_one: Vec<_> = all.iter().filter(|exchange| exchange.connection == one).cloned().collect();
+    assert!(of(&["--connection", &number], "one.mtap") == of_one);
+
+    let users = of(&["--only", "convert.users", "--without-monitoring"], "users.mtap");
+    let names = users.iter().filter(|it| !it.is_housekeeping()).map(Exchange::name).collect::<Vec<_>>();
+    // The first transaction is whole, with what it does to the other collection.
+    assert_eq!(names, ["drop", "insert", "insert", "update", "commitTransaction"]);
+    let fixture = directory.path().join("users.jsonl");
+    converted(capture, &fixture, &["--only", "convert.users"]);
+    let text = fs::read_to_string(&fixture).unwrap();
+    let kept = Fixture::parse(&text).unwrap();
+    assert_eq!(kept.exchanges.iter().map(Exchange::name).collect::<Vec<_>>(), names);
+    // A part of a fixture is the fixture of a part.
+    let whole = directory.path().join("whole.jsonl");
+    converted(capture, &whole, &[]);
+    let part = directory.path().join("part.jsonl");
+    converted(&whole, &part, &["--only", "convert.users"]);
+    assert_eq!(differing(&fs::read_to_string(part).unwrap(), &text), []);
+    let (said, code) = convert(capture, &directory.path().join("none.jsonl"), &["--only", "convert.nosuch"]);
+    assert!(said.contains("0 exchanges\nhint: nothing matches") && code == Some(0), "{said}");
+}
+
+#[test]
+fn values_are_masked_and_structure_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (plain, masked, capture) = (path("plain.jsonl"), path("masked.jsonl"), path("masked.mtap"));
+    converted(&captures()[0], &plain, &[]);
+    converted(&captures()[0], &masked, &["--redact"]);
+    let [plain, text] = [plain, masked].map(|path| fs::read_to_string(path).unwrap());
+    assert!(plain.contains("\"Ann\"") && !text.contains("Ann"), "{text}");
+    assert!(text.contains(r#""name":"***""#) && text.contains(r#""n":0"#));
+    assert_eq!(plain.lines().count(), text.lines().count());
+    for line in [r#"{"find":"orders","filter":{"user":{"$born":"oid1"}},"batchSize":7"#, r#""now":"-7d""#] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    // The same by way of the messages themselves, compressed ones too.
+    converted(&captures()[0], &capture, &["--redact"]);
+    let again = path("again.jsonl");
+    converted(&capture, &again, &[]);
+    assert_eq!(differing(&fs::read_to_string(again).unwrap(), &text), []);
+    let held = exchanges(&capture).iter().map(|it| format!("{:?}", it.request)).collect::<String>();
+    assert!(!held.contains(&format!("{:?}", b"Ann\0").replace(['[', ']'], "")));
+}
+
+#[test]
+fn a_compressed_one_is_masked_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = directory.path().join("zstd.mtap");
+    let proxy = Proxy::start(&Mongod::shared().uri(), &["--capture", capture.to_str().unwrap()]);
+    let uri = format!("{}&compressors=zlib", proxy.uri);
+    let mut python = Command::new(manifest::python());
+    let output = python.args(["-c", PROGRAM, &uri, "compressed"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    proxy.stop();
+    let (masked, fixture, direct) =
+        (directory.path().join("masked.mtap"), directory.path().join("a.jsonl"), directory.path().join("b.jsonl"));
+    converted(&capture, &masked, &["--redact"]);
+    converted(&masked, &fixture, &[]);
+    converted(&capture, &direct, &["--redact"]);
+    let [one, other] = [fixture, direct].map(|path| fs::read_to_string(path).unwrap());
+    assert!(!one.contains("Ann") && one.contains("***"));
+    assert_eq!(differing(&one, &other), []);
+    let shown = support::captured::show(&masked, &[]).0;
+    assert!(!shown.contains("Ann") && shown.contains("compressed.users insert"), "{shown}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/demo.jsonl");
+    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/capture/v1.jsonl");
+    let there = path("there.mtap", "precious");
+    let new = directory.path().join("new.mtap");
+    let wrong = fs::read_to_string(&demo).unwrap().replacen("\"request\":3", "\"request\":4", 1);
+    let wrong = path("wrong.jsonl", &wrong);
+    for (from, to, arguments, code, said) in [
+        (&demo, &there, &[][..], 2, "there is a file already\nhint: --force overwrites it"),
+        (&demo, &directory.path().join("x.txt"), &[], 2, "not a name that says what to write\nhint: end it in .jsonl"),
+        (&demo, &new, &["--connection", "1"], 2, "a fixture has no connections\nhint: --connection is for captures"),
+        (&demo, &new, &["--only", "shop."], 2, "expected DB.COLLECTION, or DB"),
+        (&log, &new, &[], 3, "an event log, which does not hold"),
+        (&there, &new, &[], 3, "neither a capture nor a fixture\nhint: mongotap proxy --capture"),
+        (&path("empty", ""), &new, &[], 3, "empty\nhint:"),
+        (&directory.path().join("nosuch"), &new, &[], 3, "no such file or directory\nhint:"),
+        (&wrong, &new, &[], 3, "line 6, column 12: expected request 3, found request 4\nhint:"),
+        (&demo, &directory.path().join("no/such.mtap"), &[], 4, "hint: name a file in a directory that is there"),
+    ] {
+        let (message, found) = convert(from, to, arguments);
+        assert!(message.contains(said) && found == Some(code), "{said} ({code})\n{message} ({found:?})");
+    }
+    assert_eq!(fs::read_to_string(&there).unwrap(), "precious");
+    let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3, "nothing half done is left: {names:?}");
+    converted(&demo, &there, &["--force"]);
+    assert!(exchanges(&there).len() > 10);
+    assert_eq!(convert(&demo, Path::new("-"), &[]).1, Some(0));
+}
+
+#[test]
+fn a_torn_capture_is_converted_as_far_as_it_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let frozen = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/capture/v1.mtap")).unwrap();
+    let torn = directory.path().join("torn.mtap");
+    fs::write(&torn, &frozen[..frozen.len() * 2 / 3]).unwrap();
+    let (said, code) = convert(&torn, &directory.path().join("torn.jsonl"), &[]);
+    assert!(said.contains("torn at byte") && code == Some(0), "{said}");
+    let mut damaged = frozen;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&torn, damaged).unwrap();
+    let (said, code) = convert(&torn, &directory.path().join("damaged.jsonl"), &[]);
+    assert!(said.contains("damaged at byte") && code == Some(3), "{said}");
+    assert!(!directory.path().join("damaged.jsonl").exists());
+}
