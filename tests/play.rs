@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use support::mongod::{Mongod, Options, PASSWORD, USER};
 use support::replay::{captured, output};
-use support::{manifest, now, wait_for};
+use support::{manifest, wait_for};
 
 /// Makes the data what it is before each run.
 const SETUP: &str = r#"
@@ -122,13 +122,8 @@ impl Played {
 fn the_same_data_gives_the_same_answers_and_other_data_is_named() {
     let mongod = Mongod::start(Options { replica_set: true, ..Options::default() });
     let directory = tempfile::tempdir().unwrap();
-    let mut recorded = Duration::ZERO;
     python(SETUP, &mongod.uri());
-    let capture = captured(&mongod.uri(), directory.path(), |uri| {
-        let begun = now();
-        python(PROGRAM, uri);
-        recorded = now() - begun;
-    });
+    let capture = captured(&mongod.uri(), directory.path(), |uri| python(PROGRAM, uri));
 
     // Nothing is sent without leave.
     let refused = play(&capture, &mongod.uri(), &[]);
@@ -141,9 +136,6 @@ fn the_same_data_gives_the_same_answers_and_other_data_is_named() {
     assert!(played.stderr.contains(&format!("to {}: ", mongod.address())), "{}", played.stderr);
     assert!(played.stderr.contains("of which may write"), "{}", played.stderr);
     assert!(played.report["exchanges"].as_u64().unwrap() > 115, "{}", played.report);
-    // Fifteen pauses of 20 ms and what Python takes; the start of Python is not in it.
-    let paced = played.took();
-    assert!(paced >= Duration::from_millis(300) && paced < recorded + Duration::from_secs(2), "{paced:?} {recorded:?}");
     let insert = played.report["commands"].as_array().unwrap().iter().find(|it| it["command"] == "insert play.orders");
     assert!(insert.is_some_and(|it| it["recordedMicros"]["p50"].is_u64() && it["liveMicros"]["p50"].is_u64()));
     let mut client = mongod.client();
@@ -153,7 +145,7 @@ fn the_same_data_gives_the_same_answers_and_other_data_is_named() {
     python(SETUP, &mongod.uri());
     let fastest = play(&capture, &mongod.uri(), &["--allow-writes", "--speed", "max"]);
     fastest.assert_same();
-    assert!(fastest.took() < paced && fastest.stdout.contains("pace: as fast as it went"), "{}", fastest.stdout);
+    assert!(fastest.stdout.contains("pace: as fast as it went"), "{}", fastest.stdout);
 
     python(SETUP, &mongod.uri());
     let change =
@@ -199,11 +191,20 @@ fn users_are_authenticated() {
 }
 
 #[test]
-fn a_server_that_goes_away_ends_it_and_ctrl_c_reports_what_was_done() {
+fn the_pace_is_kept_until_ctrl_c_or_the_server_goes() {
     let mongod = Mongod::start(Options::default());
     let directory = tempfile::tempdir().unwrap();
     let script = "import sys, time, pymongo\nwith pymongo.MongoClient(sys.argv[1]) as c:\n  for n in range(8): c.a.b.find_one({'n': n}); time.sleep(0.25)";
     let capture = captured(&mongod.uri(), directory.path(), |uri| python(script, uri));
+    // Seven pauses of 250 ms, and what else the machine does.
+    for (speed, least, most) in [("1", 1750, 4000), ("4", 437, 1700), ("max", 0, 1700)] {
+        let played = play(&capture, &mongod.uri(), &["--speed", speed]);
+        played.assert_same();
+        let took = played.took().as_millis();
+        assert!((least..most).contains(&took), "{speed}: {took} ms");
+        assert!(played.report["lag"]["maxMicros"].as_u64().is_some_and(|lag| lag < 1_000_000) || speed == "max");
+    }
+
     let mut command = support::proxy::command();
     command.arg("play").arg(&capture).args(["--to", &mongod.uri(), "--loop", "100"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -68,15 +68,17 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let message = error.message.replace("the connection string", "--to");
         Error { code: Code::Usage, message, hint: error.hint }
     })?;
-    let plan = plan(args)?;
+    let (plan, has_times) = plan(args)?;
+    // A fixture has no times to keep.
+    let speed = args.speed.0.filter(|_| has_times);
     if let Some(path) = &args.report {
         // What cannot be written is known before anything is sent.
         File::create(path).map_err(|error| cannot_write(path, &error))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(Code::Io, format!("cannot start: {error}")))?;
-    let mut report = Report::new(args.speed.0.is_some());
-    let played = runtime.block_on(play_all(args, &uri, &plan, &mut report));
+    let mut report = Report::new(speed.is_some());
+    let played = runtime.block_on(play_all(args, speed, &uri, &plan, &mut report));
     // A server that never answers holds nobody up.
     runtime.shutdown_background();
     if report.exchanges > 0 || played.is_ok() {
@@ -95,10 +97,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
 }
 
-/// Reads the recording once, to know what it would do.
-fn plan(args: &Args) -> Result<Plan, Error> {
+/// Reads the recording once, to know what it would do, and whether it has times.
+fn plan(args: &Args) -> Result<(Plan, bool), Error> {
     let mut plan = Plan::default();
-    for exchange in open(&args.recording)?.0 {
+    let (exchanges, has_times) = open(&args.recording)?;
+    for exchange in exchanges {
         plan.add(&exchange.map_err(|error| unreadable(&args.recording, error.into()))?);
     }
     if plan.exchanges == 0 {
@@ -111,7 +114,7 @@ fn plan(args: &Args) -> Result<Plan, Error> {
             Error::new(Code::Usage, message).hint("--allow-writes sends them: name a server whose data may change")
         );
     }
-    Ok(plan)
+    Ok((plan, has_times))
 }
 
 type Exchanges = Box<dyn Iterator<Item = Result<Exchange, CaptureError>>>;
@@ -137,7 +140,13 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
     Error::new(Code::Io, format!("{}: {}", path.display(), io_reason(error)))
 }
 
-async fn play_all(args: &Args, uri: &ApplicationUri, plan: &Plan, report: &mut Report) -> Result<(), Error> {
+async fn play_all(
+    args: &Args,
+    speed: Option<f64>,
+    uri: &ApplicationUri,
+    plan: &Plan,
+    report: &mut Report,
+) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::new(Code::Io, format!("signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -156,7 +165,7 @@ async fn play_all(args: &Args, uri: &ApplicationUri, plan: &Plan, report: &mut R
                 _ = terminate.recv() => {}
             }
         };
-        let played = play(&target, exchanges, (args.speed.0, has_times), report, &mut |it| bar.draw(it), stop).await;
+        let played = play(&target, exchanges, (speed, has_times), report, &mut |it| bar.draw(it), stop).await;
         if played.is_err() || report.interrupted {
             bar.clear();
         }

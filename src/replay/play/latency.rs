@@ -55,25 +55,35 @@ impl Latency {
         self.live.len()
     }
 
-    /// The names of what [`cells`](Self::cells) gives.
-    pub(super) fn heads() -> impl Iterator<Item = String> {
-        let heads = SHARES.iter().flat_map(|(name, _)| [format!("{name} recorded"), format!("{name} live")]);
-        heads.chain(["live/recorded".to_owned()])
+    /// Whether it is known how long recorded answers took.
+    pub(super) fn has_recorded(&self) -> bool {
+        !self.recorded.is_empty()
     }
 
-    /// Recorded and live, share by share, and how much longer the median is live.
-    pub(super) fn cells(&self) -> impl Iterator<Item = String> {
+    /// The names of what [`cells`](Self::cells) gives.
+    pub(super) fn heads(recorded: bool) -> Vec<String> {
+        let first = if recorded { "p50 recorded, live" } else { "p50" };
+        let mut heads = vec![first.to_owned()];
+        heads.extend(SHARES.iter().skip(1).map(|(name, _)| (*name).to_owned()));
+        heads.extend(recorded.then(|| "live:recorded".to_owned()));
+        heads
+    }
+
+    /// Share by share, recorded and live if there is a recorded side at all; then how much longer the median is live.
+    pub(super) fn cells(&self, recorded: bool) -> Vec<String> {
         let shown = |histogram: &Histogram<u32>, share| match histogram.is_empty() {
             true => "-".to_owned(),
             false => shown_duration(Duration::from_micros(histogram.value_at_percentile(share))),
         };
-        let cells =
-            SHARES.iter().flat_map(move |(_, share)| [shown(&self.recorded, *share), shown(&self.live, *share)]);
+        let cells = SHARES.iter().map(|(_, share)| match recorded {
+            true => format!("{}, {}", shown(&self.recorded, *share), shown(&self.live, *share)),
+            false => shown(&self.live, *share),
+        });
         let ratio = match (self.median(&self.recorded), self.median(&self.live)) {
             (Some(recorded), Some(live)) => format!("{:.2}", live / recorded),
             _ => "-".to_owned(),
         };
-        cells.chain([ratio])
+        cells.chain(recorded.then_some(ratio)).collect()
     }
 
     fn median(&self, histogram: &Histogram<u32>) -> Option<f64> {
@@ -99,14 +109,18 @@ impl Latency {
     pub(super) fn drawn(&self) -> String {
         let rows = self.rows();
         let longest = rows.iter().flat_map(|(_, recorded, live)| [*recorded, *live]).max().unwrap_or_default().max(1);
-        let mut text = format!("{:>10}  {:<32}  live\n", "", "recorded");
+        let has_recorded = self.has_recorded();
+        let heads = if has_recorded { format!("{:<32}  live", "recorded") } else { "live".to_owned() };
+        let mut text = format!("{:>10}  {heads}\n", "");
         for (name, recorded, live) in rows {
             let bar = |count: u64| {
                 let length = (count * BAR_WIDTH).div_ceil(longest);
-                format!("{} {count}", "#".repeat(usize::try_from(length).unwrap_or_default()))
+                format!("{} {count}", "#".repeat(usize::try_from(length).unwrap_or_default())).trim_start().to_owned()
             };
-            let line = format!("{name:>10}  {:<32}  {}", bar(recorded), bar(live));
-            _ = writeln!(text, "{}", line.trim_end());
+            _ = match has_recorded {
+                true => writeln!(text, "{name:>10}  {:<32}  {}", bar(recorded), bar(live)),
+                false => writeln!(text, "{name:>10}  {}", bar(live)),
+            };
         }
         text
     }

@@ -159,13 +159,16 @@ impl Report {
         if !text.is_empty() {
             text.push('\n');
         }
-        let heads = ["command", "count", "differ"].map(str::to_owned).into_iter().chain(Latency::heads());
-        let mut rows = vec![heads.collect::<Vec<_>>()];
         let mut all = Latency::new();
+        self.kinds.values().for_each(|kind| all.merge(&kind.latency));
+        let recorded = all.has_recorded();
+        let mut heads = ["command", "count", "differ"].map(str::to_owned).to_vec();
+        heads.extend(Latency::heads(recorded));
+        let mut rows = vec![heads];
         for (name, kind) in &self.kinds {
-            all.merge(&kind.latency);
-            let counts = [name.clone(), kind.latency.count().to_string(), kind.differ.to_string()];
-            rows.push(counts.into_iter().chain(kind.latency.cells()).collect());
+            let mut row = vec![name.clone(), kind.latency.count().to_string(), kind.differ.to_string()];
+            row.extend(kind.latency.cells(recorded));
+            rows.push(row);
         }
         text += &aligned(&rows, 1);
         if all.count() > 0 {
