@@ -2,7 +2,7 @@
 //!
 //! An `ObjectId` or a UUID is *born* where it first appears, if that is in the value of a write ([`write_values`]); it is
 //! *given* if it first appears in a reply. One that first appears anywhere else is a constant of the program and has no
-//! name. A date is born in a write if it lies near a whole number of minutes from the time of its exchange
+//! name. A date is born in a write if it lies near a whole number of minutes, hours or days from its exchange
 //! ([`relative`]), and given in a reply likewise. From then on every equal value has the name, in requests and replies,
 //! at any depth, and so has its text: 24 hexadecimal digits, or a UUID's ([`texts`]). A string that is such a text and
 //! nothing else is born or given too.
@@ -286,22 +286,34 @@ fn leaves_within<'a>(element: &Element<'a>, depth: usize, visit: &mut dyn FnMut(
     }
 }
 
-/// A date as far from its exchange as it was meant to be: how many minutes after it, if that is a whole number but for two
-/// seconds, and not more than 400 days. One that is on a whole minute is so only if it is of the same minute: others are
-/// written in programs.
+/// A date as far from its exchange as it was meant to be: how many minutes after it, if that is a distance that programs
+/// count in ([`is_distance`]) but for two seconds. One that is on a whole minute is so only if it is of the same minute:
+/// others are written in programs.
 pub fn relative(date_ms: i64, at_ms: i64) -> Option<i64> {
     let distance = date_ms.checked_sub(at_ms)?;
-    let minutes = (distance + MINUTE_MS / 2).div_euclid(MINUTE_MS);
-    let is_near = (distance - minutes * MINUTE_MS).abs() <= NEAR_MS && minutes.abs() <= MINUTES_MAX;
+    let minutes = (distance.checked_add(MINUTE_MS / 2)?).div_euclid(MINUTE_MS);
+    let is_near = (distance - minutes * MINUTE_MS).abs() <= NEAR_MS && is_distance(minutes);
     (is_near && (minutes == 0 || date_ms.rem_euclid(MINUTE_MS) != 0)).then_some(minutes)
+}
+
+/// Whether programs count in such a distance, in minutes: any within two hours, whole hours within a week, whole days
+/// within 400 of them. A date that is written in a program has the more chances to lie so by accident, the finer the
+/// distances are that count.
+pub fn is_distance(minutes: i64) -> bool {
+    const HOUR: i64 = 60;
+    const DAY: i64 = 24 * HOUR;
+    let unit = match minutes.unsigned_abs() {
+        0..=120 => 1,
+        121..=10_080 => HOUR,
+        _ => DAY,
+    };
+    minutes % unit == 0 && minutes.unsigned_abs() <= 400 * DAY.unsigned_abs()
 }
 
 const MINUTE_MS: i64 = 60_000;
 
 /// A program takes so long from making a date to sending it.
 const NEAR_MS: i64 = 2000;
-
-const MINUTES_MAX: i64 = 400 * 24 * 60;
 
 #[cfg(test)]
 mod tests {
@@ -466,6 +478,10 @@ mod tests {
             (-60_000 * 7 * day - 1500, Some(-7 * day)),
             (60_000 * 400 * day, Some(400 * day)),
             (60_000 * 401 * day, None),
+            (60_000 * 120, Some(120)),
+            (60_000 * 121, None),
+            (-60_000 * 47 * 60, Some(-47 * 60)),
+            (60_000 * (8 * day + 60), None),
         ] {
             assert_eq!(relative(NOW_MS + distance, NOW_MS), expected, "{distance}");
         }
