@@ -285,9 +285,9 @@ fn what_is_made_anew_has_names() {
 {"request":6,"body":{"commitTransaction":1,"lsid":{"$session":1},"txnNumber":{"$numberLong":"1"},"autocommit":false,"$db":"d"}}
 {"reply":6,"body":{"ok":1.0}}
 {"request":7,"body":{"aggregate":"c","pipeline":[{"$changeStream":{"resumeAfter":{"_data":"8200000000AAAAAAAA"}}}],"$db":"d"}}
-{"reply":7,"body":{"cursor":{"firstBatch":[],"postBatchResumeToken":{"_data":{"$given":"token2"}},"id":{"$numberLong":"2"}},"ok":1.0}}
+{"reply":7,"body":{"cursor":{"firstBatch":[],"postBatchResumeToken":{"_data":{"$given":"token1"}},"id":{"$numberLong":"2"}},"ok":1.0}}
 {"reply":7,"cursor.firstBatch":{"_id":{"_data":{"$given":"token1"}},"clusterTime":{"$given":"timestamp1"},"wallTime":{"$given":"date1","now":"+0s"},"fullDocument":{"_id":{"$born":"oid1"},"made":{"$given":"oid1"},"by":{"$given":"uuid1"}}}}
-{"request":8,"body":{"aggregate":"c","pipeline":[{"$changeStream":{"resumeAfter":{"_data":{"$given":"token2"}},"startAtOperationTime":{"$given":"timestamp1"}}}],"$db":"d"}}
+{"request":8,"body":{"aggregate":"c","pipeline":[{"$changeStream":{"resumeAfter":{"_data":{"$given":"token1"}},"startAtOperationTime":{"$given":"timestamp1"}}}],"$db":"d"}}
 {"reply":8,"body":{"ok":1.0}}
 {"request":9,"body":{"find":"c","filter":{"made":{"$given":"oid1"},"$born":1},"$db":"d"}}
 {"reply":9,"body":{"cursor":{"firstBatch":[],"id":{"$numberLong":"0"}}}}

@@ -74,12 +74,9 @@ impl<R: BufRead> Recorded<R> {
         if start.starts_with(b"{\"seq\":") {
             return Err(OpenError::Log);
         }
-        let mut text = String::new();
-        match input.read_to_string(&mut text) {
-            Ok(_) => Ok(Self::Fixture(Fixture::parse(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(OpenError::Unknown),
-            Err(error) => Err(error.into()),
-        }
+        let mut bytes = Vec::new();
+        input.read_to_end(&mut bytes)?;
+        Ok(Self::Fixture(Fixture::parse_bytes(&bytes)?))
     }
 
     /// The exchanges.
@@ -122,7 +119,7 @@ mod tests {
             (b"", "empty"),
             (log, "an event log, which does not hold what was asked and answered as it was"),
             (b"listen = 5", "neither a capture nor a fixture"),
-            (b"{\"mongotap\":\"\xff\"}", "neither a capture nor a fixture"),
+            (b"{\"mongotap\":\"\xff\"}", "line 1, column 14: expected UTF-8"),
             (b"{}", "line 1, column 2: missing field `mongotap`"),
         ];
         for (bytes, expected) in rows {
