@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use support::manifest;
 use support::mongod::{Mongod, Options};
 use support::proxy::{Proxy, command};
+use support::replay::Replay;
 
 /// What differs each time is in here: ids and dates made anew, cursors, a transaction, an error that names an id, a change
 /// stream.
@@ -45,7 +46,9 @@ with pymongo.MongoClient(uri, **options) as client:
     orders.find_one({'at': first['at'], 'seen': first['seen'][0]})
     orders.update_one({'_id': first['_id']}, {'$set': {'changed': now()}, '$currentDate': {'touched': True}})
     orders.replace_one({'_id': ObjectId()}, {'n': 99}, upsert=True)
-    list(orders.find({}, {'changed': 1, 'touched': 1}))
+    changed = orders.find_one({'touched': {'$exists': True}}, {'changed': 1, 'touched': 1})
+    for made in (changed['changed'], changed['touched']):
+        assert abs(made - now().replace(tzinfo=None)) < datetime.timedelta(seconds=30), made
     try:
         orders.insert_one({'_id': first['_id']})
         raise SystemExit('no duplicate key error')
@@ -77,11 +80,16 @@ fn record(mongod: &Mongod, directory: &Path, name: &str, arguments: &[&str]) -> 
     let capture = directory.join(format!("{name}.mtap"));
     mongod.client().command(&doc! { "dropDatabase": 1, "$db": "convert" });
     let proxy = Proxy::start(&mongod.uri(), &["--capture", capture.to_str().unwrap()]);
-    let mut python = Command::new(manifest::python());
-    let output = python.args(["-c", PROGRAM, &proxy.uri, "convert"]).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    run(&proxy.uri, "convert", arguments);
     proxy.stop();
     capture
+}
+
+/// Runs the program.
+fn run(uri: &str, name: &str, arguments: &[&str]) {
+    let mut python = Command::new(manifest::python());
+    let output = python.args(["-c", PROGRAM, uri, name]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Two runs of the program before a replica set of one member, recorded.
@@ -172,6 +180,21 @@ fn a_fixture_becomes_a_capture_and_the_same_fixture() {
 }
 
 #[test]
+fn a_fixture_and_the_capture_of_it_answer_the_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (fixture, capture) = (path("set.jsonl"), path("set.mtap"));
+    converted(&captures()[0], &fixture, &[]);
+    converted(&fixture, &capture, &[]);
+    for recording in [&captures()[1], &fixture, &capture] {
+        let replay = Replay::start(recording, &["--repeat", "once", "--strict"]);
+        run(&replay.uri, "convert", &["set"]);
+        let stopped = replay.stop();
+        assert!(stopped.code == Some(0), "{}\n{}{}", recording.display(), stopped.stderr, stopped.stdout);
+    }
+}
+
+#[test]
 fn every_exchange_of_an_application_is_in_the_fixture() {
     let recorded = exchanges(&captures()[0]);
     let count = |exchanges: &[Exchange]| {
@@ -259,9 +282,7 @@ fn a_compressed_one_is_masked_too() {
     let capture = directory.path().join("zstd.mtap");
     let proxy = Proxy::start(&Mongod::shared().uri(), &["--capture", capture.to_str().unwrap()]);
     let uri = format!("{}&compressors=zlib", proxy.uri);
-    let mut python = Command::new(manifest::python());
-    let output = python.args(["-c", PROGRAM, &uri, "compressed"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    run(&uri, "compressed", &[]);
     proxy.stop();
     let (masked, fixture, direct) =
         (directory.path().join("masked.mtap"), directory.path().join("a.jsonl"), directory.path().join("b.jsonl"));

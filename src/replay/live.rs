@@ -8,7 +8,10 @@ use super::fit::Fit;
 use super::recording::{Index, Number};
 use super::state::{States, Transaction};
 use crate::bson::Elements;
-use crate::capture::names::{Value, leaves, texts, value_of};
+use crate::capture::exchange::Reply;
+use crate::capture::fixture::EPOCH_MICROS;
+use crate::capture::names::{Value, leaves, relative, texts, value_of};
+use crate::event::Timestamp;
 
 /// What those share that ask in one scope.
 #[derive(Debug, Default)]
@@ -157,6 +160,22 @@ impl Live {
         }
         let bindings = &self.bindings;
         bindings.to_live(recorded, &mut |value| bindings.live(value))
+    }
+
+    /// The dates that a server made lie as far from now as they did from the time of their reply, if that is a fixture's
+    /// and so no real one.
+    pub(super) fn give_dates(&mut self, recorded: &Reply, now: Timestamp, index: &Index) {
+        if recorded.at.unix_micros < EPOCH_MICROS {
+            return;
+        }
+        let (then, now) = (recorded.at.unix_micros / 1000, now.unix_micros / 1000);
+        for value in values(&recorded.body) {
+            let Value::Date(date) = value else { continue };
+            let is_new = self.bindings.live(value).is_none() && !index.births.contains_key(&value);
+            if is_new && relative(date, then).is_some() {
+                self.bindings.bind(Value::Date(now.saturating_add(date - then)), value);
+            }
+        }
     }
 
     /// The exchange used last of those that may have been that unused one.

@@ -211,6 +211,7 @@ impl Asking<'_> {
         let mut documents = Vec::new();
         let mut id = cursor;
         for (reply, recorded) in exchange.replies.iter().enumerate().skip(from).take(wanted) {
+            self.live.give_dates(recorded, self.at, &self.recording.index);
             let mut document = self.live.reply(&recorded.body, &self.recording.index);
             match cursor_given(&document) {
                 None | Some(0) => {
