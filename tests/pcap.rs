@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use mongotap::capture::exchanges::Exchanges;
 use mongotap::capture::mtap::{Reader, Record};
 use mongotap::capture::pcap::{Summary, read_packets, write_packets};
 use mongotap::event::{Connection, ConnectionId, Given, Input, Side};
@@ -189,4 +190,58 @@ fn what_tcpdump_captures_is_what_the_proxy_captured() {
         }
         assert!(proxys.values().map(Vec::len).sum::<usize>() > 40);
     }
+}
+
+/// Runs `convert`; what it said.
+fn convert(input: &Path, output: &Path) -> String {
+    let output = support::proxy::command().arg("convert").args([input, output]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// What was asked and answered in a capture, by each client in turn.
+fn exchanges(capture: &Path) -> BTreeMap<u64, Vec<(Vec<u8>, Vec<Vec<u8>>)>> {
+    let mut exchanges: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+    for exchange in Exchanges::new([fs::File::open(capture).unwrap()]) {
+        let exchange = exchange.unwrap();
+        let replies = exchange.replies.into_iter().map(|reply| reply.body).collect();
+        exchanges.entry(exchange.connection.0).or_default().push((exchange.request, replies));
+    }
+    exchanges
+}
+
+#[test]
+fn packets_and_back_keep_every_exchange() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("run.mtap"), recorded("there_and_back", "zlib", None)).unwrap();
+    let said = convert(&path("run.mtap"), &path("run.pcapng"));
+    assert!(said.contains("tshark -d tcp.port=="), "{said}");
+    convert(&path("run.pcapng"), &path("back.mtap"));
+    let (first, second) = (exchanges(&path("run.mtap")), exchanges(&path("back.mtap")));
+    assert_eq!(first, second);
+    assert!(first.values().flatten().count() > 12);
+}
+
+/// What tcpdump wrote once of PyMongo and a mongod, with zlib: a heartbeat, a drop that fails, an insert, a find of three
+/// batches, a duplicate key; and a monitor that ends while its server answers.
+#[test]
+fn a_frozen_one_is_read() {
+    let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/capture/tcpdump.pcap");
+    let directory = tempfile::tempdir().unwrap();
+    let capture = directory.path().join("run.mtap");
+    let said = convert(&frozen, &capture);
+    assert!(said.ends_with("run.mtap: 11 exchanges\n") && said.lines().count() == 1, "{said}");
+    let (shown, _, _) = support::captured::show(&capture, &["--events", "command"]);
+    let expected = [
+        "22:47:33.727Z c2 frozen.orders drop  failed: NamespaceNotFound (26): ns not found  439µs",
+        "22:47:33.744Z c2 frozen.orders insert 8 docs  n=8  15.1ms",
+        "22:47:33.747Z c2 frozen.orders find {}  3 docs+  2.46ms",
+        "22:47:33.748Z c2 frozen.orders getMore cursor 2972303574703137765 batchSize 3  3 docs+  259µs",
+        "22:47:33.749Z c2 frozen.orders getMore cursor 2972303574703137765 batchSize 3  2 docs  182µs",
+        "22:47:33.749Z c2 frozen.orders insert 1 doc  n=0 1 write error (code 11000)  400µs",
+        "22:47:33.750Z c2 admin endSessions  ok  131µs",
+    ];
+    assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
 }
