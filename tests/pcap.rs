@@ -200,8 +200,11 @@ fn convert(input: &Path, output: &Path) -> String {
     said
 }
 
-/// What was asked and answered in a capture, by each client in turn.
-fn exchanges(capture: &Path) -> BTreeMap<u64, Vec<(Vec<u8>, Vec<Vec<u8>>)>> {
+/// What was asked, and the answers.
+type Asked = (Vec<u8>, Vec<Vec<u8>>);
+
+/// What was asked and answered in a capture, on each connection.
+fn exchanges(capture: &Path) -> BTreeMap<u64, Vec<Asked>> {
     let mut exchanges: BTreeMap<u64, Vec<_>> = BTreeMap::new();
     for exchange in Exchanges::new([fs::File::open(capture).unwrap()]) {
         let exchange = exchange.unwrap();

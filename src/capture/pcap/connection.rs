@@ -11,7 +11,7 @@ use super::messages::{Message, Messages, Pause, header};
 use super::packet::Segment;
 use super::read::Run;
 use super::{LOST_MAX, Lost};
-use crate::event::{Address, Connection, Side, Timestamp};
+use crate::event::{Address, Connection, ConnectionId, Side, Timestamp};
 use crate::pipeline::Pipeline;
 use crate::wire::{Header, OpCode};
 
@@ -41,8 +41,8 @@ pub(super) struct Conversation {
 #[derive(Debug)]
 struct Talk {
     addresses: [SocketAddr; 2],
-    /// When the client asked for it; `None` if that is not in the packets.
-    opened_at: Option<Timestamp>,
+    /// Its number, and when the client asked for it; `None` if that is not in the packets, or is over.
+    opened: Option<(ConnectionId, Timestamp)>,
     /// Which of the two is the client.
     client: Option<usize>,
     kind: Kind,
@@ -70,10 +70,10 @@ enum Kind {
 
 impl Conversation {
     /// Between these, of which the first was seen first.
-    pub(super) fn new(addresses: [SocketAddr; 2], segment: &Segment<'_>, at: Timestamp) -> Self {
+    pub(super) fn new(addresses: [SocketAddr; 2], segment: &Segment<'_>, at: Timestamp, run: &mut Run) -> Self {
         // Who answers a SYN is the server.
         let client = segment.syn.then_some(usize::from(segment.acknowledged.is_some()));
-        let opened_at = (client == Some(0)).then_some(at);
+        let opened = client.map(|_| (run.next_id(), at));
         let mut messages: [Messages; 2] = Default::default();
         if client.is_none() {
             messages.iter_mut().for_each(Messages::search);
@@ -81,7 +81,7 @@ impl Conversation {
         let asked = client.is_none().then(HashSet::new);
         let talk = Talk {
             addresses,
-            opened_at,
+            opened,
             client,
             kind: Kind::Unknown(0),
             messages,
@@ -269,11 +269,12 @@ impl Talk {
     }
 
     fn open(&mut self, client: usize, first_byte_at: Timestamp, at: Timestamp, run: &mut Run) {
-        let opened_at = self.opened_at.take().unwrap_or(first_byte_at);
+        let (id, opened_at) = self.opened.take().unwrap_or_else(|| (run.next_id(), first_byte_at));
+        run.summary.connections += 1;
         let opened_at = if at.since(opened_at) > OPENED_BEFORE_MAX { at.before(OPENED_BEFORE_MAX) } else { opened_at };
         let server = self.addresses[1 - client];
         let connection = Arc::new(Connection {
-            id: run.next_connection(),
+            id,
             client: self.addresses[client].to_string(),
             upstream: server.to_string(),
             server: Address { host: server.ip().to_string(), port: Some(server.port()) },

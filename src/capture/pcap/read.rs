@@ -73,6 +73,7 @@ pub(super) struct Run {
     pub(super) shared: Shared,
     pub(super) summary: Summary,
     records: Arc<Mutex<Records>>,
+    last_id: u64,
     /// The first server that was spoken to.
     server: Option<Address>,
 }
@@ -88,7 +89,7 @@ impl<'r> PacketReader<'r> {
         Ok(Self {
             packets: Packets::open(input)?,
             conversations: HashMap::new(),
-            run: Run { shared, summary: Summary::default(), records: Arc::default(), server: None },
+            run: Run { shared, summary: Summary::default(), records: Arc::default(), last_id: 0, server: None },
             base: None,
             now: Timestamp::default(),
             ticked_nanos: 0,
@@ -169,9 +170,10 @@ const GONE_AFTER: Duration = Duration::from_secs(30);
 const ENDED_AFTER: Duration = Duration::from_millis(500);
 
 impl Run {
-    pub(super) fn next_connection(&mut self) -> ConnectionId {
-        self.summary.connections += 1;
-        ConnectionId(self.summary.connections)
+    /// The number of a connection, in the order in which they were asked for.
+    pub(super) fn next_id(&mut self) -> ConnectionId {
+        self.last_id += 1;
+        ConnectionId(self.last_id)
     }
 
     pub(super) fn listens(&mut self, server: &Address) {
@@ -240,7 +242,7 @@ fn begin(
         conversations.retain(|_, conversation| !conversation.is_of_no_interest());
     }
     let addresses = [segment.from, segment.to];
-    let mut conversation = Conversation::new(addresses, segment, now);
+    let mut conversation = Conversation::new(addresses, segment, now, run);
     conversation.handle(segment, 0, now, run);
     conversations.insert(addresses, conversation);
 }
