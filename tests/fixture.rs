@@ -124,6 +124,16 @@ fn the_shipped_fixture_is_as_a_program_writes_it() {
 }
 
 #[test]
+fn the_readme_shows_a_fixture() {
+    let readme = include_str!("../README.md");
+    let (_, section) = readme.split_once("\n## Fixtures\n").unwrap();
+    let (_, shown) = section.split_once("```json\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let read = Fixture::parse(&(fixture(Vec::new()).to_text() + shown)).unwrap();
+    assert_eq!((read.exchanges.len(), body(&read.to_text())), (2, shown));
+}
+
+#[test]
 fn wrong_lines_are_told_with_their_place() {
     let first = fixture(Vec::new()).to_text();
     for (line, expected) in [
