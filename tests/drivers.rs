@@ -11,8 +11,7 @@ mod support;
 use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::process::ExitCode;
 
 use bson::{Bson, Document};
 
@@ -23,9 +22,9 @@ use support::harness::{Case, Selection, exit_code};
 use support::log::Log;
 use support::manifest::{self, Manifest};
 use support::mongod::{Mongod, Options, PASSWORD, USER};
+use support::program::run_bounded;
 use support::proxy::{Proxy, Stopped};
 use support::relay::{self, Relay};
-use support::wait_for;
 
 fn main() -> ExitCode {
     let selection = Selection::from_arguments();
@@ -154,25 +153,6 @@ impl Run {
             "{operations}; {total} pairs of events are equal ({commands}); {planted} planted differences found; {traffic}"
         )
     }
-}
-
-/// Runs a program for two minutes at most; what it wrote to stdout. It must succeed.
-fn run_bounded(mut program: Command, directory: &Path) -> String {
-    let (out, err) = (directory.join("stdout"), directory.join("stderr"));
-    let file = |path: &Path| Stdio::from(fs::File::create(path).expect("the directory takes files"));
-    program.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
-    let mut child = program.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}"));
-    let mut waited = 0;
-    let status = wait_for("the program to end", Duration::from_secs(130), || {
-        waited += 1;
-        if waited > 24_000 {
-            let _ = child.kill();
-        }
-        child.try_wait().expect("the program is our child")
-    });
-    let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-    assert!(status.success(), "{program:?}: {status}\n{}\n{}", text(&out), text(&err));
-    text(&out)
 }
 
 fn read_events(path: &Path) -> Vec<Event> {

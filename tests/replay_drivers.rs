@@ -1,23 +1,22 @@
 //! Every driver's workload, recorded before a real mongod, passes again without it: each program of `tests/drivers/` checks
 //! its results itself.
 //!
-//! mongod is gone before the first replay. The capture serves each program twice over, then a fixture made of it, at once
-//! for several in another order and with another size of their pools; PyMongo also with each compressor.
+//! mongod is gone before the first replay. The capture serves each program, then a fixture made of it does, twice over and
+//! with another size of its pool; PyMongo also with each compressor.
 
 mod support;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::process::{ExitCode, Stdio};
 
 use tempfile::TempDir;
 
 use support::harness::{Case, Selection, exit_code};
 use support::manifest::{self, Manifest};
 use support::mongod::{Mongod, Options};
+use support::program::run_bounded;
+use support::proxy::command;
 use support::replay::{Replay, captured};
-use support::wait_for;
 
 fn main() -> ExitCode {
     let selection = Selection::from_arguments();
@@ -72,7 +71,8 @@ fn replay(manifest: &Manifest, capture: &Path, compressor: &str) -> String {
     assert_eq!(stopped.code, Some(0), "{}", stopped.stderr);
     let matched = stopped.stderr.lines().find(|line| line.contains("matched")).unwrap_or_default().to_owned();
     let fewer = [options.as_str(), "maxPoolSize=2"].join(if options.is_empty() { "" } else { "&" });
-    let replay = Replay::start(capture, &["--repeat", "loop"]);
+    let fixture = converted(capture);
+    let replay = Replay::start(&fixture, &["--repeat", "loop"]);
     for _ in 0..2 {
         assert_eq!(run(manifest, &replay.uri_with("", &fewer)), first);
     }
@@ -81,20 +81,23 @@ fn replay(manifest: &Manifest, capture: &Path, compressor: &str) -> String {
     format!("{first}; {matched}")
 }
 
-/// Runs a program for two minutes at most; its last line. It must succeed.
+/// The fixture of a capture, beside it.
+fn converted(capture: &Path) -> PathBuf {
+    let fixture = capture.with_extension("jsonl");
+    let mut convert = command();
+    let output = convert.arg("convert").arg(capture).arg(&fixture).arg("--force").stdin(Stdio::null()).output();
+    let output = output.expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fixture
+}
+
+/// Runs a program; its last line. It must succeed.
 fn run(manifest: &Manifest, uri: &str) -> String {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (out, err) = (directory.path().join("stdout"), directory.path().join("stderr"));
-    let file = |path: &Path| Stdio::from(fs::File::create(path).expect("the directory takes files"));
-    let mut program: Command = manifest.command();
+    let mut program = manifest.command();
     program.env("MONGODB_URI", uri).env("MONGOTAP_TEST_DB", format!("replay_{}", manifest.name));
-    program.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
-    let mut child = program.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}"));
-    let status =
-        wait_for("the program to end", Duration::from_secs(120), || child.try_wait().expect("it is our child"));
-    let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-    assert!(status.success(), "{program:?}: {status}\n{}\n{}", text(&out), text(&err));
-    let last = text(&out).lines().last().unwrap_or_default().to_owned();
+    let said = run_bounded(program, directory.path());
+    let last = said.lines().last().unwrap_or_default().to_owned();
     assert!(last.starts_with("ok "), "{last}");
     last
 }

@@ -1,6 +1,8 @@
 //! A driver's program that a test talks to while it runs: lines in, lines out, each with the time it came.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -110,3 +112,22 @@ impl Drop for Program {
 
 /// Longer than any driver looks for a server.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a program for two minutes at most; what it wrote to stdout. It must succeed.
+pub(crate) fn run_bounded(mut program: Command, directory: &Path) -> String {
+    let (out, err) = (directory.join("stdout"), directory.join("stderr"));
+    let file = |path: &Path| Stdio::from(fs::File::create(path).expect("the directory takes files"));
+    program.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
+    let mut child = program.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}"));
+    let mut waited = 0;
+    let status = wait_for("the program to end", Duration::from_secs(130), || {
+        waited += 1;
+        if waited > 24_000 {
+            let _ = child.kill();
+        }
+        child.try_wait().expect("the program is our child")
+    });
+    let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    assert!(status.success(), "{program:?}: {status}\n{}\n{}", text(&out), text(&err));
+    text(&out)
+}
