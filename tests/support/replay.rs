@@ -66,6 +66,17 @@ impl Replay {
         if options.is_empty() { uri } else { format!("{uri}&{options}") }
     }
 
+    /// Where it listens, the first member of several.
+    pub(crate) fn address(&self) -> String {
+        let hosts = self.uri.trim_start_matches("mongodb://").split('/').next().unwrap_or_default();
+        hosts.split(',').next().unwrap_or_default().to_owned()
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Stops it with SIGTERM.
     pub(crate) fn stop(mut self) -> Stopped {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the replay runs");
