@@ -210,3 +210,20 @@ fn signals_are_the_commands() {
     let status = wait_for("exec to end", Duration::from_secs(10), || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(42));
 }
+
+#[test]
+fn what_is_missing_is_recorded_besides() {
+    let place = Place::new("besides");
+    place.run(&place.there(), &[], &["paid", "10", "1"]).is(0, &["recorded 4 exchanges"]);
+    let before = fs::read_to_string(place.fixture()).unwrap();
+    let new = ["--mode", "new"];
+    let asked = ["open", "10", "1", "missing"];
+    place.run(&place.there(), &new, &["paid", "10", "1"]).is(0, &["answered 4 commands"]);
+    assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before);
+    let ran = place.run(&place.there(), &new, &asked).is(0, &["answered 2 commands", "recorded 1 more exchanges"]);
+    assert_eq!(ran.stdout, "besides [0, 2, 4]\n");
+    let after = fs::read_to_string(place.fixture()).unwrap();
+    assert!(after.starts_with(&before), "what was there is as it was");
+    assert_eq!(place.files(), ["orders.jsonl"]);
+    assert_eq!(place.run(&place.nowhere(), &["--mode", "none"], &asked).is(0, &[]).stdout, ran.stdout);
+}

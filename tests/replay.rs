@@ -68,3 +68,51 @@ fn who_was_given_can_authenticate() {
     assert_eq!(python(&replay.uri_with("ann:another@", "authSource=admin"), 3), seen);
     assert_eq!(replay.stop().code, Some(0));
 }
+
+/// Asks what was recorded and what was not, over several batches, and in a transaction.
+const BEYOND: &str = r#"
+import sys, pymongo
+uri, known = sys.argv[1], sys.argv[2] == "known"
+with pymongo.MongoClient(uri, serverSelectionTimeoutMS=10000) as client:
+    numbers = client.beyond.numbers
+    if known:
+        numbers.drop()
+        numbers.insert_many([{"_id": n} for n in range(10)])
+    print([it["_id"] for it in numbers.find({"_id": {"$lt": 3}})])
+    if not known:
+        print([it["_id"] for it in numbers.find({}, batch_size=3)])
+        next(numbers.find({"_id": {"$gt": 1}}, batch_size=2))
+        with client.start_session() as session, session.start_transaction():
+            numbers.insert_one({"_id": 100}, session=session)
+            print(numbers.count_documents({"_id": 100}, session=session))
+        print(numbers.count_documents({"_id": 100}))
+"#;
+
+#[test]
+fn what_is_not_recorded_is_asked_of_the_upstream() {
+    let mongod = Mongod::start(Options { replica_set: true, ..Options::default() });
+    let upstream = format!("{}/?directConnection=true", mongod.uri());
+    let directory = tempfile::tempdir().unwrap();
+    let python = |uri: &str, what: &str| output(Command::new(manifest::python()).args(["-c", BEYOND, uri, what]));
+    let capture = captured(&upstream, directory.path(), |uri| drop(python(uri, "known")));
+    let replay = Replay::start(&capture, &["--on-miss", "forward", "--upstream", &upstream]);
+    assert_eq!(python(&replay.uri, "known"), "[0, 1, 2]\n");
+    assert_eq!(python(&replay.uri, "beyond"), "[0, 1, 2]\n[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n1\n1\n");
+    let stopped = replay.stop();
+    assert_eq!(stopped.code, Some(0), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("0 missed") && stopped.stderr.contains("forwarded"), "{}", stopped.stderr);
+
+    drop(mongod);
+    let replay = Replay::start(&capture, &["--on-miss", "forward", "--upstream", &upstream]);
+    let mut program = Command::new(manifest::python());
+    let failed = program.args(["-c", BEYOND, &replay.uri, "beyond"]).output().unwrap();
+    let said = String::from_utf8_lossy(&failed.stderr);
+    assert!(said.contains("no recorded answer to find") && said.contains("the upstream was asked"), "{said}");
+    assert_eq!(replay.stop().code, Some(1));
+    let mut record = support::proxy::command();
+    record.arg("replay").arg(&capture).args(["--on-miss", "record"]);
+    let refused = record.output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("into one fixture alone\nhint: "), "{said}");
+}

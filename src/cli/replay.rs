@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Code, Error, print};
-use crate::config::{Config, Flags, List, OnMiss, Pairs, ReplaySettings, Settings, Switch, Text, io_reason};
+use crate::config::{Config, Flags, List, Pairs, ReplaySettings, Settings, Switch, Text, io_reason};
 
+use crate::net::record::Written;
 use crate::net::replay::{Replay, ReplayError};
 use crate::net::say::say;
 use crate::replay::Report;
@@ -152,7 +153,6 @@ impl AnswerArgs {
 /// If it cannot start, and, once it was told to end, if something was asked that was never recorded.
 pub fn run(args: &Args) -> Result<(), Error> {
     let config = args.answers.load_with(args.listen.as_deref(), args.advertise.as_deref())?;
-    check_on_miss(&config)?;
     let strict = config.replay.strict;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start_failed)?;
     runtime.block_on(async {
@@ -175,12 +175,13 @@ pub fn run(args: &Args) -> Result<(), Error> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        let report = tokio::select! {
-            report = replay.shutdown() => report,
+        let (report, written) = tokio::select! {
+            ended = replay.finish() => ended?,
             _ = interrupt.recv() => std::process::exit(130),
             _ = terminate.recv() => std::process::exit(143),
         };
         say(report.to_string().trim_end());
+        tell_written(written.as_ref());
         write_report(args.report.as_deref(), &report)?;
         match report.is_failure(strict) {
             true => Err(Error::new(Code::Failed, failure(&report))),
@@ -189,13 +190,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
     })
 }
 
-pub(super) fn check_on_miss(config: &Config) -> Result<(), Error> {
-    match config.replay.on_miss {
-        OnMiss::Fail => Ok(()),
-        other => {
-            let message = format!("on_miss: {:?} is not supported by this version", other.as_str());
-            Err(Error::new(Code::Usage, message).hint("leave it out"))
-        }
+/// Says what was recorded besides.
+pub(super) fn tell_written(written: Option<&Written>) {
+    if let Some(Written { path, exchanges }) = written {
+        say(format_args!("mongotap: recorded {exchanges} more exchanges in {}", path.display()));
     }
 }
 
@@ -230,6 +228,7 @@ impl From<ReplayError> for Error {
                 let message = format!("{endpoint}: cannot listen: {}", io_reason(&error));
                 Self::new(Code::Io, message).hint(super::proxy::listen_hint(&endpoint, error.kind()))
             }
+            ReplayError::Start(error) => error.into(),
             ReplayError::Thread(_) => Self::new(Code::Io, error.to_string()),
         }
     }

@@ -79,6 +79,13 @@ impl ApplicationUri {
         Some((percent_decode(name)?, percent_decode(password)?))
     }
 
+    /// The database that knows the user: `authSource`, the default database, or `admin`.
+    pub fn source(&self) -> String {
+        let said = self.options.iter().find(|(name, _)| name.eq_ignore_ascii_case("authSource"));
+        let said = said.map_or(self.database.as_str(), |(_, value)| value);
+        percent_decode(said).filter(|source| !source.is_empty()).unwrap_or_else(|| "admin".to_owned())
+    }
+
     /// What `authMechanism` says.
     pub fn mechanism(&self) -> Option<String> {
         self.option("authMechanism")
@@ -145,7 +152,10 @@ mod tests {
     fn credentials_are_read_and_never_shown() {
         let uri = ApplicationUri::parse("mongodb://u%40:p%3Aq@a/?authmechanism=PLAIN").unwrap();
         assert_eq!(uri.user(), Some(("u@".to_owned(), "p:q".to_owned())));
-        assert_eq!(uri.mechanism().as_deref(), Some("PLAIN"));
+        assert_eq!((uri.mechanism().as_deref(), uri.source().as_str()), (Some("PLAIN"), "admin"));
+        let source = |uri| ApplicationUri::parse(uri).unwrap().source();
+        assert_eq!(source("mongodb://a/shop?authSource=users"), "users");
+        assert_eq!(source("mongodb://a/shop"), "shop");
         assert!(!format!("{uri:?}").contains("p%3Aq"));
         for wrong in ["localhost", "http://u:s3cret@a", "mongodb://", "mongodb://u:s3cret@/d"] {
             let error = ApplicationUri::parse(wrong).unwrap_err();

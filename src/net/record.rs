@@ -136,9 +136,7 @@ impl Record {
         if exchanges == 0 {
             return Err(RecordError::Nothing(self.path.clone()));
         }
-        let partial = beside(&self.path, "partial");
-        fs::write(&partial, collected.fixture.to_text()).map_err(|error| self.failed(&partial, error))?;
-        fs::rename(&partial, &self.path).map_err(|error| self.failed(&self.path, error))?;
+        write_whole(&self.path, &collected.fixture.to_text())?;
         Ok(exchanges)
     }
 
@@ -198,9 +196,7 @@ impl Builder {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             fs::create_dir_all(directory).map_err(|error| RecordError::Write { path: directory.to_owned(), error })?;
         }
-        // Several may record at a time.
-        let unique = format!("{}-{}.recording", std::process::id(), clock::now().unix_micros);
-        let capture = beside(&path, &unique);
+        let capture = beside(&path, "recording");
         config.logs.clear();
         config.capture = Some(Capture::to(&capture));
         let proxy = proxy.config(config).start().await?;
@@ -212,10 +208,18 @@ fn is_capture(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "mtap")
 }
 
-/// A hidden file in the same directory.
-fn beside(path: &Path, what: &str) -> PathBuf {
+/// Writes a file, so that it is seen whole or as it was.
+pub(super) fn write_whole(path: &Path, text: &str) -> Result<(), RecordError> {
+    let partial = beside(path, "partial");
+    let written = fs::write(&partial, text).and_then(|()| fs::rename(&partial, path));
+    written.map_err(|error| RecordError::Write { path: path.to_owned(), error })
+}
+
+/// A hidden file in the same directory, of this process alone.
+pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{what}"))
+    let unique = format!("{}-{}", std::process::id(), clock::now().monotonic_nanos);
+    path.with_file_name(format!(".{name}.{unique}.{what}"))
 }
 
 /// What [`record_or_replay`] gave.

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bson::raw::RawDocumentBuf;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock;
 use super::codec::Frames;
 use super::listener::{Bound, Listener};
+use super::replay::{Asking, Upstream};
 use super::stream::Accepted;
 use super::tls::Acceptor;
 use crate::config::Endpoint;
@@ -36,6 +38,7 @@ pub struct Listening {
     bound: Bound,
     endpoint: Endpoint,
     acceptor: Option<Acceptor>,
+    upstream: Option<Upstream>,
 }
 
 /// A running server. It ends with [`shutdown`](Self::shutdown), or when it is dropped.
@@ -54,7 +57,7 @@ impl Listening {
     pub fn bind(listen: &Endpoint) -> io::Result<Self> {
         let bound = Bound::bind(listen)?;
         let endpoint = bound.endpoint()?;
-        Ok(Self { bound, endpoint, acceptor: None })
+        Ok(Self { bound, endpoint, acceptor: None, upstream: None })
     }
 
     /// Where it listens.
@@ -68,6 +71,12 @@ impl Listening {
         Self { acceptor, ..self }
     }
 
+    /// Whom responders have asked what they do not answer.
+    #[must_use]
+    pub(super) fn upstream(self, upstream: Option<Upstream>) -> Self {
+        Self { upstream, ..self }
+    }
+
     /// Serves each connection with a responder of its own, which `responder` makes: given the connection's number, from
     /// 1. Runs on the runtime of the caller.
     ///
@@ -79,7 +88,7 @@ impl Listening {
     ) -> io::Result<Server> {
         let listener = self.bound.adopt()?;
         let stop = CancellationToken::new();
-        let task = tokio::spawn(accept(listener, self.acceptor, responder, stop.clone()));
+        let task = tokio::spawn(accept(listener, (self.acceptor, self.upstream), responder, stop.clone()));
         Ok(Server { endpoint: self.endpoint, stop, task: Some(task) })
     }
 }
@@ -108,7 +117,7 @@ impl Drop for Server {
 
 async fn accept<R: Responder + Send + 'static>(
     listener: Listener,
-    acceptor: Option<Acceptor>,
+    (acceptor, upstream): (Option<Acceptor>, Option<Upstream>),
     mut responder: impl FnMut(i32) -> R,
     stop: CancellationToken,
 ) {
@@ -120,9 +129,10 @@ async fn accept<R: Responder + Send + 'static>(
             Ok((socket, place)) => {
                 number += 1;
                 let (responder, acceptor, stop) = (responder(number), acceptor.clone(), stop.clone());
+                let asking = upstream.as_ref().map(Upstream::asking);
                 connections.spawn(async move {
                     // Why a connection ended is its client's business.
-                    let _ = serve(socket, acceptor, responder, &stop).await;
+                    let _ = serve(socket, (acceptor, asking), responder, &stop).await;
                     drop(place);
                 });
             }
@@ -148,7 +158,7 @@ async fn arrival(
 /// One connection, to its end.
 async fn serve(
     socket: Accepted,
-    acceptor: Option<Acceptor>,
+    (acceptor, mut asking): (Option<Acceptor>, Option<Asking>),
     mut responder: impl Responder,
     stop: &CancellationToken,
 ) -> io::Result<()> {
@@ -172,6 +182,12 @@ async fn serve(
             && let Some(frame) = next.take()
         {
             handle(&frame, &mut responder, &mut replies)?;
+            if let Some(request) = replies.take_forward() {
+                let Some(answer) = stop.run_until_cancelled(ask(asking.as_mut(), &request)).await else {
+                    return Ok(());
+                };
+                responder.forwarded(request, answer, &mut replies);
+            }
             due = replies.take_tick();
             continue;
         }
@@ -196,6 +212,13 @@ fn handle(frame: &[u8], responder: &mut impl Responder, replies: &mut Replies) -
         Request::decode(frame, MESSAGE_LEN_MAX).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     responder.handle(request, clock::now(), replies);
     Ok(())
+}
+
+async fn ask(asking: Option<&mut Asking>, request: &Request) -> Result<RawDocumentBuf, String> {
+    match asking {
+        Some(asking) => asking.ask(request).await,
+        None => Err("there is none".to_owned()),
+    }
 }
 
 /// Waits for a moment, or for ever.

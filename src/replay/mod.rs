@@ -17,6 +17,7 @@ mod deployment;
 mod difference;
 mod digest;
 mod effect;
+mod elsewhere;
 mod explain;
 mod fit;
 mod handshake;
@@ -42,6 +43,7 @@ pub use authentication::{Accept, Users};
 pub use bodies::Bodies;
 pub use deployment::Deployment;
 pub use difference::{Difference, difference};
+pub use elsewhere::Elsewhere;
 pub use explain::{Explanation, Note, Why};
 pub use handshake::{Handshake, Identity};
 pub use miss::{CODE, CODE_NAME, Miss, Nearest};
@@ -55,6 +57,8 @@ pub use request::Request;
 pub(crate) use request::{Reply, decode_reply};
 pub use settings::{Path, PathError, Paths, Repeat, Scope, Settings, Timing};
 
+use bson::raw::RawDocumentBuf;
+
 use crate::event::Timestamp;
 
 /// One connection's server.
@@ -64,6 +68,15 @@ pub trait Responder {
     /// Requests come one at a time: while a [`tick`](Self::tick) is due, the next one waits, as a server works on one
     /// after the other.
     fn handle(&mut self, request: Request, at: Timestamp, replies: &mut Replies);
+
+    /// Answers what [`Replies::forward`] had another server asked, with that server's answer or why there is none. Unless
+    /// it is overridden, the answer is passed on, and the connection closed without one.
+    fn forwarded(&mut self, request: Request, answer: Result<RawDocumentBuf, String>, replies: &mut Replies) {
+        match answer {
+            Ok(document) => replies.reply(&request, &document),
+            Err(_) => replies.close(),
+        }
+    }
 
     /// Does what [`Replies::tick_at`] was asked for. Nothing, unless it is overridden.
     #[expect(unused_variables, reason = "the empty default names its arguments for the reader")]

@@ -2,26 +2,33 @@
 
 use std::sync::Arc;
 
-use super::player::{Outcome, Player};
+use bson::raw::RawDocumentBuf;
+use bson::rawdoc;
+
+use super::player::{Missed, Outcome, Player};
 use super::replaying::Replaying;
-use super::{Explanation, Handshake, Identity, Replies, Request, Responder};
+use super::{Elsewhere, Explanation, Handshake, Identity, Replies, Request, Responder};
 use crate::bson::find_path;
 use crate::event::Timestamp;
 
 /// What is told how each request came by its answer.
 pub type Explain = Arc<dyn Fn(&Explanation) + Send + Sync>;
 
-/// A connection that answers from a recording, and refuses what is not in it.
+/// A connection that answers from a recording, and refuses what is not in it, or has another server asked.
 pub struct Recorded {
     player: Player,
     handshake: Handshake,
     explain: Option<Explain>,
+    elsewhere: Option<Arc<Elsewhere>>,
+    /// What another server is being asked.
+    missed: Option<Box<Missed>>,
 }
 
 impl Recorded {
     /// For the connection to which the server gives that `connectionId`.
     pub fn new(replaying: Arc<Replaying>, identity: Arc<Identity>, connection_id: i32) -> Self {
-        Self { player: Player::new(replaying), handshake: Handshake::new(identity, connection_id), explain: None }
+        let (player, handshake) = (Player::new(replaying), Handshake::new(identity, connection_id));
+        Self { player, handshake, explain: None, elsewhere: None, missed: None }
     }
 
     /// Tells how each request came by its answer, as far as the recording's settings have it kept.
@@ -29,33 +36,77 @@ impl Recorded {
     pub fn explaining(self, explain: Explain) -> Self {
         Self { explain: Some(explain), ..self }
     }
+
+    /// Has another server asked what is not in the recording. What is known of that is shared by all connections.
+    #[must_use]
+    pub fn forwarding(self, elsewhere: Arc<Elsewhere>) -> Self {
+        Self { elsewhere: Some(elsewhere), ..self }
+    }
+
+    fn missed(&mut self, missed: Box<Missed>, replies: &mut Replies) {
+        let is_free = |elsewhere: &Elsewhere| missed.may_forward || elsewhere.begins(&missed.request);
+        if self.elsewhere.as_deref().is_some_and(is_free) {
+            replies.forward(missed.request.clone());
+            self.missed = Some(missed);
+        } else {
+            self.player.refuse(&missed, replies);
+        }
+    }
 }
 
 impl Responder for Recorded {
     fn handle(&mut self, request: Request, at: Timestamp, replies: &mut Replies) {
         // A recorded hello is that of another connection.
-        let rest = if request.is_hello() {
+        if request.is_hello() {
             let name = find_path(&request.command, &[b"client", b"application", b"name"]);
             self.player.set_app_name(name.and_then(|name| name.as_str()));
-            self.handshake.handle(request, at, replies)
-        } else {
-            Some(request)
-        };
-        let Some(request) = rest else { return };
-        let rest = match self.player.handle(request, at, replies) {
+            let rest = self.handshake.handle(request, at, replies);
+            debug_assert!(rest.is_none(), "hello is answered by the handshake");
+            return;
+        }
+        // What belongs to a cursor or a transaction stays where that is.
+        if self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.has(&request)) {
+            return replies.forward(request);
+        }
+        match self.player.handle(request, at, replies) {
             Outcome::Answered => {
                 if let (Some(explain), Some(explanation)) = (&self.explain, self.player.take_explanation()) {
                     explain(&explanation);
                 }
-                return;
             }
-            Outcome::Housekeeping(request) => self.handshake.handle(request, at, replies),
-            Outcome::Missed(missed) => match self.handshake.handle(missed.request.clone(), at, replies) {
-                None => return,
-                Some(_) => return self.player.refuse(&missed, replies),
-            },
-        };
-        debug_assert!(rest.is_none(), "housekeeping is answered by the handshake");
+            Outcome::Housekeeping(request) => {
+                let rest = self.handshake.handle(request, at, replies);
+                if let Some(request) = rest {
+                    // One that needs no more than to be taken note of: `refreshSessions`, `getnonce`.
+                    replies.reply(&request, &rawdoc! { "ok": 1.0 });
+                }
+            }
+            Outcome::Missed(missed) => self.missed(missed, replies),
+        }
+    }
+
+    fn forwarded(&mut self, request: Request, answer: Result<RawDocumentBuf, String>, replies: &mut Replies) {
+        let missed = self.missed.take();
+        match (answer, missed) {
+            (Ok(document), _) => {
+                self.player.forwarded();
+                if let Some(elsewhere) = &self.elsewhere {
+                    elsewhere.note(&request, document.as_bytes());
+                }
+                replies.reply(&request, &document);
+            }
+            (Err(reason), Some(mut missed)) => {
+                missed.miss.reason = Some(format!("the upstream was asked: {reason}"));
+                self.player.refuse(&missed, replies);
+            }
+            (Err(reason), None) => {
+                let message = format!("mongotap replay: the upstream has no answer: {reason}");
+                replies.reply(
+                    &request,
+                    &rawdoc! { "ok": 0.0, "errmsg": message, "code": 6, "codeName": "HostUnreachable" },
+                );
+            }
+        }
     }
 
     fn tick(&mut self, at: Timestamp, replies: &mut Replies) {

@@ -77,6 +77,16 @@ impl Replaying {
         report
     }
 
+    /// A document of this run as it would be in the recording: with recorded values in the place of those that stand for
+    /// them.
+    pub fn to_recorded(&self, app_name: Option<&str>, document: &[u8]) -> Vec<u8> {
+        let scope = self.recording.scope(app_name);
+        match self.lock().scopes.get(&scope) {
+            Some(live) => live.bindings.to_recorded(document),
+            None => document.to_vec(),
+        }
+    }
+
     fn asked(&self, number: Number) -> Option<Asked> {
         let exchange = self.recording.exchange(number)?;
         Some(Asked { place: exchange.place, text: shown_document(&exchange.request) })

@@ -16,6 +16,7 @@ pub struct Replies {
     last_id: i32,
     tick_at: Option<Timestamp>,
     closed: bool,
+    forward: Option<Request>,
 }
 
 impl Replies {
@@ -39,6 +40,16 @@ impl Replies {
         if !self.closed {
             self.frames.push_back(bytes);
         }
+    }
+
+    /// Has another server asked: its answer comes by [`forwarded`](super::Responder::forwarded).
+    pub fn forward(&mut self, request: Request) {
+        self.forward = Some(request);
+    }
+
+    /// What another server is to be asked; asking again gives `None`.
+    pub fn take_forward(&mut self) -> Option<Request> {
+        self.forward.take()
     }
 
     /// Ends the connection once everything before has been sent; what comes after is not.

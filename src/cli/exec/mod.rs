@@ -10,10 +10,12 @@ use std::path::PathBuf;
 
 use super::Error;
 use super::replay::{AnswerArgs, write_report};
-use crate::config::{ApplicationUri, Config, Endpoint};
+use crate::config::{ApplicationUri, Config, Endpoint, OnMiss};
+use crate::net::client::Credentials;
 use crate::net::record::{Record, RecordError, is_ci};
 use crate::net::replay::Replay;
 use crate::net::say::say;
+use crate::replay::scram::Mechanism;
 use crate::replay::{Repeat, Report};
 use child::Running;
 
@@ -152,12 +154,22 @@ async fn record(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Res
     Ok(0)
 }
 
-async fn replay(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Result<u8, Failed> {
+async fn replay(args: &Args, mut config: Config, uri: Option<ApplicationUri>) -> Result<u8, Failed> {
     let strict = config.replay.strict;
-    super::replay::check_on_miss(&config)?;
+    if args.mode == "new" {
+        config.replay.on_miss = OnMiss::Record;
+    }
+    let is_asking = config.replay.on_miss != OnMiss::Fail;
     let mut accept = config.replay.accept;
     let mut builder = Replay::from_path(&args.fixture).config(config).repeat(Repeat::Once);
     if let Some(uri) = &uri {
+        if is_asking && args.answers.upstream.is_none() {
+            builder = builder.upstream(&uri.upstream());
+        }
+        if let Some((user, password)) = uri.user() {
+            let mechanism = uri.mechanism().and_then(|name| Mechanism::from_name(&name));
+            builder = builder.credentials(Credentials { user, password, source: uri.source(), mechanism });
+        }
         builder = uri.user().into_iter().fold(builder, |builder, (name, password)| builder.user(&name, &password));
         let mechanism = uri.mechanism().unwrap_or_default();
         accept.plain |= mechanism == "PLAIN";
@@ -167,10 +179,11 @@ async fn replay(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Res
     let replay = builder.start().await?;
     replay.warnings().iter().for_each(|warning| say(format_args!("mongotap: {warning}")));
     let code = command(args, replay.uri(), uri.as_ref()).await?;
-    let report = replay.shutdown().await;
+    let (report, written) = replay.finish().await?;
     write_report(args.report.as_deref(), &report)?;
     let failed = report.is_failure(strict);
     tell(args, &report, failed);
+    super::replay::tell_written(written.as_ref());
     Ok(if failed && code == 0 { 1 } else { code })
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{Plan, Replay, ReplayError};
 use crate::config;
-use crate::config::{Config, Endpoint, Password, Presented, TlsListen, io_reason};
+use crate::config::{Config, Endpoint, OnMiss, Password, Presented, TlsListen, io_reason};
+use crate::net::client::Credentials;
 use crate::replay::{Accept, Explain, Explanation, Paths, Repeat, Scope, Timing};
 
 /// What a replay is to do. Without being told it listens on a free port of 127.0.0.1, lets the last answer to a question
@@ -17,6 +18,7 @@ pub struct Builder {
     repeat: Repeat,
     users: Vec<(String, String)>,
     explain: Option<Explain>,
+    credentials: Option<Credentials>,
     /// The first thing that was wrong; said by `start`.
     error: Option<config::Error>,
 }
@@ -31,6 +33,7 @@ impl Builder {
             repeat: Repeat::Last,
             users: Vec::new(),
             explain: None,
+            credentials: None,
             error: None,
         }
     }
@@ -130,6 +133,27 @@ impl Builder {
         self
     }
 
+    /// Who answers what was never recorded. The server is that of the configuration, or of [`upstream`](Self::upstream).
+    pub fn on_miss(mut self, on_miss: OnMiss) -> Self {
+        self.config.replay.on_miss = on_miss;
+        self
+    }
+
+    /// The server that is asked then, as a connection string without credentials.
+    pub fn upstream(mut self, uri: &str) -> Self {
+        match uri.parse().and_then(|read| self.config.set_upstream(read)) {
+            Ok(()) => {}
+            Err(error) => self.error = self.error.or(Some(error)),
+        }
+        self
+    }
+
+    /// As whom it is asked.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
     /// Which mechanisms are taken without a check.
     pub fn accept(mut self, accept: Accept) -> Self {
         self.config.replay.accept = accept;
@@ -150,13 +174,13 @@ impl Builder {
         if let Some(error) = self.error {
             return Err(error.into());
         }
-        let Self { config, paths, repeat, mut users, explain, .. } = self;
+        let Self { config, paths, repeat, mut users, explain, credentials, .. } = self;
         for (name, password) in &config.replay.users {
             users.push((name.clone(), read_password(name, password)?));
         }
         let mut settings = config.replay.settings_or(repeat);
         settings.explain = explain.is_some();
-        Replay::start(Plan { config, paths, settings, users, explain }).await
+        Replay::start(Plan { config, paths, settings, users, explain, credentials, upstream: None }).await
     }
 }
 

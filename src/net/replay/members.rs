@@ -14,11 +14,12 @@ use crate::event::Address;
 use crate::net::places::reached_at;
 use crate::net::serve::{Listening, Server};
 use crate::net::tls;
-use crate::replay::{Explain, Identity, Recorded, Recording, Replaying, Users};
+use crate::replay::{Elsewhere, Explain, Identity, Recorded, Recording, Replaying, Users};
 
 /// Reads the recording and serves it on the runtime of the caller.
 pub(super) fn serve(plan: Plan) -> Result<(Serving, Vec<Server>), ReplayError> {
-    let Plan { config, paths, settings, users, explain } = plan;
+    let Plan { config, paths, settings, users, explain, upstream, .. } = plan;
+    let elsewhere = upstream.as_ref().map(|_| Arc::new(Elsewhere::default()));
     let Loaded { exchanges, deployment, warnings } = load(&paths)?;
     let replaying = Arc::new(Replaying::new(Arc::new(Recording::new(exchanges, settings))));
     let users = users.iter().map(|(name, password)| (name.as_str(), password.as_str()));
@@ -39,14 +40,17 @@ pub(super) fn serve(plan: Plan) -> Result<(Serving, Vec<Server>), ReplayError> {
     let servers = members.into_iter().map(|member| {
         let identity = Identity::new(member.hello, version.clone(), ObjectId::new(), member.address);
         let identity = Arc::new(identity.with_names(names.clone()).with_users(Arc::clone(&users)));
-        let (replaying, explain) = (Arc::clone(&replaying), explain.clone());
+        let (replaying, explain, elsewhere) = (Arc::clone(&replaying), explain.clone(), elsewhere.clone());
         let endpoint = member.listening.endpoint().clone();
-        let server = member.listening.tls(acceptor.clone()).serve(move |number| {
-            let recorded = Recorded::new(Arc::clone(&replaying), Arc::clone(&identity), number);
-            match &explain {
-                Some(explain) => recorded.explaining(Explain::clone(explain)),
-                None => recorded,
+        let server = member.listening.tls(acceptor.clone()).upstream(upstream.clone()).serve(move |number| {
+            let mut recorded = Recorded::new(Arc::clone(&replaying), Arc::clone(&identity), number);
+            if let Some(explain) = &explain {
+                recorded = recorded.explaining(Explain::clone(explain));
             }
+            if let Some(elsewhere) = &elsewhere {
+                recorded = recorded.forwarding(Arc::clone(elsewhere));
+            }
+            recorded
         });
         server.map_err(|error| ReplayError::Listen { endpoint, error })
     });

@@ -3,9 +3,11 @@
 //! It runs on a thread of its own, so that it answers whatever the caller's runtime is doing, and goes on until
 //! [`Replay::shutdown`], or until it is dropped.
 
+mod beyond;
 mod builder;
 mod load;
 mod members;
+mod upstream;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 pub use builder::Builder;
 pub use load::LoadError;
+pub(super) use upstream::{Asking, Upstream};
 
+use super::StartError;
+use super::client::Credentials;
+use super::record::{RecordError, Written};
 use super::serve::Server;
 use crate::config::{self, Config, Endpoint};
 use crate::replay::{Explain, Replaying, Report, Settings};
+use beyond::Beyond;
 
 /// Why a recording is not served.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +45,9 @@ pub enum ReplayError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The server that is asked what the recording does not hold cannot be reached through a proxy.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The system gives no thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -53,7 +63,6 @@ pub enum ReplayError {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Replay {
     uri: String,
     listeners: Vec<Endpoint>,
@@ -62,6 +71,7 @@ pub struct Replay {
     strict: bool,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
+    beyond: Option<Box<Beyond>>,
 }
 
 /// What a replay is not content with: its text is the report.
@@ -83,6 +93,8 @@ struct Plan {
     settings: Settings,
     users: Vec<(String, String)>,
     explain: Option<Explain>,
+    credentials: Option<Credentials>,
+    upstream: Option<Upstream>,
 }
 
 /// What the thread tells once it serves.
@@ -104,7 +116,10 @@ impl Replay {
         Builder::of(paths)
     }
 
-    async fn start(plan: Plan) -> Result<Self, ReplayError> {
+    async fn start(mut plan: Plan) -> Result<Self, ReplayError> {
+        let credentials = plan.credentials.take();
+        let (beyond, upstream) = Beyond::start(&plan.config, &plan.paths, credentials).await?.unzip();
+        plan.upstream = upstream;
         let strict = plan.config.replay.strict;
         let stop = CancellationToken::new();
         let (tell, told) = oneshot::channel();
@@ -114,7 +129,16 @@ impl Replay {
         let lost = || ReplayError::Thread(std::io::Error::other("it panicked"));
         let serving = told.await.map_err(|_| lost())??;
         let Serving { uri, listeners, replaying, warnings } = serving;
-        Ok(Self { uri, listeners, replaying, warnings, strict, stop, thread: Some(thread) })
+        Ok(Self {
+            uri,
+            listeners,
+            replaying,
+            warnings,
+            strict,
+            stop,
+            thread: Some(thread),
+            beyond: beyond.map(Box::new),
+        })
     }
 
     /// The connection string to use.
@@ -149,6 +173,25 @@ impl Replay {
 
     /// Ends it: closes each connection after what it is sending.
     pub async fn shutdown(mut self) -> Report {
+        self.stop().await;
+        self.report()
+    }
+
+    /// Ends it, and writes into the fixture what another server answered, if that is to be recorded and there was
+    /// something.
+    ///
+    /// # Errors
+    /// If the fixture cannot be written.
+    pub async fn finish(mut self) -> Result<(Report, Option<Written>), RecordError> {
+        self.stop().await;
+        let written = match self.beyond.take() {
+            Some(beyond) => beyond.finish(&self.replaying).await?,
+            None => None,
+        };
+        Ok((self.report(), written))
+    }
+
+    async fn stop(&mut self) {
         self.stop.cancel();
         let thread = self.thread.take();
         let (tell, ended) = oneshot::channel();
@@ -158,7 +201,12 @@ impl Replay {
             let _ = tell.send(());
         });
         let _ = ended.await;
-        self.report()
+    }
+}
+
+impl fmt::Debug for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay").field("uri", &self.uri).field("strict", &self.strict).finish_non_exhaustive()
     }
 }
 
