@@ -1,8 +1,6 @@
 //! Applications that are not ours against a replay: PyMongo with GridFS, transactions and a change stream before a replica
 //! set of three, and mongoose behind Express.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
-
 mod support;
 
 use std::path::Path;
