@@ -191,6 +191,39 @@ fn users_are_authenticated() {
 }
 
 #[test]
+fn the_primary_is_found_and_tls_is_spoken() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = captured(&Mongod::shared().uri(), directory.path(), |uri| {
+        // A retryable write, as a set takes it and a standalone does not.
+        python(
+            "import sys, pymongo\nwith pymongo.MongoClient(sys.argv[1]) as c: c.found.c.update_one({'_id': 1}, {'$set': {'a': 1}})",
+            uri,
+        );
+    });
+    let set = Mongod::start(Options { replica_set: true, ..Options::default() });
+    let down = support::mongod::free_port();
+    let uri = format!("mongodb://127.0.0.1:{down},{}/app?replicaSet=rs&w=majority", set.address());
+    let played = play(&capture, &uri, &["--allow-writes"]);
+    played.assert_same();
+    assert!(played.stderr.contains(&format!("to {}: ", set.address())), "{}", played.stderr);
+    let other = tempfile::tempdir().unwrap();
+    let of_set = captured(&set.uri(), other.path(), |uri| {
+        python(
+            "import sys, pymongo\nwith pymongo.MongoClient(sys.argv[1]) as c: c.found.d.insert_one({'_id': 1})",
+            uri,
+        );
+    });
+    play(&of_set, &Mongod::shared().uri(), &["--allow-writes"]).assert_same();
+
+    let tls = Mongod::start(Options { tls: Some(support::mongod::Tls::CertificatesChecked), ..Options::default() });
+    let ca = support::certificates::path("ca.pem");
+    let uri = format!("mongodb://localhost:{}/?tls=true&tlsCAFile={}", tls.port(), ca.display());
+    play(&capture, &uri, &["--allow-writes"]).assert_same();
+    let plain = play(&capture, &tls.uri(), &["--allow-writes"]);
+    assert_eq!(plain.code, Some(4), "{}", plain.stderr);
+}
+
+#[test]
 fn the_pace_is_kept_until_ctrl_c_or_the_server_goes() {
     let mongod = Mongod::start(Options::default());
     let directory = tempfile::tempdir().unwrap();

@@ -220,8 +220,8 @@ impl Bar {
         let done = report.exchanges.min(self.total);
         let percent = done * 100 / self.total.max(1);
         let differ = if report.differ > 0 { format!(", {} differ", report.differ) } else { String::new() };
-        let behind = report.lag_max().as_millis();
-        let text = format!(" {done}/{} {percent} %, at most {behind} ms late{differ}", self.total);
+        let late = report.lag_max().map(|lag| format!(", at most {} ms late", lag.as_millis())).unwrap_or_default();
+        let text = format!(" {done}/{} {percent} %{late}{differ}", self.total);
         let room = u64::try_from(width.saturating_sub(text.chars().count() + 3).min(40)).unwrap_or_default();
         let full = (done * room / self.total.max(1)) as usize;
         let line = format!("\r[{}{}]{text}\x1b[K", "#".repeat(full), ".".repeat(room as usize - full));

@@ -42,7 +42,7 @@ pub struct Args {
 /// How a recording is answered from: the keys of `[replay]`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct AnswerArgs {
-    /// Read [replay], listen, upstream and [tls] from this file; flags go before it
+    /// Read listen, upstream and the sections replay and tls from this file; flags go before it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

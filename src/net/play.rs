@@ -25,7 +25,9 @@ use crate::capture::exchange::Exchange;
 use crate::capture::mtap::CaptureError;
 use crate::config::{self, ApplicationUri, Config, Endpoint};
 use crate::event::{ConnectionId, Timestamp};
-use crate::replay::play::{Context, Outcome, Report, Schedule, Ticket, Translator, differences, left_out};
+use crate::replay::play::{
+    Context, Outcome, Report, Schedule, Ticket, Translator, Untranslatable, differences, left_out,
+};
 use crate::replay::scram::Mechanism;
 use crate::wire::{OpMsg, Sequence, msg_flags};
 
@@ -43,6 +45,8 @@ const BODY_LEN_MAX: usize = 16_000_000;
 pub struct Target {
     endpoint: Endpoint,
     options: Options,
+    /// It is one of a replica set, or of a sharded cluster.
+    has_transactions: bool,
 }
 
 /// Why a recording cannot be played, or not to its end.
@@ -91,9 +95,12 @@ impl Target {
             if !asked.insert(endpoint.to_string()) {
                 continue;
             }
-            let target = Self { options: options.clone(), endpoint };
+            let target = Self { options: options.clone(), endpoint, has_transactions: false };
             match target.connect().await {
-                Ok(client) if config.upstream.direct || is_writable(&client) => return Ok(target),
+                Ok(client) if config.upstream.direct || is_writable(&client) => {
+                    let has = |name: &[u8]| find(client.hello().as_bytes(), name).is_some();
+                    return Ok(Self { has_transactions: has(b"setName") || has(b"msg"), ..target });
+                }
                 Ok(client) => {
                     let primary = find(client.hello().as_bytes(), b"primary").and_then(|name| name.as_str());
                     if let Some(primary) = primary.and_then(|name| Endpoint::parse(name).ok()) {
@@ -164,7 +171,7 @@ pub async fn play(
     let mut run = Run {
         target,
         schedule: Schedule::new(speed),
-        translator: Translator::new(run_id),
+        translator: Translator::new(run_id, target.has_transactions, !has_times),
         connections: HashMap::new(),
         out: HashMap::new(),
         sent: 0,
@@ -264,6 +271,10 @@ impl Run<'_> {
     fn send(&mut self, exchange: Exchange, lag: Duration) {
         let translated = match self.translator.translate(&exchange.request) {
             Ok(translated) => translated,
+            Err(Untranslatable::Before) => {
+                self.report.left_out += 1;
+                return;
+            }
             Err(why) => return self.report.add(&exchange, None, Outcome::Failed(why.to_string())),
         };
         self.report.sent(lag);
@@ -325,8 +336,8 @@ impl Run<'_> {
         let mut found = Vec::new();
         for (recorded, live) in exchange.replies.iter().zip(answers) {
             self.translator.learn(exchange, watches, &recorded.body, live);
-            let context = Context { exchange, translator: &self.translator, watches };
-            found.extend(differences(&recorded.body, live, &context));
+            let mut context = Context { exchange, translator: &mut self.translator, watches };
+            found.extend(differences(&recorded.body, live, &mut context));
         }
         if exchange.replies.len() > answers.len() {
             let count = |count: usize| Some(count.to_string());

@@ -2,7 +2,7 @@
 //! side of a conversation.
 //!
 //! Here are the messages within the payloads of `saslStart` and `saslContinue`; the commands are
-//! [`Authentication`](super::Authentication)'s. Channel binding is not there, as with MongoDB's servers. Nothing random
+//! `Authentication`'s. Channel binding is not there, as with MongoDB's servers. Nothing random
 //! is drawn here: nonces and salts are arguments.
 
 use std::num::NonZeroU32;

@@ -1,6 +1,6 @@
 //! Recordings made of others: some of their exchanges, with values masked, in another format.
 //!
-//! [`select`] says what is wanted of a recording, from its exchanges; [`filter_capture`] makes a capture of a capture by
+//! [`Selecting`] says what is wanted of a recording, from its exchanges; [`filter_capture`] makes a capture of a capture by
 //! that, [`record`] one of a fixture, and [`mask`] takes the values out of documents. A fixture of anything is made by
 //! [`collect`](super::fixture::collect).
 

@@ -6,12 +6,12 @@ use crate::bson::{Elements, find, find_path};
 use crate::capture::exchange::Exchange;
 
 /// What a comparison depends on beside the two answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Context<'a> {
     /// What was asked.
     pub exchange: &'a Exchange,
     /// What the live server calls things.
-    pub translator: &'a Translator,
+    pub translator: &'a mut Translator,
     /// It is about a change stream.
     pub watches: bool,
 }
@@ -65,11 +65,12 @@ const OF_THE_SERVER: [&str; 13] = [
 ];
 
 /// Where they differ, at most ten places; nothing if that is only in what always differs.
-pub fn differences(recorded: &[u8], live: &[u8], context: &Context<'_>) -> Vec<Difference> {
+pub fn differences(recorded: &[u8], live: &[u8], context: &mut Context<'_>) -> Vec<Difference> {
     let name = context.exchange.name();
     if OF_THE_MOMENT.contains(&name) {
         return success(recorded, live);
     }
+    let watches = context.watches;
     let both_open = is_open(recorded) && is_open(live);
     let error_code = find(recorded, b"code").and_then(|code| code.as_i64());
     let ignore = |path: &str| {
@@ -82,7 +83,7 @@ pub fn differences(recorded: &[u8], live: &[u8], context: &Context<'_>) -> Vec<D
             || (first == "cursorsKilled" || (first == "cursorsUnknown" && name == "killCursors"))
             // The message has the number of the cursor in it.
             || (first == "errmsg" && error_code == Some(CURSOR_NOT_FOUND))
-            || (context.watches && is_of_change_event(path))
+            || (watches && is_of_change_event(path))
     };
     let options = Options { most: LOOKED_FOR, ignore: &ignore, ..Options::default() };
     let mut found = compare::differences(recorded, live, &options);
@@ -95,13 +96,11 @@ pub fn differences(recorded: &[u8], live: &[u8], context: &Context<'_>) -> Vec<D
 const CURSOR_NOT_FOUND: i64 = 43;
 
 impl Context<'_> {
-    /// Whether the two values are one `_id`, which each server has made for itself.
-    fn is_translated(&self, difference: &Difference, recorded: &[u8], live: &[u8]) -> bool {
+    /// Whether the live value is what stands for the recorded one.
+    fn is_translated(&mut self, difference: &Difference, recorded: &[u8], live: &[u8]) -> bool {
         let path: Vec<&[u8]> = difference.path.split('.').map(str::as_bytes).collect();
         let values = find_path(recorded, &path).zip(find_path(live, &path));
-        values.is_some_and(|(recorded, live)| {
-            self.translator.object_id(recorded.value).is_some_and(|known| live.value == known)
-        })
+        values.is_some_and(|(recorded, live)| self.translator.is_same(&recorded, &live))
     }
 }
 
@@ -140,9 +139,9 @@ mod tests {
     fn paths(request: &RawDocumentBuf, recorded: &RawDocumentBuf, live: &RawDocumentBuf, watches: bool) -> Vec<String> {
         let exchange =
             testing::exchange(&bson::Document::try_from(request.as_ref() as &bson::RawDocument).unwrap(), &[], 0);
-        let translator = Translator::new([0; 16]);
-        let context = Context { exchange: &exchange, translator: &translator, watches };
-        let found = differences(recorded.as_bytes(), live.as_bytes(), &context);
+        let mut translator = Translator::new([0; 16], true, false);
+        let mut context = Context { exchange: &exchange, translator: &mut translator, watches };
+        let found = differences(recorded.as_bytes(), live.as_bytes(), &mut context);
         found.into_iter().map(|difference| difference.path).collect()
     }
 

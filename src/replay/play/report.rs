@@ -57,6 +57,8 @@ pub struct Report {
     named: Vec<Differing>,
     /// How many were sent, or were to be sent and could not.
     pub exchanges: u64,
+    /// How many were left out, for their cursors were opened before the recording began.
+    pub left_out: u64,
     /// From the first to the last.
     pub took: Duration,
     /// It was stopped before the end.
@@ -80,6 +82,7 @@ impl Report {
             differ: 0,
             named: Vec::new(),
             exchanges: 0,
+            left_out: 0,
             took: Duration::ZERO,
             interrupted: false,
             paced,
@@ -92,9 +95,9 @@ impl Report {
         self.late += u64::from(lag > LATE);
     }
 
-    /// How late the latest one went out.
-    pub fn lag_max(&self) -> Duration {
-        Duration::from_micros(self.lag.max())
+    /// How late the latest one went out; `None` if there are no times at which they should.
+    pub fn lag_max(&self) -> Option<Duration> {
+        self.paced.then(|| Duration::from_micros(self.lag.max()))
     }
 
     /// Counts what came of an exchange: how long the answer took as it was recorded, if that is known, and live.
@@ -124,9 +127,9 @@ impl Report {
 
     /// The pace: `kept` or by how much it was not.
     fn pace(&self) -> String {
+        let Some(lag_max) = self.lag_max() else { return "as fast as it went".to_owned() };
         match self.late {
-            _ if !self.paced => "as fast as it went".to_owned(),
-            0 => format!("kept, at most {} late", shown_duration(self.lag_max())),
+            0 => format!("kept, at most {} late", shown_duration(lag_max)),
             late => {
                 let [half, most] = [50.0, 99.0].map(|share| Duration::from_micros(self.lag.value_at_percentile(share)));
                 format!(
@@ -135,7 +138,7 @@ impl Report {
                     shown_duration(LATE),
                     shown_duration(half),
                     shown_duration(most),
-                    shown_duration(self.lag_max()),
+                    shown_duration(lag_max),
                 )
             }
         }
@@ -174,6 +177,10 @@ impl Report {
         if all.count() > 0 {
             _ = write!(text, "\n{}", all.drawn());
         }
+        if self.left_out > 0 {
+            let left_out = self.left_out;
+            _ = writeln!(text, "\n{left_out} exchanges left out: their cursors were opened before the recording began");
+        }
         let stopped = if self.interrupted { ", stopped before the end" } else { "" };
         _ = writeln!(
             text,
@@ -207,6 +214,7 @@ impl Report {
         });
         let mut json = json!({
             "exchanges": self.exchanges,
+            "leftOut": self.left_out,
             "differ": self.differ,
             "tookMicros": u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
             "interrupted": self.interrupted,

@@ -1,20 +1,25 @@
 //! What is put into a recorded request so that a live server understands it: the cursor that the live server opened,
 //! a session of this run, the `_id` that it gave. What says when something was, on the recorded server's clock, is left
-//! out.
+//! out, and for a server without transactions what makes a write retryable.
 
 use std::collections::HashMap;
 
 use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, Kind, find};
 use crate::capture::exchange::Exchange;
+use crate::capture::names::{Names, Origin, value_of};
 
 /// Cursors, sessions and `_id`s of the recording, and what they are live.
 #[derive(Clone, Debug)]
 pub struct Translator {
     /// What makes this run's sessions others than the recorded ones, and than those of other runs.
     run: [u8; 16],
-    cursors: HashMap<i64, Cursor>,
+    has_transactions: bool,
+    /// Those that are open in the recording; `None` if live they are not.
+    cursors: HashMap<i64, Option<Cursor>>,
     object_ids: HashMap<[u8; 12], [u8; 12]>,
+    /// Of a fixture: which values its server gave.
+    names: Option<Names>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +40,20 @@ pub struct Translated {
 /// Why a request cannot be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Untranslatable {
+    /// It goes on with a cursor that was opened before the recording began.
+    #[error("the cursor was opened before the recording began")]
+    Before,
     /// It goes on with a cursor that the live server did not open, or that has come to its end there.
-    #[error("the cursor is not open on the live server")]
+    #[error("its cursor is not open on the live server")]
     Cursor,
 }
 
 impl Translator {
-    /// Knows nothing yet. `run` is to be random.
-    pub fn new(run: [u8; 16]) -> Self {
-        Self { run, cursors: HashMap::new(), object_ids: HashMap::new() }
+    /// Knows nothing yet. `run` is to be random; `has_transactions` says whether the live server is one of a replica set or
+    /// a sharded cluster, `is_fixture` whether values have names.
+    pub fn new(run: [u8; 16], has_transactions: bool, is_fixture: bool) -> Self {
+        let names = is_fixture.then(Names::default);
+        Self { run, has_transactions, cursors: HashMap::new(), object_ids: HashMap::new(), names }
     }
 
     /// The request for the live server.
@@ -54,13 +64,16 @@ impl Translator {
         let mut out = Vec::with_capacity(request.len());
         let start = begin(&mut out);
         let mut watches = opens_change_stream(request);
+        let is_retryable = find(request, b"autocommit").is_none();
         for (element, place) in Elements::readable(request).zip(0..) {
             match element.name {
                 b"$clusterTime" => {}
+                b"txnNumber" if is_retryable && !self.has_transactions => {}
                 b"lsid" => self.session(&element, &mut out),
                 b"getMore" if place == 0 => {
                     let id = element.as_i64().unwrap_or_default();
-                    let cursor = self.cursors.get(&id).ok_or(Untranslatable::Cursor)?;
+                    let cursor = self.cursors.get(&id).ok_or(Untranslatable::Before)?;
+                    let cursor = cursor.as_ref().ok_or(Untranslatable::Cursor)?;
                     watches = cursor.watches;
                     put_int64(element.name, cursor.live, &mut out);
                 }
@@ -75,27 +88,37 @@ impl Translator {
 
     /// Learns from what was answered, and what is answered now.
     pub fn learn(&mut self, exchange: &Exchange, watches: bool, recorded: &[u8], live: &[u8]) {
+        if let Some(names) = &mut self.names {
+            names.learn(exchange);
+        }
         if let Some((recorded, live)) = cursor_id(recorded).zip(cursor_id(live)).filter(|(recorded, _)| *recorded != 0)
         {
-            match live {
-                0 => _ = self.cursors.remove(&recorded),
-                live => _ = self.cursors.insert(recorded, Cursor { live, watches }),
-            }
+            self.cursors.insert(recorded, (live != 0).then_some(Cursor { live, watches }));
         } else if exchange.name() == "getMore"
             && let Some(id) = find(&exchange.request, b"getMore").and_then(|element| element.as_i64())
         {
             self.cursors.remove(&id);
         }
-        for (recorded, live) in upserted(recorded).zip(upserted(live)) {
-            if recorded != live {
-                self.object_ids.insert(recorded, live);
-            }
-        }
+        let upserted = upserted(recorded).zip(upserted(live)).filter(|(recorded, live)| recorded != live);
+        self.object_ids.extend(upserted);
     }
 
-    /// What the live server calls that `_id`.
-    pub(super) fn object_id(&self, recorded: &[u8]) -> Option<&[u8; 12]> {
-        self.object_ids.get(recorded)
+    /// Whether a live value stands where it should: it is what was recorded, or what the live server gave instead.
+    pub fn is_same(&mut self, recorded: &Element<'_>, live: &Element<'_>) -> bool {
+        let known = recorded
+            .value
+            .first_chunk::<12>()
+            .zip(live.value.first_chunk())
+            .filter(|_| recorded.kind == Kind::ObjectId && live.kind == Kind::ObjectId);
+        if let Some(bound) = known.and_then(|(recorded, _)| self.object_ids.get(recorded)) {
+            return live.value == bound;
+        }
+        let name = self.names.as_ref().zip(value_of(recorded)).and_then(|(names, value)| names.get(value));
+        let is_given = recorded.kind == live.kind && name.is_some_and(|name| name.origin == Origin::Given);
+        if let Some((recorded, live)) = known.filter(|_| is_given) {
+            self.object_ids.insert(*recorded, *live);
+        }
+        is_given
     }
 
     /// A session has the recorded one's id, combined with the run's: different ones stay different.
@@ -116,9 +139,10 @@ impl Translator {
     /// The cursors of the list that are open.
     fn killed(&self, element: &Element<'_>, out: &mut Vec<u8>) -> Result<(), Untranslatable> {
         let ids = Elements::readable(element.as_array().unwrap_or_default()).filter_map(|id| id.as_i64());
-        let live: Vec<_> = ids.filter_map(|id| self.cursors.get(&id)).map(|cursor| cursor.live).collect();
+        let known: Vec<_> = ids.filter_map(|id| self.cursors.get(&id)).collect();
+        let live: Vec<_> = known.iter().filter_map(|cursor| cursor.map(|cursor| cursor.live)).collect();
         if live.is_empty() {
-            return Err(Untranslatable::Cursor);
+            return Err(if known.is_empty() { Untranslatable::Before } else { Untranslatable::Cursor });
         }
         put_name(Kind::Array, element.name, out);
         let start = begin(out);
@@ -138,11 +162,15 @@ impl Translator {
                 end(start, out);
             }
             (None, Kind::ObjectId) => {
-                out.extend_from_slice(self.object_id(element.value).map_or(element.value, |id| &id[..]));
+                out.extend_from_slice(live_id(&self.object_ids, element.value));
             }
             (None, _) => out.extend_from_slice(element.value),
         }
     }
+}
+
+fn live_id<'v>(object_ids: &'v HashMap<[u8; 12], [u8; 12]>, recorded: &'v [u8]) -> &'v [u8] {
+    object_ids.get(recorded).map_or(recorded, |id| &id[..])
 }
 
 /// The read concern without times: those of another server mean nothing.
@@ -205,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_is_another_servers_is_exchanged_or_left_out() {
-        let translator = Translator::new([3; 16]);
+        let translator = Translator::new([3; 16], true, false);
         let time = Timestamp { time: 7, increment: 1 };
         let request = rawdoc! {
             "find": "c", "filter": { "$clusterTime": 1 }, "lsid": { "id": session(1), "uid": session(9) }, "txnNumber": 4_i64,
@@ -222,10 +250,10 @@ mod tests {
 
     #[test]
     fn cursors_are_those_of_the_live_server() {
-        let mut translator = Translator::new([0; 16]);
+        let mut translator = Translator::new([0; 16], true, false);
         let reply = |id: i64| rawdoc! { "cursor": { "id": id, "firstBatch": [] }, "ok": 1 };
         let more = rawdoc! { "getMore": 5_i64, "collection": "c" };
-        assert_eq!(translated(&translator, &more), Err(Untranslatable::Cursor));
+        assert_eq!(translated(&translator, &more), Err(Untranslatable::Before));
         let find = testing::exchange(&doc! { "find": "c" }, &[], 0);
         translator.learn(&find, false, reply(5).as_bytes(), reply(77).as_bytes());
         assert_eq!(translated(&translator, &more), Ok(rawdoc! { "getMore": 77_i64, "collection": "c" }));
@@ -233,12 +261,43 @@ mod tests {
         assert_eq!(translated(&translator, &kill), Ok(rawdoc! { "killCursors": "c", "cursors": [77_i64] }));
         let last = testing::exchange(&doc! { "getMore": 5_i64, "collection": "c" }, &[], 0);
         translator.learn(&last, false, reply(0).as_bytes(), reply(0).as_bytes());
+        assert_eq!(translated(&translator, &more), Err(Untranslatable::Before));
+        translator.learn(&find, false, reply(5).as_bytes(), reply(0).as_bytes());
         assert_eq!(translated(&translator, &more), Err(Untranslatable::Cursor));
+        assert_eq!(translated(&translator, &kill), Err(Untranslatable::Cursor));
+    }
+
+    #[test]
+    fn retryable_writes_are_plain_ones_where_there_are_no_transactions() {
+        let translator = Translator::new([0; 16], false, false);
+        let insert = rawdoc! { "insert": "c", "txnNumber": 4_i64 };
+        assert_eq!(translated(&translator, &insert), Ok(rawdoc! { "insert": "c" }));
+        let within = rawdoc! { "insert": "c", "txnNumber": 4_i64, "autocommit": false };
+        assert_eq!(translated(&translator, &within), Ok(within.clone()));
+    }
+
+    #[test]
+    fn what_the_server_of_a_fixture_gave_the_live_one_gives_anew() {
+        let id = |byte: u8| bson::oid::ObjectId::from_bytes([byte; 12]);
+        let reply = |byte: u8| doc! { "cursor": { "id": 0_i64, "firstBatch": [{ "_id": id(byte) }] }, "ok": 1 };
+        let (recorded, live) = (reply(1).to_vec().unwrap(), reply(2).to_vec().unwrap());
+        let exchange = testing::exchange(&doc! { "find": "c" }, &[&reply(1)], 0);
+        let same = |is_fixture| {
+            let mut translator = Translator::new([0; 16], true, is_fixture);
+            translator.learn(&exchange, false, &recorded, &live);
+            let path: [&[u8]; 4] = [b"cursor", b"firstBatch", b"0", b"_id"];
+            let [one, other] = [&recorded, &live].map(|reply| crate::bson::find_path(reply, &path).unwrap());
+            let is_same = translator.is_same(&one, &other);
+            (is_same, translated(&translator, &rawdoc! { "find": "c", "filter": { "_id": id(1) } }))
+        };
+        let find = |byte: u8| rawdoc! { "find": "c", "filter": { "_id": id(byte) } };
+        assert_eq!(same(true), (true, Ok(find(2))));
+        assert_eq!(same(false), (false, Ok(find(1))));
     }
 
     #[test]
     fn ids_that_the_server_gave_are_the_live_ones() {
-        let mut translator = Translator::new([0; 16]);
+        let mut translator = Translator::new([0; 16], true, false);
         let id = |byte: u8| bson::oid::ObjectId::from_bytes([byte; 12]);
         let reply = |byte: u8| rawdoc! { "n": 1, "upserted": [{ "index": 0, "_id": id(byte) }], "ok": 1 };
         let update = testing::exchange(&doc! { "update": "c" }, &[], 0);
