@@ -1,4 +1,4 @@
-//! What the parts of the data path cost: the codec, the walker and what visits it, a session, a log line.
+//! What the parts of the data path cost: the codec, the walker and what visits it, a session, a log line, a replay.
 //!
 //! `cargo bench --bench micro` prints the time of each and its throughput in bytes of the wire; a name after `--` chooses
 //! some, `--save-baseline NAME` and `--baseline NAME` compare. The inputs are rows of `fixtures/wire.txt` and documents
@@ -12,14 +12,20 @@ mod wire_table;
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::{RawDocumentBuf, rawdoc};
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 use mongotap::bson::{cut, json, walk};
-use mongotap::event::{Address, Compressor, Connection, ConnectionId, Side, Timestamp};
+use mongotap::capture::convert::record;
+use mongotap::capture::exchange::{Exchange, Place, Reply};
+use mongotap::capture::exchanges::Exchanges;
+use mongotap::capture::fixture::{Fixture, Header};
+use mongotap::event::{Address, Compressor, Connection, ConnectionId, Phase, Side, Timestamp};
 use mongotap::pipeline::Pipeline;
+use mongotap::replay::{Outcome, Player, Recording, Replaying, Replies, Request, Settings};
 use mongotap::session::{Limits, Session, Shared};
 use mongotap::sink::{Format, Options};
 use mongotap::wire::{Message, OpMsg, Sequence, compress, msg_flags};
@@ -204,5 +210,79 @@ fn lines(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, codec, walker, session, lines);
+/// An application's exchanges: each time an insert, a find of what was inserted, and one of a page.
+fn exchanges(rounds: u32) -> Vec<Exchange> {
+    let mut exchanges = Vec::new();
+    let mut add = |request: RawDocumentBuf, reply: RawDocumentBuf| {
+        let number = exchanges.len() as u64;
+        let at = at(number * 1000);
+        exchanges.push(Exchange {
+            place: Place::Exchange(number + 1),
+            connection: ConnectionId(1),
+            app_name: None,
+            phase: Phase::App,
+            at,
+            request: request.into_bytes(),
+            wants_reply: true,
+            replies: vec![Reply { at: at.after(Duration::from_micros(300)), body: reply.into_bytes() }],
+        });
+    };
+    let id = |n: u32| {
+        // As an application's are: scattered, and so hard to compress.
+        let bytes = (u128::from(n) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes();
+        bson::oid::ObjectId::from_bytes(*bytes.first_chunk().unwrap())
+    };
+    for n in 0..rounds {
+        let document = |n: u32| {
+            let mut document = rawdoc! { "_id": id(n) };
+            let order = order(n as i32);
+            order.iter().flatten().filter(|(name, _)| *name != "_id").for_each(|(name, it)| document.append(name, it));
+            document
+        };
+        add(rawdoc! { "insert": "orders", "documents": [document(n)], "$db": "shop" }, rawdoc! { "n": 1, "ok": 1.0 });
+        let found = |documents: bson::RawArrayBuf| {
+            rawdoc! { "cursor": { "firstBatch": documents, "id": 0_i64, "ns": "shop.orders" }, "ok": 1.0 }
+        };
+        let one = [document(n)].into_iter().collect();
+        add(rawdoc! { "find": "orders", "filter": { "_id": id(n) }, "limit": 1, "$db": "shop" }, found(one));
+        let page = (n.saturating_sub(9)..=n).map(document).collect();
+        add(rawdoc! { "find": "orders", "filter": { "n": { "$lte": n } }, "limit": 10, "$db": "shop" }, found(page));
+    }
+    exchanges
+}
+
+fn replay(c: &mut Criterion) {
+    let mut group = c.benchmark_group("replay");
+    let exchanges = exchanges(5000);
+    let bytes = exchanges.iter().map(|it| it.request.len() + it.replies[0].body.len()).sum::<usize>() as u64;
+    let header = Header { server: "6.0.5".to_owned(), recorded_with: String::new(), hello: rawdoc! {}.into_bytes() };
+    let mut capture = Vec::new();
+    record(&Fixture { header, exchanges: exchanges.clone() }, &mut capture).unwrap();
+    println!("{} exchanges, {bytes} bytes, {} in a capture", exchanges.len(), capture.len());
+    group.sample_size(10).throughput(Throughput::Bytes(bytes));
+    group.bench_function("exchanges of a capture", |b| {
+        b.iter(|| assert!(Exchanges::new([black_box(capture.as_slice())]).all(|it| it.is_ok())));
+    });
+    group.bench_function("index", |b| {
+        b.iter(|| Recording::index(black_box(exchanges.iter().cloned()), Box::new(Vec::new()), Settings::default()));
+    });
+    group.sample_size(50).throughput(Throughput::Elements(1));
+    let replaying = Arc::new(Replaying::new(Arc::new(Recording::new(exchanges.clone(), Settings::default()))));
+    let mut player = Player::new(replaying);
+    for (name, exchange) in [("find one", &exchanges[3001]), ("find ten", &exchanges[3002])] {
+        let request =
+            Request::decode(&op_msg(1, 0, &RawDocumentBuf::from_bytes(exchange.request.clone()).unwrap()), 1 << 20)
+                .unwrap();
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut replies = Replies::default();
+                assert!(matches!(player.handle(request.clone(), at(0), &mut replies), Outcome::Answered));
+                replies.next_frame().unwrap()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, codec, walker, session, lines, replay);
 criterion_main!(benches);
