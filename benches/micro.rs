@@ -25,7 +25,7 @@ use mongotap::capture::exchanges::Exchanges;
 use mongotap::capture::fixture::{Fixture, Header};
 use mongotap::event::{Address, Compressor, Connection, ConnectionId, Phase, Side, Timestamp};
 use mongotap::pipeline::Pipeline;
-use mongotap::replay::{Outcome, Player, Recording, Replaying, Replies, Request, Settings};
+use mongotap::replay::{Indexing, Outcome, Player, Recording, Replaying, Replies, Request, Settings};
 use mongotap::session::{Limits, Session, Shared};
 use mongotap::sink::{Format, Options};
 use mongotap::wire::{Message, OpMsg, Sequence, compress, msg_flags};
@@ -246,7 +246,10 @@ fn exchanges(rounds: u32) -> Vec<Exchange> {
         let one = [document(n)].into_iter().collect();
         add(rawdoc! { "find": "orders", "filter": { "_id": id(n) }, "limit": 1, "$db": "shop" }, found(one));
         let page = (n.saturating_sub(9)..=n).map(document).collect();
-        add(rawdoc! { "find": "orders", "filter": { "n": { "$lte": n } }, "limit": 10, "$db": "shop" }, found(page));
+        add(
+            rawdoc! { "find": "orders", "filter": { "n": { "$lte": n as i32 } }, "limit": 10, "$db": "shop" },
+            found(page),
+        );
     }
     exchanges
 }
@@ -264,7 +267,11 @@ fn replay(c: &mut Criterion) {
         b.iter(|| assert!(Exchanges::new([black_box(capture.as_slice())]).all(|it| it.is_ok())));
     });
     group.bench_function("index", |b| {
-        b.iter(|| Recording::index(black_box(exchanges.iter().cloned()), Box::new(Vec::new()), Settings::default()));
+        b.iter(|| {
+            let mut indexing = Indexing::new(Settings::default());
+            black_box(&exchanges).iter().for_each(|exchange| indexing.add(exchange));
+            indexing.finish(Box::new(Vec::new()))
+        });
     });
     group.sample_size(50).throughput(Throughput::Elements(1));
     let replaying = Arc::new(Replaying::new(Arc::new(Recording::new(exchanges.clone(), Settings::default()))));

@@ -1,12 +1,13 @@
 //! Makes the index of a recording, exchange by exchange.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::counted::{collection_of, database_of};
 use super::cursors::{cursor_asked, cursor_given, without_cursor};
-use super::digest::digests;
+use super::digest::{AsItIs, Digest, Digests, digests, in_state};
 use super::effect::{effect, reads};
 use super::more::tells_nothing;
 use super::recording::{Birth, Entry, EntryKind, Index, Number};
@@ -14,33 +15,41 @@ use super::settings::{Scope, Settings};
 use super::state::States;
 use super::streams::{Streams, is_stream};
 use super::transaction::transaction_of;
-use crate::capture::exchange::Exchange;
-use crate::capture::names::{Names, Origin, Value, leaves, text_of, value_of, write_values};
+use crate::bson::Elements;
+use crate::capture::exchange::{Exchange, Place};
+use crate::capture::names::{
+    VARYING_IN_REPLIES, VARYING_IN_REQUESTS, Value, leaves, relative, text_of, value_of, write_values,
+};
+use crate::event::Timestamp;
 
 /// An index that is being made.
-pub(super) struct Build<'s> {
-    settings: &'s Settings,
+#[derive(Debug)]
+pub(super) struct Build {
+    settings: Settings,
     index: Index,
-    names: Names,
+    /// Values that have appeared.
+    seen: HashSet<Digest, BuildHasherDefault<AsItIs>>,
     /// The states of each scope.
     states: HashMap<Option<Arc<str>>, States>,
     /// Exchanges whose effect is not there yet, by the time of their reply.
     running: BinaryHeap<Reverse<(u64, Number)>>,
     scopes: Vec<Option<Arc<str>>>,
+    last_at: u64,
     /// The exchange that gave each open cursor's last batch.
     cursors: HashMap<i64, Number>,
     streams: Streams,
 }
 
-impl<'s> Build<'s> {
-    pub(super) fn new(settings: &'s Settings) -> Self {
+impl Build {
+    pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
             index: Index::default(),
-            names: Names::default(),
+            seen: HashSet::default(),
             states: HashMap::new(),
             running: BinaryHeap::new(),
             scopes: Vec::new(),
+            last_at: 0,
             cursors: HashMap::new(),
             streams: Streams::default(),
         }
@@ -49,7 +58,11 @@ impl<'s> Build<'s> {
     /// Adds the next exchange.
     pub(super) fn add(&mut self, exchange: &Exchange) {
         let number = self.index.entries.len() as Number;
-        self.run_until(exchange.at.monotonic_nanos);
+        let at = exchange.at.monotonic_nanos;
+        // Another fixture begins, in the same time.
+        let restarts = matches!(exchange.place, Place::Line(_)) && at < self.last_at;
+        self.last_at = at;
+        self.run_until(if restarts { u64::MAX } else { at });
         let scope = exchange.app_name.clone().filter(|_| self.settings.scope == Scope::AppName);
         let mut entry = match exchange.is_housekeeping() {
             true => Entry::housekeeping(),
@@ -70,15 +83,14 @@ impl<'s> Build<'s> {
         self.index.entries.push(entry);
     }
 
-    pub(super) fn finish(mut self) -> Index {
+    pub(super) fn finish(mut self) -> (Index, Settings) {
         self.index.causes = self.streams.causes(&self.index);
-        self.index
+        (self.index, self.settings)
     }
 
     /// Has what was answered by then take effect.
     fn run_until(&mut self, nanos: u64) {
-        while let Some(Reverse((at, number))) = self.running.peek().copied().filter(|Reverse((at, _))| *at <= nanos) {
-            debug_assert!(at <= nanos);
+        while let Some(Reverse((_, number))) = self.running.peek().copied().filter(|Reverse((at, _))| *at <= nanos) {
             self.running.pop();
             let Some(entry) = self.index.entries.get(number as usize) else { continue };
             let scope = self.scopes.get(number as usize).cloned().flatten();
@@ -91,17 +103,12 @@ impl<'s> Build<'s> {
         let (command, name) = (exchange.request.as_slice(), exchange.name());
         let database = database_of(command);
         let more = without_cursor(command);
-        let digests = digests(more.as_deref().unwrap_or(command), database, scope.map(AsRef::as_ref), self.settings);
+        let digests = digests(more.as_deref().unwrap_or(command), database, scope.map(AsRef::as_ref), &self.settings);
         let kind = match name {
             "getMore" => EntryKind::More,
             _ if is_stream(command) => EntryKind::Stream,
             _ => EntryKind::Question,
         };
-        if kind != EntryKind::More {
-            let Index { exact, dates, masked, .. } = &mut self.index;
-            let lists = [(exact, digests.exact), (dates, digests.dates), (masked, digests.masked)];
-            lists.into_iter().for_each(|(list, digest)| list.entry(digest).or_default().push(number));
-        }
         let namespaces = &mut self.index.namespaces;
         let reads = reads(command, name, namespaces);
         let own = collection_of(command).map(|collection| namespaces.number(database, collection));
@@ -113,41 +120,52 @@ impl<'s> Build<'s> {
             }
             transaction
         });
-        Entry {
+        let state = states.read(&reads, transaction, namespaces);
+        let entry = Entry {
             masked: digests.masked,
-            state: states.read(&reads, transaction, namespaces),
             epoch: states.epoch(&reads),
             effect: effect(exchange, namespaces),
             reads,
             transaction,
             next: None,
             kind,
+        };
+        if kind != EntryKind::More {
+            let Digests { exact, masked } = digests;
+            let all = [exact, masked, in_state(exact, state), in_state(masked, state)];
+            all.into_iter().for_each(|digest| self.index.put(digest, number));
         }
+        entry
     }
 
-    /// Takes note of the values that are born in an exchange. What a stream tells of was born where it was written, even
-    /// if that was asked for while the stream waited, and so comes later.
+    /// Takes note of the values that are born in an exchange, as [`names`](crate::capture::names) has it. What a stream
+    /// tells of was born where it was written, even if that was asked for while the stream waited, and so comes later.
     fn births(&mut self, exchange: &Exchange, number: Number, is_told: bool) {
-        let mut fresh = Vec::new();
+        let millis = |at: Timestamp| at.unix_micros / 1000;
+        let mut born = Vec::new();
         for element in write_values(&exchange.request) {
             leaves(&element, &mut |leaf| {
-                let value = value_of(leaf).or_else(|| text_of(leaf));
-                fresh.extend(value.filter(|value| !self.names.has_seen(*value)));
+                let Some(value) = value_of(leaf).or_else(|| text_of(leaf)) else { return };
+                if may_be_born(value, millis(exchange.at)) && self.seen.insert(key(value)) {
+                    born.push(value);
+                }
             });
         }
-        if is_told {
-            self.names.learn(&Exchange { replies: Vec::new(), ..exchange.clone() });
-        } else {
-            self.names.learn(exchange);
+        let mut see = |document: &[u8], varying: &[&[u8]], at: Timestamp| {
+            for element in Elements::readable(document).filter(|element| !varying.contains(&element.name)) {
+                leaves(&element, &mut |leaf| {
+                    let value = value_of(leaf).or_else(|| text_of(leaf));
+                    self.seen.extend(value.filter(|value| may_be_born(*value, millis(at))).map(key));
+                });
+            }
+        };
+        // A date that is asked for may be made anew each time.
+        see(&exchange.request, &VARYING_IN_REQUESTS, Timestamp { unix_micros: i64::MIN, ..exchange.at });
+        if !is_told {
+            exchange.replies.iter().for_each(|reply| see(&reply.body, &VARYING_IN_REPLIES, reply.at));
         }
-        let is_born = |value: &Value| self.names.get(*value).is_some_and(|name| name.origin == Origin::Born);
-        let mut born = Vec::new();
-        for value in fresh.into_iter().filter(is_born) {
-            let birth = Birth { exchange: number, place: born.len() as u32 };
-            self.index.births.entry(value).or_insert_with(|| {
-                born.push(value);
-                birth
-            });
+        for (place, value) in born.iter().enumerate() {
+            self.index.births.insert(*value, Birth { exchange: number, place: place as u32 });
         }
         if !born.is_empty() {
             self.index.born.insert(number, born);
@@ -168,12 +186,34 @@ impl<'s> Build<'s> {
     }
 }
 
+/// Dates are constants unless they are of the time of their exchange.
+fn may_be_born(value: Value, at_ms: i64) -> bool {
+    match value {
+        Value::Date(date) => relative(date, at_ms).is_some(),
+        Value::ObjectId(_) | Value::Uuid(_) => true,
+    }
+}
+
+/// A value as a number, no two of them the same but by chance.
+fn key(value: Value) -> Digest {
+    const ODD: Digest = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+    match value {
+        Value::ObjectId(bytes) => {
+            let mut wide = [0; 16];
+            wide[..12].copy_from_slice(&bytes);
+            wide[12] = 1;
+            Digest::from_le_bytes(wide).wrapping_mul(ODD)
+        }
+        Value::Uuid(bytes) => Digest::from_le_bytes(bytes).wrapping_mul(ODD),
+        Value::Date(millis) => (Digest::from(millis.cast_unsigned()) | 2 << 96).wrapping_mul(ODD),
+    }
+}
+
 impl Entry {
     fn housekeeping() -> Self {
         Self {
             masked: 0,
             reads: super::effect::Reads::Nothing,
-            state: 0,
             epoch: 0,
             effect: super::effect::Effect::None,
             transaction: None,

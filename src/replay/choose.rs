@@ -1,15 +1,15 @@
 //! Which of the recorded exchanges answers a question.
 //!
-//! Those count whose question is the same: exactly; or but for dates; or but for values that can be bound. The first that
-//! was recorded in the same state wins, unused before used; then the first in another state. Between equals, one of the
+//! Those count whose question is the same, exactly or but for dates and values that can be bound. The first that was
+//! recorded in the same state wins, unused before used; then the first in another state. Between equals, one of the
 //! transaction and the time between two emptyings that was answered from so far; then recorded order.
 
-use super::digest::Digests;
+use super::digest::{Digest, Digests, in_state};
 use super::fit::Fit;
 use super::live::Live;
-use super::recording::{Entry, Number, Recording};
+use super::recording::{Number, Recording};
 use super::settings::Repeat;
-use super::state::{States, Transaction};
+use super::state::Transaction;
 
 /// A question that is looked for.
 pub(super) struct Question<'a> {
@@ -42,100 +42,95 @@ pub(super) enum NoChoice {
 /// for a question.
 const LOOKED_AT_MAX: usize = 4096;
 const FITTED_MAX: usize = 256;
+const TWINS_MAX: usize = 16;
 
 /// Gives what follows if the question is taken for that exchange's, if it can be; whether it is exactly the same is
 /// known.
 type Fits<'f> = dyn FnMut(&Live, Number, bool) -> Option<Fit> + 'f;
 
+/// Exchanges with the same question, and whether it is exactly the same.
+type Same<'a> = (Digest, &'a [Number], bool);
+
 impl Question<'_> {
     pub(super) fn choose(&self, live: &mut Live, fits: &mut Fits<'_>) -> Result<Choice, NoChoice> {
-        let repeat = self.recording.settings.repeat;
-        let mut used_up = None;
-        for same_state in [true, false] {
-            if let Some(choice) = self.unused(live, same_state, fits) {
-                return Ok(choice);
-            }
-            let used = self.used(live, same_state, repeat, fits);
-            match (used, repeat) {
-                (Some((number, _)), Repeat::Once) => {
-                    used_up = used_up.or(Some(number));
-                    break;
-                }
-                (Some((number, fit)), _) => return Ok(Choice { number, fit, rival: None }),
-                (None, _) => {}
-            }
-            if self.ends {
-                break;
-            }
-        }
-        Err(used_up.map_or(NoChoice::Unknown, NoChoice::UsedUp))
-    }
-
-    fn lists(&self) -> [(usize, u128, &[Number]); 3] {
         let index = &self.recording.index;
-        let Digests { exact, dates, masked } = self.digests;
-        [
-            (0, exact, index.exact.get(&exact).map_or(&[][..], Vec::as_slice)),
-            (1, dates, index.dates.get(&dates).map_or(&[][..], Vec::as_slice)),
-            (2, masked, index.masked.get(&masked).map_or(&[][..], Vec::as_slice)),
-        ]
-    }
-
-    fn unused(&self, live: &mut Live, same_state: bool, fits: &mut Fits<'_>) -> Option<Choice> {
-        for (level, digest, list) in self.lists() {
-            let from = live.unused_from(level, digest, list);
-            let rest = list.get(from..).unwrap_or_default();
-            let mut unused = self.in_state(rest, live, same_state, |live, number| live.times(number) == 0);
-            // A stable sort: recorded order stays between equals.
-            unused.sort_by_key(|number| !self.is_likely(live, *number));
-            let mut tried = unused.iter().copied().take(FITTED_MAX);
-            while let Some(number) = tried.next() {
-                if let Some(fit) = fits(live, number, level == 0) {
-                    let rival = tried.next();
-                    return Some(Choice { number, fit, rival });
-                }
-            }
-        }
-        None
-    }
-
-    fn used(&self, live: &Live, same_state: bool, repeat: Repeat, fits: &mut Fits<'_>) -> Option<(Number, Fit)> {
-        for (level, _, list) in self.lists() {
-            let start = list.len().saturating_sub(LOOKED_AT_MAX);
-            let last = list.get(start..).unwrap_or_default();
-            let mut used = self.in_state(last, live, same_state, |live, number| live.times(number) > 0);
-            match repeat {
-                Repeat::Loop => used.sort_by_key(|number| live.times(*number)),
-                Repeat::Last | Repeat::Once => used.reverse(),
-            }
-            let mut tried = used.into_iter().take(FITTED_MAX);
-            if let Some(found) = tried.find_map(|number| Some((number, fits(live, number, level == 0)?))) {
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    fn in_state(
-        &self,
-        list: &[Number],
-        live: &Live,
-        same_state: bool,
-        wanted: impl Fn(&Live, Number) -> bool,
-    ) -> Vec<Number> {
-        let mut here = None;
-        let wanted = list.iter().copied().take(LOOKED_AT_MAX).filter(|number| wanted(live, *number));
-        let in_state = |number: &Number| {
-            let Some(entry) = self.recording.index.entry(*number) else { return false };
-            // The same question reads the same collections.
-            let state = *here.get_or_insert_with(|| self.state(&live.states, entry));
-            (entry.state == state) == same_state
+        let Digests { exact, masked } = self.digests;
+        // The same question reads the same collections.
+        let Some(first) = index.list(masked).first().and_then(|number| index.entry(*number)) else {
+            return Err(NoChoice::Unknown);
         };
-        wanted.filter(in_state).collect()
+        let state = live.states.read(&first.reads, self.transaction, &index.namespaces);
+        let lists = |exact, masked| [(exact, index.list(exact), true), (masked, index.list(masked), false)];
+        if let Some(found) = self.choose_of(&lists(in_state(exact, state), in_state(masked, state)), live, fits) {
+            return found;
+        }
+        // Only what did the same is ended the same.
+        if self.ends {
+            return Err(NoChoice::Unknown);
+        }
+        let elsewhere = lists(exact, masked);
+        let mut each = elsewhere.chunks(1);
+        each.find_map(|list| self.choose_of(list, live, fits)).unwrap_or(Err(NoChoice::Unknown))
     }
 
-    fn state(&self, states: &States, entry: &Entry) -> u128 {
-        states.read(&entry.reads, self.transaction, &self.recording.index.namespaces)
+    /// `None` if it was not recorded there.
+    fn choose_of(&self, lists: &[Same<'_>], live: &mut Live, fits: &mut Fits<'_>) -> Option<Result<Choice, NoChoice>> {
+        let mut fitted_max = FITTED_MAX;
+        for list in lists {
+            if let Some(choice) = self.unused(list, fitted_max, live, fits) {
+                return Some(Ok(choice));
+            }
+            // What is the same is not worth a long search for what may be.
+            if !list.1.is_empty() {
+                fitted_max = TWINS_MAX;
+            }
+        }
+        let (number, fit) = lists.iter().find_map(|list| self.used(list, live, fits))?;
+        Some(match self.recording.settings.repeat {
+            Repeat::Once => Err(NoChoice::UsedUp(number)),
+            Repeat::Last | Repeat::Loop => Ok(Choice { number, fit, rival: None }),
+        })
+    }
+
+    fn unused(
+        &self,
+        (digest, list, is_exact): &Same<'_>,
+        fitted_max: usize,
+        live: &mut Live,
+        fits: &mut Fits<'_>,
+    ) -> Option<Choice> {
+        let from = live.unused_from(*digest, list);
+        let rest = list.get(from..).unwrap_or_default().iter().copied().take(LOOKED_AT_MAX);
+        let mut unused = rest.filter(|number| live.times(*number) == 0).peekable();
+        let (mut unlikely, mut left) = (Vec::new(), fitted_max);
+        while let Some(number) = unused.next().filter(|_| left > 0) {
+            if !self.is_likely(live, number) {
+                unlikely.push(number);
+                continue;
+            }
+            left -= 1;
+            if let Some(fit) = fits(live, number, *is_exact) {
+                let rival = unused.next().or_else(|| unlikely.first().copied());
+                return Some(Choice { number, fit, rival });
+            }
+        }
+        let mut tried = unlikely.into_iter().take(left);
+        let (number, fit) = tried.find_map(|number| Some((number, fits(live, number, *is_exact)?)))?;
+        Some(Choice { number, fit, rival: tried.next() })
+    }
+
+    fn used(&self, (_, list, is_exact): &Same<'_>, live: &Live, fits: &mut Fits<'_>) -> Option<(Number, Fit)> {
+        let start = list.len().saturating_sub(LOOKED_AT_MAX);
+        let used = list.get(start..).unwrap_or_default().iter().copied().filter(|number| live.times(*number) > 0);
+        let mut fitted = |number| Some((number, fits(live, number, *is_exact)?));
+        match self.recording.settings.repeat {
+            Repeat::Last | Repeat::Once => used.rev().take(FITTED_MAX).find_map(&mut fitted),
+            Repeat::Loop => {
+                let mut used = used.collect::<Vec<_>>();
+                used.sort_by_key(|number| live.times(*number));
+                used.into_iter().take(FITTED_MAX).find_map(&mut fitted)
+            }
+        }
     }
 
     /// Whether it belongs to what was answered from so far.

@@ -1,12 +1,13 @@
 //! Which parts of a request say what is asked, and which only how a driver asks it this time.
 //!
 //! Left out everywhere: sessions and their numbers (`lsid`, `txnNumber`), cluster times (`$clusterTime`, `operationTime`,
-//! `readConcern.afterClusterTime`) and `$readPreference`, which says where to ask. `$db` counts, but stands beside.
+//! `readConcern.afterClusterTime`), `$readPreference`, which says where to ask, and the `pwd` of new users, which no
+//! capture holds. `$db` counts, but stands beside.
 
 use crate::bson::{Element, Elements, find};
 
 /// Fields at the top of a command that never count, or stand beside it.
-const VARYING: [&[u8]; 5] = [b"$clusterTime", b"$readPreference", b"lsid", b"operationTime", b"txnNumber"];
+const VARYING: [&[u8]; 6] = [b"$clusterTime", b"$readPreference", b"lsid", b"operationTime", b"pwd", b"txnNumber"];
 
 /// The fields at the top that count, the command's name first.
 pub(super) fn counted(command: &[u8]) -> impl Iterator<Item = Element<'_>> {

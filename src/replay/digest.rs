@@ -1,11 +1,12 @@
 //! What two askings of the same question have in common, as numbers that can be looked up.
 //!
-//! A request has three digests, each blind to more than the one before it: everything that counts; dates left out; and
-//! also `ObjectId`s, UUIDs, their texts, and what `[replay] bind` names. The last two are also blind to the order of
-//! fields where it has no meaning. What they leave out is held against the recorded request by [`fit`](super::fit).
+//! A request has two digests: one of everything that counts, and one without dates, `ObjectId`s, UUIDs, their texts, and
+//! what `[replay] bind` names, which is also blind to the order of fields where it has no meaning. What that leaves out is
+//! held against the recorded request by [`fit`](super::fit).
 
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::hash::Hasher;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::counted::{counted, is_after_cluster_time, order_counts};
 use super::settings::Settings;
@@ -20,16 +21,13 @@ pub(super) type Digest = u128;
 pub(super) struct Digests {
     /// Of everything that counts.
     pub(super) exact: Digest,
-    /// Without dates, and without the value of `maxTimeMS`.
-    pub(super) dates: Digest,
-    /// Also without what can be bound.
+    /// Without dates, the value of `maxTimeMS`, and what can be bound.
     pub(super) masked: Digest,
 }
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Level {
     Exact,
-    Dates,
     Masked,
 }
 
@@ -41,7 +39,12 @@ pub(super) fn exact(command: &[u8], database: &str, scope: Option<&str>, setting
 /// All digests of a request.
 pub(super) fn digests(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digests {
     let at = |level| Digesting { settings, level, path: Vec::new() }.command(command, database, scope);
-    Digests { exact: at(Level::Exact), dates: at(Level::Dates), masked: at(Level::Masked) }
+    Digests { exact: at(Level::Exact), masked: at(Level::Masked) }
+}
+
+/// The digest of a question in a state.
+pub(super) fn in_state(question: Digest, state: Digest) -> Digest {
+    question.rotate_left(1) ^ state.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
 }
 
 /// The digest of replies, blind to values that differ from run to run.
@@ -99,8 +102,15 @@ impl<'d> Digesting<'_, 'd> {
         if ignore.hold(&self.path) {
             return None;
         }
-        let exact = exact || exacts.hold(&self.path);
         let mut hash = Hash::default();
+        // With nothing to leave out, the bytes are as good as what is in them. Waiting for a time is left out always.
+        if self.level == Level::Exact && ignore.is_empty() && element.name != b"readConcern" {
+            hash.text(element.name);
+            hash.byte(element.kind as u8);
+            hash.text(element.value);
+            return Some(hash.finish());
+        }
+        let exact = exact || exacts.hold(&self.path);
         hash.number(position.map_or(0, |position| position as Digest + 1));
         hash.text(element.name);
         hash.byte(element.kind as u8);
@@ -119,12 +129,12 @@ impl<'d> Digesting<'_, 'd> {
     }
 
     fn leaf(&self, element: &Element<'d>, exact: bool, hash: &mut Hash) {
-        let has_date = element.kind == Kind::DateTime || (self.path.len() == 1 && element.name == b"maxTimeMS");
-        if self.level == Level::Exact || exact || (self.level == Level::Dates && !has_date) {
+        if self.level == Level::Exact || exact {
             return hash.text(element.value);
         }
         // What is left out is told by its type alone, which is hashed.
-        if has_date || value_of(element).is_some() {
+        let is_time = self.path.len() == 1 && element.name == b"maxTimeMS";
+        if is_time || value_of(element).is_some() {
             return;
         }
         match element.as_str_bytes().filter(|_| element.kind == Kind::String) {
@@ -141,6 +151,28 @@ impl<'d> Digesting<'_, 'd> {
         }
     }
 }
+
+/// For maps by digest: it is a hash already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let first = bytes.first_chunk().copied().unwrap_or_default();
+        self.0 ^= u64::from_le_bytes(first);
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        self.0 ^= number as u64 ^ (number >> 64) as u64;
+    }
+}
+
+/// A map by digest.
+pub(super) type ByDigest<T> = HashMap<Digest, T, BuildHasherDefault<AsItIs>>;
 
 /// 128 bits of the standard library's hash.
 #[derive(Default)]

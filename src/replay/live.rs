@@ -26,7 +26,7 @@ pub(super) struct Live {
     /// The recorded transaction that each open one is taken for.
     pub(super) transactions: HashMap<Transaction, Transaction>,
     /// How many of a digest's exchanges, from the first on, are used.
-    used_up: HashMap<(usize, Digest), usize>,
+    used_up: HashMap<Digest, usize>,
     /// The last answer to what may be sent again, by session and number.
     pub(super) sent: HashMap<Transaction, Sent>,
 }
@@ -69,15 +69,15 @@ impl Live {
         *it = Use { times: it.times + 1, last };
     }
 
-    /// From where on a list of exchanges may hold unused ones. `level` tells lists apart.
-    pub(super) fn unused_from(&mut self, level: usize, digest: Digest, list: &[Number]) -> usize {
-        let mut from = self.used_up.get(&(level, digest)).copied().unwrap_or(0);
+    /// From where on the exchanges of a digest may hold unused ones.
+    pub(super) fn unused_from(&mut self, digest: Digest, list: &[Number]) -> usize {
+        let mut from = self.used_up.get(&digest).copied().unwrap_or(0);
         let before = from;
         while list.get(from).is_some_and(|number| self.times(*number) > 0) {
             from += 1;
         }
         if from != before {
-            self.used_up.insert((level, digest), from);
+            self.used_up.insert(digest, from);
         }
         from
     }
@@ -180,7 +180,7 @@ impl Live {
 
     /// The exchange used last of those that may have been that unused one.
     fn like(&self, other: Number, index: &Index) -> Option<Number> {
-        let alike = index.masked.get(&index.entry(other)?.masked)?;
+        let alike = index.list(index.entry(other)?.masked);
         let used = alike.iter().copied().filter(|one| *one != other && self.times(*one) > 0);
         let used = used.filter(|one| self.times(other) == 0 && self.may_swap(*one, other, index));
         used.max_by_key(|one| self.last(*one))

@@ -49,7 +49,7 @@ pub use handshake::{Handshake, Identity};
 pub use miss::{CODE, CODE_NAME, Miss, Nearest};
 pub use player::{Missed, Outcome, Player};
 pub use recorded::{Explain, Recorded};
-pub use recording::Recording;
+pub use recording::{Indexing, Recording};
 pub use replaying::Replaying;
 pub use replies::Replies;
 pub use report::{Asked, MISSES_MAX, Report};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::bodies::Bodies;
 use super::build::Build;
-use super::digest::Digest;
+use super::digest::{ByDigest, Digest};
 use super::effect::{Effect, Namespace, Namespaces, Reads};
 use super::settings::{Scope, Settings};
 use super::state::Transaction;
@@ -30,10 +30,9 @@ pub(super) type Number = u32;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) entries: Vec<Entry>,
-    /// The exchanges that asked what has that digest: of everything, without dates, without what can be bound.
-    pub(super) exact: HashMap<Digest, Vec<Number>>,
-    pub(super) dates: HashMap<Digest, Vec<Number>>,
-    pub(super) masked: HashMap<Digest, Vec<Number>>,
+    /// The exchanges of each question: by the digest of everything, by the one without what can be bound, and by both of
+    /// them [in the state](super::digest::in_state) in which it was asked.
+    pub(super) questions: ByDigest<List>,
     /// Values that are born, and where.
     pub(super) births: HashMap<Value, Birth>,
     /// The values born in each exchange, in the order in which they stand.
@@ -46,14 +45,28 @@ pub(super) struct Index {
     pub(super) app_names: HashSet<Arc<str>>,
 }
 
+/// Exchanges in recorded order; most lists are of one.
+#[derive(Clone, Debug)]
+pub(super) enum List {
+    One([Number; 1]),
+    Many(Vec<Number>),
+}
+
+impl List {
+    fn as_slice(&self) -> &[Number] {
+        match self {
+            Self::One(one) => one,
+            Self::Many(many) => many,
+        }
+    }
+}
+
 /// What is known of an exchange.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// Its question without what can be bound.
     pub(super) masked: Digest,
     pub(super) reads: Reads,
-    /// The state of what it reads, before it.
-    pub(super) state: Digest,
     /// How often the collection had been emptied.
     pub(super) epoch: u32,
     pub(super) effect: Effect,
@@ -89,19 +102,13 @@ pub(super) struct Birth {
 impl Recording {
     /// Of exchanges in the order of their requests, which are kept in memory.
     pub fn new(exchanges: impl IntoIterator<Item = Exchange>, settings: Settings) -> Self {
-        let exchanges = exchanges.into_iter().map(Arc::new).collect::<Vec<_>>();
-        let mut build = Build::new(&settings);
-        exchanges.iter().for_each(|exchange| build.add(exchange));
-        let index = build.finish();
-        Self { settings, bodies: Box::new(exchanges), index }
-    }
-
-    /// Of exchanges in the order of their requests, whose bodies are asked for again when they are needed.
-    pub fn index(exchanges: impl IntoIterator<Item = Exchange>, bodies: Box<dyn Bodies>, settings: Settings) -> Self {
-        let mut build = Build::new(&settings);
-        exchanges.into_iter().for_each(|exchange| build.add(&exchange));
-        let index = build.finish();
-        Self { settings, bodies, index }
+        let mut indexing = Indexing::new(settings);
+        let mut kept = Vec::new();
+        for exchange in exchanges {
+            indexing.add(&exchange);
+            kept.push(Arc::new(exchange));
+        }
+        indexing.finish(Box::new(kept))
     }
 
     /// How it is answered from.
@@ -124,7 +131,46 @@ impl Recording {
     }
 }
 
+/// A recording that is being indexed, whose documents are kept elsewhere.
+#[derive(Debug)]
+pub struct Indexing(Build);
+
+impl Indexing {
+    /// Of no exchanges yet.
+    pub fn new(settings: Settings) -> Self {
+        Self(Build::new(settings))
+    }
+
+    /// Adds the next exchange, in the order of their requests.
+    pub fn add(&mut self, exchange: &Exchange) {
+        self.0.add(exchange);
+    }
+
+    /// The recording; `bodies` has the exchanges in the order in which they were added.
+    pub fn finish(self, bodies: Box<dyn Bodies>) -> Recording {
+        let (index, settings) = self.0.finish();
+        Recording { settings, bodies, index }
+    }
+}
+
 impl Index {
+    /// The exchanges with a digest.
+    pub(super) fn list(&self, digest: Digest) -> &[Number] {
+        self.questions.get(&digest).map_or(&[], List::as_slice)
+    }
+
+    /// Adds an exchange to a digest's, unless it is the last of them.
+    pub(super) fn put(&mut self, digest: Digest, number: Number) {
+        match self.questions.entry(digest).or_insert(List::One([number])) {
+            List::One([one]) if *one != number => {
+                let many = List::Many(vec![*one, number]);
+                self.questions.insert(digest, many);
+            }
+            List::Many(many) if many.last() != Some(&number) => many.push(number),
+            _ => {}
+        }
+    }
+
     pub(super) fn entry(&self, number: Number) -> Option<&Entry> {
         self.entries.get(number as usize)
     }

@@ -3,14 +3,17 @@
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 
 use bson::raw::RawDocumentBuf;
 
+use super::bodies::Keeper;
 use crate::capture::exchange::Exchange;
 use crate::capture::exchanges::Exchanges;
 use crate::capture::open::{OpenError, Recorded};
 use crate::config::io_reason;
-use crate::replay::Deployment;
+use crate::replay::{Deployment, Indexing, Recording, Settings};
 
 /// Why a recording cannot be read: which file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +39,19 @@ impl LoadError {
 
 /// What was read.
 pub(super) struct Loaded {
-    pub(super) exchanges: Vec<Exchange>,
+    pub(super) recording: Recording,
     pub(super) deployment: Deployment,
     pub(super) warnings: Vec<String>,
 }
 
 /// Reads all files: the captures among them as those of one proxy's run, which it may have rotated, then the fixtures.
-pub(super) fn load(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
-    let mut loaded = Loaded { exchanges: Vec::new(), deployment: Deployment::default(), warnings: Vec::new() };
+pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, LoadError> {
+    let mut loading = Loading {
+        indexing: Indexing::new(settings),
+        keeper: Keeper::new(),
+        deployment: Deployment::default(),
+        warnings: Vec::new(),
+    };
     let (mut captures, mut fixtures) = (Vec::new(), Vec::new());
     for path in paths {
         match open(path)
@@ -53,7 +61,7 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
             Recorded::Fixture(fixture) => fixtures.push((path, fixture)),
         }
     }
-    loaded.captures(&captures)?;
+    loading.captures(&captures)?;
     for (path, fixture) in fixtures {
         let hello = RawDocumentBuf::from_bytes(fixture.header.hello.clone());
         let hello = hello.map_err(|error| LoadError {
@@ -61,23 +69,55 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
             hint: None,
         })?;
         if captures.is_empty() {
-            loaded.deployment = Deployment::of(hello, &fixture.header.server);
+            loading.deployment = Deployment::of(hello, &fixture.header.server);
         }
-        loaded.exchanges.extend(fixture.exchanges);
+        fixture.exchanges.into_iter().try_for_each(|exchange| loading.take(exchange))?;
     }
-    Ok(loaded)
+    let Loading { indexing, keeper, deployment, warnings } = loading;
+    let bodies = keeper.finish().map_err(|error| not_kept(&error))?;
+    Ok(Loaded { recording: indexing.finish(bodies), deployment, warnings })
 }
 
-impl Loaded {
+/// What is being read.
+struct Loading {
+    indexing: Indexing,
+    keeper: Keeper,
+    deployment: Deployment,
+    warnings: Vec<String>,
+}
+
+/// Exchanges that are handed from the thread that reads to the one that indexes, and how often that may be ahead.
+const HANDED_OVER: usize = 256;
+const AHEAD_MAX: usize = 8;
+
+impl Loading {
     fn captures(&mut self, paths: &[&PathBuf]) -> Result<(), LoadError> {
         let files = paths.iter().map(|path| open(path).map(BufReader::new)).collect::<Result<Vec<_>, _>>()?;
-        let mut exchanges = Exchanges::new(files);
         let all = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        for exchange in exchanges.by_ref() {
-            let exchange = exchange.map_err(|error| LoadError::new(Path::new(&all), &error.into()))?;
-            self.deployment.learn(&exchange);
-            self.exchanges.push(exchange);
-        }
+        let mut exchanges = Exchanges::new(files);
+        // Reading takes about as long as indexing.
+        let (hand_over, taken) = mpsc::sync_channel(AHEAD_MAX);
+        let (exchanges, result) = thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                loop {
+                    let some = exchanges.by_ref().take(HANDED_OVER).collect::<Vec<_>>();
+                    if some.is_empty() || hand_over.send(some).is_err() {
+                        return exchanges;
+                    }
+                }
+            });
+            let mut exchanges = taken.iter().flatten();
+            let result = exchanges.try_for_each(|exchange| {
+                let exchange = exchange.map_err(|error| LoadError::new(Path::new(&all), &error.into()))?;
+                self.deployment.learn(&exchange);
+                self.take(exchange)
+            });
+            drop(exchanges);
+            drop(taken);
+            (reader.join(), result)
+        });
+        result?;
+        let Ok(exchanges) = exchanges else { return Err(LoadError::new(Path::new(&all), &panicked())) };
         for (index, torn) in exchanges.torn() {
             let path = paths.get(*index).map(|path| path.display().to_string()).unwrap_or_default();
             let (offset, bytes) = (torn.offset, torn.bytes);
@@ -89,6 +129,20 @@ impl Loaded {
         }
         Ok(())
     }
+
+    fn take(&mut self, exchange: Exchange) -> Result<(), LoadError> {
+        self.indexing.add(&exchange);
+        self.keeper.keep(exchange).map_err(|error| not_kept(&error))
+    }
+}
+
+fn not_kept(error: &io::Error) -> LoadError {
+    let message = format!("{}: {}", std::env::temp_dir().display(), io_reason(error));
+    LoadError { message, hint: Some("a large recording needs room there; TMPDIR names another place".to_owned()) }
+}
+
+fn panicked() -> OpenError {
+    OpenError::Io(io::Error::other("it cannot be read to its end"))
 }
 
 fn open(path: &Path) -> Result<File, LoadError> {

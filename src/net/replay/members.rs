@@ -14,14 +14,14 @@ use crate::event::Address;
 use crate::net::places::reached_at;
 use crate::net::serve::{Listening, Server};
 use crate::net::tls;
-use crate::replay::{Elsewhere, Explain, Identity, Recorded, Recording, Replaying, Users};
+use crate::replay::{Elsewhere, Explain, Identity, Recorded, Replaying, Users};
 
 /// Reads the recording and serves it on the runtime of the caller.
 pub(super) fn serve(plan: Plan) -> Result<(Serving, Vec<Server>), ReplayError> {
     let Plan { config, paths, settings, users, explain, upstream, .. } = plan;
     let elsewhere = upstream.as_ref().map(|_| Arc::new(Elsewhere::default()));
-    let Loaded { exchanges, deployment, warnings } = load(&paths)?;
-    let replaying = Arc::new(Replaying::new(Arc::new(Recording::new(exchanges, settings))));
+    let Loaded { recording, deployment, warnings } = load(&paths, settings)?;
+    let replaying = Arc::new(Replaying::new(Arc::new(recording)));
     let users = users.iter().map(|(name, password)| (name.as_str(), password.as_str()));
     let users = Arc::new(Users::new(users, config.replay.accept, seed()));
     let hellos = match config.replay.topology {

@@ -4,6 +4,7 @@
 //! [`Replay::shutdown`], or until it is dropped.
 
 mod beyond;
+mod bodies;
 mod builder;
 mod load;
 mod members;
