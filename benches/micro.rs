@@ -261,7 +261,6 @@ fn replay(c: &mut Criterion) {
     let header = Header { server: "6.0.5".to_owned(), recorded_with: String::new(), hello: rawdoc! {}.into_bytes() };
     let mut capture = Vec::new();
     record(&Fixture { header, exchanges: exchanges.clone() }, &mut capture).unwrap();
-    println!("{} exchanges, {bytes} bytes, {} in a capture", exchanges.len(), capture.len());
     group.sample_size(10).throughput(Throughput::Bytes(bytes));
     group.bench_function("exchanges of a capture", |b| {
         b.iter(|| assert!(Exchanges::new([black_box(capture.as_slice())]).all(|it| it.is_ok())));
