@@ -26,7 +26,7 @@ use support::replay::Replay;
 /// What differs each time is in here: ids and dates made anew, cursors, a transaction, an error that names an id, a change
 /// stream.
 const PROGRAM: &str = r#"
-import sys, uuid, datetime, pymongo
+import sys, uuid, datetime, gridfs, pymongo
 from bson import ObjectId, Binary
 from bson.binary import UuidRepresentation
 uri, name = sys.argv[1:3]
@@ -56,6 +56,19 @@ with pymongo.MongoClient(uri, **options) as client:
         assert str(first['_id']) in str(error)
     orders.with_options(write_concern=pymongo.WriteConcern(w=0)).insert_one({'n': 100})
     db.command('distinct', 'orders', key='n')
+    files = gridfs.GridFS(db)
+    file = files.put(b'x' * 300000, filename='a.bin', by=user)
+    assert len(files.get(file).read()) == 300000
+    files.delete(file)
+    for count in range(1, 4):
+        counted = {'upsert': True, 'return_document': True}
+        assert db.counters.find_one_and_update({'_id': 'n'}, {'$inc': {'v': 1}}, **counted)['v'] == count
+    assert len(list(db.list_collections())) == 5
+    list(db.counters.list_indexes())
+    copied = orders.find_one({'n': 3})['at']
+    orders.update_one({'n': 3}, {'$set': {'copy': copied, 'parts': [{'id': ObjectId()}, {'id': ObjectId()}]}})
+    part = orders.find_one({'n': 3})['parts'][1]['id']
+    assert orders.update_one({'parts.id': part}, {'$set': {'parts.$.n': 1}}).modified_count == 1
     if len(sys.argv) > 3:
         with client.start_session() as session:
             with session.start_transaction():
