@@ -14,8 +14,8 @@
 //!   deployment, from what all its connections show; and replies to `hello` with other names for the members.
 //! - [`redact`]: the only door to a sink or a file. [`pipeline`]: sessions, topologies and redactor, the one path from
 //!   bytes to what may be seen.
-//! - [`sink`]: events as log lines and statistics. [`capture`]: recordings, read back. [`replay`]: answering as a server. [`config`]:
-//!   `proxy.toml` and flags.
+//! - [`sink`]: events as log lines and statistics. [`capture`]: recordings, read back. [`replay`]: answering as a server, and
+//!   asking one again. [`config`]: `proxy.toml` and flags.
 //! - [`net`]: sockets, TLS, threads, the clock, files. [`cli`]: the commands.
 //!
 //! Arrows point down only, and below [`net`] nothing opens a socket, starts a task, or asks what time it is: callers pass

@@ -2,7 +2,8 @@
 //!
 //! A [`Responder`] serves one connection. It is given each [`Request`] and writes into [`Replies`]: one reply, many,
 //! none, the end of the connection, or the wish to be called again later. What answers from a recording, what scripts a
-//! test's server and what injects faults are all Responders; `net::serve` gives them sockets and the time.
+//! test's server and what injects faults are all Responders; `net::serve` gives them sockets and the time. [`play`] is the
+//! other way round: a recording's questions are asked of a server.
 //!
 //! Everything here is pure: the time is an argument, and so is what is random.
 

@@ -210,6 +210,36 @@ fn times_and_addresses_stay() {
     assert_eq!(reader.header().unwrap().unwrap().listen, "192.0.2.9:27027");
 }
 
+/// As in the second file of a run, and with addresses that are none of IP's.
+#[test]
+fn a_connection_that_was_opened_before() {
+    let original = capture(&conversations(), "127.0.0.1");
+    let (mut reader, mut records) = (Reader::new(&original[..]), Records::default());
+    for record in reader.next_block().unwrap().unwrap() {
+        match record {
+            Record::Input(Input { at, given: Given::Opened(connection), .. }) => {
+                let (client, server) = ("unix".to_owned(), Address { host: "/tmp/s.sock".to_owned(), port: None });
+                records.push_carried(&Connection { client, server, ..(*connection).clone() }, at);
+            }
+            Record::Input(input) => records.push(&crate::redact::testing::redacted(input)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut carried = reader.header().unwrap().unwrap().to_bytes();
+    write_records(&records, &mut carried);
+    let file = packets(&carried);
+    let is_syn = |packet: &[u8]| packet[33] & 2 != 0;
+    assert!(split(&file).iter().all(|(_, packet)| !is_syn(packet)));
+    let (again, summary) = read(&file);
+    assert_eq!((without_times(&again), summary.connections), (conversations(), 3));
+    let mut reader = Reader::new(&again[..]);
+    let Record::Input(Input { given: Given::Opened(connection), .. }) = &reader.next_block().unwrap().unwrap()[0]
+    else {
+        panic!()
+    };
+    assert_eq!((connection.client.as_str(), connection.upstream.as_str()), ("127.0.0.1:1025", "127.0.0.1:27017"));
+}
+
 #[test]
 fn credentials_do_not_get_through() {
     let sasl = rawdoc! { "saslStart": 1, "mechanism": "PLAIN", "payload": "hunter2", "$db": "$external" };

@@ -69,6 +69,7 @@ pub struct Report {
 #[derive(Clone, Debug)]
 struct Kind {
     latency: Latency,
+    count: u64,
     differ: u64,
 }
 
@@ -105,10 +106,11 @@ impl Report {
         let what = what(exchange);
         let is_known = self.kinds.contains_key(&what) || self.kinds.len() < KINDS_MAX;
         let name = if is_known { what.clone() } else { "(other)".to_owned() };
-        let kind = self.kinds.entry(name).or_insert_with(|| Kind { latency: Latency::new(), differ: 0 });
+        let kind = self.kinds.entry(name).or_insert_with(|| Kind { latency: Latency::new(), count: 0, differ: 0 });
         if let Some((recorded, live)) = times {
             kind.latency.add(recorded, live);
         }
+        kind.count += 1;
         self.exchanges += 1;
         if outcome == Outcome::Answered(Vec::new()) {
             return;
@@ -169,7 +171,7 @@ impl Report {
         heads.extend(Latency::heads(recorded));
         let mut rows = vec![heads];
         for (name, kind) in &self.kinds {
-            let mut row = vec![name.clone(), kind.latency.count().to_string(), kind.differ.to_string()];
+            let mut row = vec![name.clone(), kind.count.to_string(), kind.differ.to_string()];
             row.extend(kind.latency.cells(recorded));
             rows.push(row);
         }
@@ -202,7 +204,7 @@ impl Report {
         let commands = self.kinds.iter().map(|(name, kind)| {
             let mut json = kind.latency.json();
             json["command"] = name.as_str().into();
-            json["count"] = kind.latency.count().into();
+            json["count"] = kind.count.into();
             json["differ"] = kind.differ.into();
             json
         });
@@ -266,4 +268,66 @@ fn what(exchange: &Exchange) -> String {
     let database = string(b"$db").unwrap_or_default();
     let dot = if collection.is_some() { "." } else { "" };
     printed(&format!("{name} {database}{dot}{}", collection.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+    use crate::capture::exchange::testing;
+
+    fn report(paced: bool) -> Report {
+        let find = testing::exchange(&doc! { "find": "orders", "$db": "shop" }, &[], 0);
+        let more = testing::exchange(&doc! { "getMore": 5_i64, "collection": "a\u{1b}", "$db": "shop" }, &[], 0);
+        let millis = Duration::from_millis;
+        let mut report = Report::new(paced);
+        for lag in [0, 2, 30] {
+            report.sent(millis(lag));
+        }
+        report.add(&find, Some((paced.then(|| millis(2)), millis(3))), Outcome::Answered(Vec::new()));
+        let (path, expected) = ("cursor.firstBatch.0.n".to_owned(), Some("1".to_owned()));
+        let differs = vec![Difference { path, expected, actual: None }];
+        report.add(&find, Some((paced.then(|| millis(2)), millis(3))), Outcome::Answered(differs));
+        report.add(&more, None, Outcome::Failed("its cursor is not open on the live server".to_owned()));
+        report.took = millis(70);
+        report
+    }
+
+    #[test]
+    fn people_are_told() {
+        let expected = "\
+exchange 1 (find shop.orders, c1)
+  cursor.firstBatch.0.n: recorded 1, live missing
+exchange 1 (getMore shop.a\\x1b, c1)
+  no answer: its cursor is not open on the live server
+
+command             count  differ  p50 recorded, live             p90             p99             max  live:recorded
+find shop.orders        2       1      2.00ms, 3.00ms  2.00ms, 3.00ms  2.00ms, 3.00ms  2.00ms, 3.00ms           1.50
+getMore shop.a\\x1b      1       1                -, -            -, -            -, -            -, -              -
+
+            recorded                          live
+  < 2.50ms  ######################## 2        0
+  < 5.00ms  0                                 ######################## 2
+
+3 exchanges in 70.0ms
+pace: 1 of 3 went out more than 10.0ms late: half of all 2.00ms or less, 99 % 30.0ms, at most 30.0ms
+2 answers differ
+";
+        assert_eq!(report(true).text(), expected);
+        let without_times = report(false).text();
+        assert!(without_times.contains("pace: as fast as it went") && !without_times.contains("recorded, live"));
+    }
+
+    #[test]
+    fn programs_are_told() {
+        let json = report(true).json();
+        assert_eq!((&json["exchanges"], &json["differ"], &json["lag"]["late"]), (&3.into(), &2.into(), &1.into()));
+        assert_eq!(json["commands"][0]["command"], "find shop.orders");
+        let field = json!({ "path": "cursor.firstBatch.0.n", "recorded": "1" });
+        let expected = json!({ "exchange": 1, "connection": 1, "command": "find shop.orders", "fields": [field] });
+        assert_eq!(json["differences"][0], expected);
+        assert_eq!(json["differences"][1]["noAnswer"], "its cursor is not open on the live server");
+        assert!(report(false).json().get("lag").is_none());
+    }
 }
