@@ -22,7 +22,8 @@
 //! the time in. Nothing here pools, retries or reorders traffic. Replies to `hello` of a deployment whose members are
 //! discovered have the listeners' names in the members' place; every other byte goes on as it came.
 //!
-//! A program can embed the proxy: see [`Proxy`].
+//! A program can embed the proxy: see [`Proxy`]. Its tests can record what they ask of a server and do without it from then
+//! on: see [`record_or_replay`], or [`Record`] and [`Replay`].
 
 pub mod bson;
 pub mod capture;

@@ -227,3 +227,15 @@ fn what_is_missing_is_recorded_besides() {
     assert_eq!(place.files(), ["orders.jsonl"]);
     assert_eq!(place.run(&place.nowhere(), &["--mode", "none"], &asked).is(0, &[]).stdout, ran.stdout);
 }
+
+/// The fixture is committed, and says how it was made.
+#[test]
+fn a_connection_string_among_the_arguments_is_not_kept() {
+    let place = Place::new("arguments");
+    const SHELL: &str = "exec \"$0\" -c \"$1\" paid 10 1";
+    let mut exec = place.exec(&place.there(), &[]);
+    exec.args(["sh", "-c", SHELL]).arg(manifest::python()).args([PROGRAM, "mongodb://u:s3cret@host/"]);
+    Ran::of(&mut exec).is(0, &["recorded 4 exchanges"]);
+    let text = fs::read_to_string(place.fixture()).unwrap();
+    assert!(!text.contains("s3cret") && text.contains("mongotap exec --fixture"), "{text}");
+}

@@ -165,4 +165,5 @@ Start it beside a server and point the application's URI at it:
   MONGODB_URI='mongodb://127.0.0.1:27027/?directConnection=true' your-application
 (with directConnection=true, or the driver follows the server's own names past the proxy)
 
-Exit codes: 0 done, 1 a check failed, 2 usage or configuration, 3 input unreadable, 4 network or disk.";
+Exit codes: 0 done, 1 a check failed, 2 usage or configuration, 3 input unreadable, 4 network or disk.
+exec: its command's own; 1 for what was never recorded if that was 0, 125 if exec itself failed, 127 command not found.";

@@ -9,6 +9,7 @@ use super::address::Problem;
 use super::file::{List, Pairs, Switch, Text};
 use super::resolve::{Place, duration, read_keys, word};
 use super::tls::switch;
+use super::value::show_duration;
 use crate::replay::{Accept, Paths, Repeat, Scope, Settings, Timing};
 
 /// `[replay]`.
@@ -84,6 +85,29 @@ impl OnMiss {
 }
 
 impl Replay {
+    /// Each key and what it says, for people.
+    pub fn described(&self) -> Vec<(&'static str, String)> {
+        let or = |text: String, none: &str| if text.is_empty() { none.to_owned() } else { text };
+        let Settings { ignore, exact, bind, date_tolerance, scope, timing, .. } = &self.settings;
+        let accepted = [("plain", self.accept.plain), ("x509", self.accept.x509)];
+        let accepted = accepted.into_iter().filter_map(|(name, is_taken)| is_taken.then_some(name));
+        let users = self.users.iter().map(|(name, _)| name.as_str());
+        vec![
+            ("ignore", or(ignore.to_string(), "nothing")),
+            ("exact", or(exact.to_string(), "nowhere")),
+            ("bind", or(bind.to_string(), "nowhere")),
+            ("date_tolerance", show_duration(*date_tolerance)),
+            ("scope", scope_name(*scope).to_owned()),
+            ("repeat", self.repeat.map_or_else(|| "last, under exec once".to_owned(), |it| repeat_name(it).to_owned())),
+            ("strict", self.strict.to_string()),
+            ("timing", timing_name(*timing).to_owned()),
+            ("topology", self.topology.as_str().to_owned()),
+            ("on_miss", self.on_miss.as_str().to_owned()),
+            ("accept", or(accepted.collect::<Vec<_>>().join(", "), "none")),
+            ("users", or(users.collect::<Vec<_>>().join(", "), "none")),
+        ]
+    }
+
     /// The settings, with what `repeat` is where nothing is said of it.
     pub fn settings_or(&self, repeat: Repeat) -> Settings {
         Settings { repeat: self.repeat.unwrap_or(repeat), ..self.settings.clone() }

@@ -105,6 +105,14 @@ impl fmt::Display for Path {
     }
 }
 
+/// As they are written, with commas between.
+impl fmt::Display for Paths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths = self.0.iter().map(ToString::to_string).collect::<Vec<_>>();
+        f.write_str(&paths.join(", "))
+    }
+}
+
 impl FromIterator<Path> for Paths {
     fn from_iter<I: IntoIterator<Item = Path>>(paths: I) -> Self {
         Self(paths.into_iter().collect())

@@ -208,6 +208,11 @@ async fn command(args: &Args, uri: &str, own: Option<&ApplicationUri>) -> Result
 
 /// What the fixture says of how it was made.
 fn made_with(args: &Args) -> String {
-    let words = args.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let word = |word: &OsString| {
+        let word = word.to_string_lossy().into_owned();
+        // It may be a connection string with a password; the fixture is for everybody.
+        if word.contains("://") { "…".to_owned() } else { word }
+    };
+    let words = args.command.iter().map(word).collect::<Vec<_>>().join(" ");
     format!("mongotap exec --fixture {} -- {words}", args.fixture.display())
 }
