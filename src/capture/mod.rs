@@ -1,7 +1,8 @@
 //! Reading back what was recorded.
 //!
 //! That is the event log ([`log`]), the capture ([`mtap`]), and the fixture ([`fixture`]); the last two are written here
-//! too. Files are told apart by their first bytes, never by their names.
+//! too. [`exchanges`] gives what was asked and answered in a capture, [`open`] in either, [`convert`] makes one of the other.
+//! Files are told apart by their first bytes, never by their names.
 
 pub mod convert;
 pub mod derive;

@@ -323,11 +323,11 @@ fn unread(args: &Args, error: Unread) -> Error {
 const RECORDED_WITH: &str = "mongotap convert";
 
 const AFTER_HELP: &str = "\
-A fixture holds what applications asked and what they were answered, for replay, to be read, edited and compared: the
-same questions in the same order give the same file. Handshakes, authentication, monitoring, ping, endSessions and
-killCursors are not in it.
+A fixture holds what applications asked and what they were answered, for replay, to be read, edited and compared: \
+the same questions in the same order give the same file. Handshakes, authentication, monitoring, ping, endSessions \
+and killCursors are not in it.
 
---redact masks values in documents, filters, updates and pipelines, in replies and in the errors that quote them: strings
-become ***, numbers 0, dates 1970, binaries empty. Structure, names of fields, true, false and null stay, and so do
-ObjectIds, UUIDs, an _id that is no document, and dates made at the time of their command: a replay still answers what
-asks by these alone. Options of commands (limit, sort, projection, hint, indexes, …) stay.";
+--redact masks values in documents, filters, updates and pipelines, in replies and in the errors that quote them: \
+strings become ***, numbers 0, dates 1970, binaries empty. Structure, names of fields, true, false and null stay, \
+and so do ObjectIds, UUIDs, an _id that is no document, and dates made at the time of their command: a replay still \
+answers what asks by these alone. Options of commands (limit, sort, projection, hint, indexes, …) stay.";
