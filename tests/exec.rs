@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::manifest;
-use support::mongod::{Mongod, Options, PASSWORD, USER};
+use support::mongod::{Mongod, Options, PASSWORD, SET_NAME, USER};
 use support::wait_for;
 
 /// An application of which the arguments say what it asks.
@@ -238,4 +238,18 @@ fn a_connection_string_among_the_arguments_is_not_kept() {
     Ran::of(&mut exec).is(0, &["recorded 4 exchanges"]);
     let text = fs::read_to_string(place.fixture()).unwrap();
     assert!(!text.contains("s3cret") && text.contains("mongotap exec --fixture"), "{text}");
+}
+
+/// The set's name and its members are those of the recording, whatever the application's string says of them.
+#[test]
+fn a_replica_set_is_one_again() {
+    let place = Place::new("set");
+    let mongod = Mongod::start(Options { replica_set: true, ..Options::default() });
+    let uri = format!("{}/set?replicaSet={SET_NAME}&retryWrites=true&w=majority", mongod.uri());
+    let recorded = place.run(&uri, &[], &["paid", "10", "2"]).is(0, &["recorded 5 exchanges"]);
+    drop(mongod);
+    for uri in [uri.as_str(), "mongodb://a:1,b:2/set?replicaSet=other&tls=true&w=majority"] {
+        let replayed = place.run(uri, &[], &["paid", "10", "2"]).is(0, &["answered 5 commands"]);
+        assert_eq!(replayed.stdout, recorded.stdout);
+    }
 }
