@@ -7,6 +7,7 @@ mod tape;
 use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, doc};
+use mongotap::capture::exchange::Place;
 use mongotap::replay::{Paths, Repeat, Scope, Settings};
 use tape::{Asker, EXHAUST, LIVE_MS, RECORDED_MS, SILENT, Tape, first_batch, next_batch, written};
 
@@ -145,6 +146,41 @@ fn tests_that_refill_a_collection_run_in_either_order() {
         let report = live.report();
         assert_eq!((report.missed, report.unused_count, report.ambiguous_count), (0, 0, 0), "{report}");
     }
+}
+
+#[test]
+fn what_was_taken_for_the_wrong_one_of_two_is_put_right() {
+    let delete = |id: ObjectId| doc! { "delete": "c", "deletes": [{ "q": { "_id": id }, "limit": 1 }], "$db": "d" };
+    let mut tape = Tape::default();
+    tape.add(insert([doc! { "_id": oid(1), "x": 1 }]), written(1))
+        .add(insert([doc! { "_id": oid(2), "x": 1 }]), written(1))
+        .add(delete(oid(1)), written(1))
+        .add(find(doc! {}), first_batch(0, [doc! { "_id": oid(2), "x": 1 }]))
+        .add(delete(oid(2)), written(1));
+    let live = tape.replay(once());
+    let mut asker = live.connect();
+    asker.ask(insert([doc! { "_id": oid(101), "x": 1 }]));
+    asker.ask(insert([doc! { "_id": oid(102), "x": 1 }]));
+    // Two that wrote the same at once came in the other order.
+    asker.ask(delete(oid(102)));
+    assert_eq!(ids(&asker.ask(find(doc! {}))), [oid(101)]);
+    // Now it is known which is which.
+    asker.miss(delete(oid(102)));
+    assert_eq!(asker.ask(delete(oid(101))), written(1));
+}
+
+#[test]
+fn recordings_that_begin_at_the_same_time_follow_each_other() {
+    let mut tape = Tape::default();
+    tape.add(count(), written(0)).add(insert([doc! { "_id": 1 }]), written(1)).add(count(), written(1));
+    let at = tape.exchanges[0].at;
+    tape.exchanges[2].at = at;
+    tape.exchanges.iter_mut().zip(2..).for_each(|(exchange, line)| exchange.place = Place::Line(line));
+    let live = tape.replay(Settings::default());
+    let mut asker = live.connect();
+    (0..3).for_each(|_| assert_eq!(asker.ask(count()), written(0)));
+    asker.ask(insert([doc! { "_id": 1 }]));
+    assert_eq!(asker.ask(count()), written(1));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Which live value stands for which recorded one, and documents with the ones in the place of the others.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::bson::{Element, Elements, Kind};
@@ -73,17 +74,24 @@ impl Bindings {
     }
 
     /// A live document with recorded values.
-    pub(super) fn to_recorded(&self, live: &[u8]) -> Vec<u8> {
+    pub(super) fn to_recorded<'d>(&self, live: &'d [u8]) -> Cow<'d, [u8]> {
         let document = match self.to_recorded.is_empty() {
-            true => live.to_vec(),
-            false => translated(live, &mut |value| self.recorded(value)),
+            true => Cow::Borrowed(live),
+            false => Cow::Owned(translated(live, &mut |value| self.recorded(value))),
         };
-        replaced(document, &self.named.to_recorded)
+        match self.named.to_recorded.is_empty() {
+            true => document,
+            false => Cow::Owned(replaced(document.into_owned(), &self.named.to_recorded)),
+        }
     }
 
     /// A recorded document with live values, where `live` gives what stands for a recorded one.
     pub(super) fn to_live(&self, recorded: &[u8], live: &mut dyn FnMut(Value) -> Option<Value>) -> Vec<u8> {
-        replaced(translated(recorded, live), &self.named.to_live)
+        let document = match self.to_live.is_empty() {
+            true => recorded.to_vec(),
+            false => translated(recorded, live),
+        };
+        replaced(document, &self.named.to_live)
     }
 }
 
@@ -187,7 +195,7 @@ mod tests {
         let value = |token: &str| crate::bson::find(rawdoc! { "t": token }.as_bytes(), b"t").unwrap().value.to_vec();
         let (kind, token) = (Kind::String, value("live-token"));
         bindings.bind_named(NamedPair { kind, live: token, recorded: value("the-recorded-token") });
-        assert_eq!(bindings.to_recorded(live.as_bytes()), recorded.as_bytes());
+        assert_eq!(bindings.to_recorded(live.as_bytes()).as_ref(), recorded.as_bytes());
         let back = bindings.to_live(recorded.as_bytes(), &mut |value| bindings.live(value));
         assert_eq!(back, live.as_bytes());
     }

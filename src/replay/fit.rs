@@ -298,6 +298,7 @@ impl<'a, 'd> Walk<'a, 'd> {
             return false;
         }
         self.fit.swaps.push((one.exchange, other.exchange));
+        self.fit.known.push(recorded);
         self.note(Why::Bound);
         true
     }

@@ -5,6 +5,10 @@
 //! test's server and what injects faults are all Responders; `net::serve` gives them sockets and the time. [`play`] is the
 //! other way round: a recording's questions are asked of a server.
 //!
+//! A [`Recording`] is an index over exchanges, [`Replaying`] is one in use, and a [`Player`] asks it for a connection: what
+//! counts of a request (`counted`) has digests, they lead to recorded ones (`choose`), which are held against it leaf by
+//! leaf (`fit`); what follows from an answer (`live`: bindings, states, transactions) decides about the next.
+//!
 //! Everything here is pure: the time is an argument, and so is what is random.
 
 mod authentication;

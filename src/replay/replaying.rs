@@ -153,8 +153,10 @@ impl Asking<'_> {
         let transaction = transaction.map(|(transaction, _)| transaction);
         let ends = matches!(self.request.name(), "commitTransaction" | "abortTransaction");
         let sent_again = numbered(command).filter(|_| ends || transaction.is_none());
-        let same = exact(command, &self.request.database, None, &self.recording.settings);
-        if let Some(sent) = sent_again.and_then(|key| self.live.sent.get(&key)).filter(|sent| sent.question == same) {
+        let sent_again =
+            sent_again.map(|key| (key, exact(command, &self.request.database, None, &self.recording.settings)));
+        let sent = sent_again.and_then(|(key, same)| self.live.sent.get(&key).filter(|sent| sent.question == same));
+        if let Some(sent) = sent {
             let documents = sent.documents.clone();
             return Answer::Documents { documents, after: Duration::ZERO, explanation: None };
         }
@@ -182,7 +184,7 @@ impl Asking<'_> {
         let opened = (self.recording.index.entry(number).map(|entry| entry.kind) == Some(EntryKind::Stream))
             .then(|| (number, self.live.asked()));
         let documents = self.documents(number, &exchange, 0, None, opened);
-        if let Some(key) = sent_again.filter(|_| !is_to_be_retried(&exchange)) {
+        if let Some((key, same)) = sent_again.filter(|_| !is_to_be_retried(&exchange)) {
             self.live.keep(key, Sent { question: same, documents: documents.clone() });
         }
         Answer::Documents { documents, after: self.delay(&exchange), explanation: self.explained(notes, &exchange) }
