@@ -165,6 +165,10 @@ pub fn value_of(element: &Element<'_>) -> Option<Value> {
 /// The value that a string is the text of, if it is that and nothing else.
 pub fn text_of(element: &Element<'_>) -> Option<Value> {
     let text = element.as_str_bytes().filter(|_| element.kind == Kind::String)?;
+    // Nothing else is as long as one of them: long texts are not read for nothing.
+    if !matches!(text.len(), 24 | 36) {
+        return None;
+    }
     let (at, value) = texts(text).next()?;
     (at == (0..text.len())).then_some(value)
 }

@@ -82,7 +82,7 @@ impl Replaying {
     pub fn to_recorded(&self, app_name: Option<&str>, document: &[u8]) -> Vec<u8> {
         let scope = self.recording.scope(app_name);
         match self.lock().scopes.get(&scope) {
-            Some(live) => live.bindings.to_recorded(document),
+            Some(live) => live.bindings.to_recorded(document).into_owned(),
             None => document.to_vec(),
         }
     }
