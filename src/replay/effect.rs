@@ -263,8 +263,11 @@ fn joined(element: &Element<'_>, depth: usize, found: &mut dyn FnMut(&str)) {
 
 #[cfg(test)]
 mod tests {
+    use bson::{Document, doc};
+
     use super::*;
     use crate::bson::walk::validate;
+    use crate::capture::exchange::testing::exchange;
 
     #[test]
     fn a_write_that_wants_no_reply_counts() {
@@ -272,5 +275,76 @@ mod tests {
         assert!(
             is_ok(UNTOLD) && ["insert", "update", "delete", "findAndModify"].iter().all(|it| changed(it, UNTOLD) == 1)
         );
+    }
+
+    #[test]
+    fn what_was_done_is_told_by_request_and_reply() {
+        let ok = |n: i32| doc! { "n": n, "nModified": n, "ok": 1.0 };
+        let found = |n: i32| doc! { "lastErrorObject": { "n": n }, "value": null, "ok": 1.0 };
+        let indexes =
+            |before: i32, after: i32| doc! { "numIndexesBefore": before, "numIndexesAfter": after, "ok": 1.0 };
+        let delete =
+            |q: Document, limit: i32| doc! { "delete": "c", "deletes": [{ "q": q, "limit": limit }], "$db": "d" };
+        let out = |stage: Document| doc! { "aggregate": "c", "pipeline": [{ "$match": {} }, stage], "$db": "d" };
+        let rows = [
+            (doc! { "insert": "c", "$db": "d" }, ok(1), Effect::Write(vec![0])),
+            (
+                doc! { "insert": "c", "$db": "d" },
+                doc! { "n": 0, "writeErrors": [{ "code": 11000 }], "ok": 1.0 },
+                Effect::None,
+            ),
+            (doc! { "update": "c", "$db": "d" }, doc! { "n": 1, "nModified": 0, "ok": 1.0 }, Effect::None),
+            (
+                doc! { "update": "c", "$db": "d" },
+                doc! { "n": 1, "nModified": 0, "upserted": [{}], "ok": 1.0 },
+                Effect::Write(vec![0]),
+            ),
+            (doc! { "update": "c", "$db": "d" }, doc! { "ok": 0.0, "code": 112 }, Effect::None),
+            (delete(doc! { "a": 1 }, 0), ok(3), Effect::Write(vec![0])),
+            (delete(doc! {}, 1), ok(1), Effect::Write(vec![0])),
+            (delete(doc! {}, 0), ok(0), Effect::Empty(0)),
+            (doc! { "findAndModify": "c", "$db": "d" }, found(1), Effect::Write(vec![0])),
+            (doc! { "findAndModify": "c", "$db": "d" }, found(0), Effect::None),
+            (doc! { "drop": "c", "$db": "d" }, doc! { "ok": 0.0, "code": 26 }, Effect::Drop(0)),
+            (doc! { "dropDatabase": 1, "$db": "d" }, doc! { "ok": 1.0 }, Effect::DropDatabase(0)),
+            (doc! { "createIndexes": "c", "$db": "d" }, indexes(1, 2), Effect::Schema(0)),
+            (doc! { "createIndexes": "c", "$db": "d" }, indexes(2, 2), Effect::None),
+            (
+                doc! { "renameCollection": "d.c", "to": "d.other", "$db": "admin" },
+                doc! { "ok": 1.0 },
+                Effect::Rename(0, 1),
+            ),
+            (out(doc! { "$out": "other" }), doc! { "ok": 1.0 }, Effect::Replace(1)),
+            (
+                out(doc! { "$merge": { "into": { "db": "e", "coll": "c" } } }),
+                doc! { "ok": 1.0 },
+                Effect::Write(vec![2]),
+            ),
+            (doc! { "find": "c", "$db": "d" }, doc! { "ok": 1.0 }, Effect::None),
+        ];
+        let mut namespaces = Namespaces::default();
+        for (database, collection) in [("d", "c"), ("d", "other"), ("e", "c")] {
+            namespaces.number(database, collection);
+        }
+        for (request, reply, expected) in rows {
+            let found = effect(&exchange(&request, &[&reply], 0), &mut namespaces);
+            assert_eq!(found, expected, "{request} {reply}");
+        }
+        // Nobody says what became of it: it is taken to have happened if nobody wanted to know.
+        let mut silent = exchange(&doc! { "insert": "c", "$db": "d" }, &[], 0);
+        assert_eq!(effect(&silent, &mut namespaces), Effect::None);
+        silent.wants_reply = false;
+        assert_eq!(effect(&silent, &mut namespaces), Effect::Write(vec![0]));
+    }
+
+    #[test]
+    fn a_pipeline_reads_what_it_joins() {
+        let mut namespaces = Namespaces::default();
+        let union = doc! { "$unionWith": { "coll": "third", "pipeline": [] } };
+        let lookup = doc! { "$lookup": { "from": "second", "pipeline": [union], "as": "it" } };
+        let command = doc! { "aggregate": "c", "pipeline": [{ "$facet": { "a": [lookup] } }], "$db": "d" };
+        let read = reads(&command.to_vec().unwrap(), "aggregate", &mut namespaces);
+        assert_eq!(read, Reads::Documents(vec![0, 1, 2]));
+        assert_eq!(namespaces.name(2).map(String::as_str), Some("d.third"));
     }
 }
