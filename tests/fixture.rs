@@ -241,7 +241,7 @@ fn run(n: u8, apart_ms: i64) -> Fixture {
             transaction(
                 doc! { "update": "c", "updates": [{ "q": { "_id": a }, "u": { "$set": { "x.at": date(now + 4 * apart_ms) } } }], "startTransaction": true },
             ),
-            ok.clone(),
+            doc! { "upserted": [{ "_id": oid(n + 7) }, { "_id": uuid(BinarySubtype::Uuid, n + 2) }], "ok": 1.0 },
         ),
         (transaction(doc! { "commitTransaction": 1 }), doc! { "ok": 1.0, "recoveryToken": { "x": stamp } }),
         (
@@ -291,7 +291,7 @@ fn what_is_made_anew_has_names() {
 {"reply":4,"cursor.nextBatch":{"_id":{"$born":"oid3"},"at":{"$born":"date3"},"note":{"$text":[{"$born":"oid1"},"/",{"$born":"uuid1"}]},"token":{"$text":[{"$born":"uuid1"}]}}}
 {"request":5,"body":{"update":"c","updates":[],"startTransaction":true,"lsid":{"$session":1},"txnNumber":{"$numberLong":"1"},"autocommit":false,"$db":"d"}}
 {"request":5,"updates":{"q":{"_id":{"$born":"oid1"}},"u":{"$set":{"x.at":{"$born":"date4","now":"+0s"}}}}}
-{"reply":5,"body":{"ok":1.0}}
+{"reply":5,"body":{"upserted":[{"_id":{"$given":"oid1"}},{"_id":{"$given":"uuid1"}}],"ok":1.0}}
 {"request":6,"body":{"commitTransaction":1,"lsid":{"$session":1},"txnNumber":{"$numberLong":"1"},"autocommit":false,"$db":"d"}}
 {"reply":6,"body":{"ok":1.0}}
 {"request":7,"body":{"aggregate":"c","pipeline":[{"$changeStream":{"resumeAfter":{"_data":"8200000000AAAAAAAA"}}}],"$db":"d"}}

@@ -1,8 +1,8 @@
 //! Which values of a recording differ from one run to the next, and what they are called.
 //!
 //! An `ObjectId` or a UUID is *born* where it first appears, if that is in the value of a write ([`write_values`]); it is
-//! *given* if it first appears in a reply. One that first appears anywhere else is a constant of the program and has no
-//! name. A date is born in a write if it lies near a whole number of minutes, hours or days from its exchange
+//! *given* if it first appears where a reply tells of one that the server has made (`upserted`, a collection's `uuid`). One
+//! that first appears anywhere else was there before, or is a constant of the program, and has no name. A date is born in a write if it lies near a whole number of minutes, hours or days from its exchange
 //! ([`relative`]), and given in a reply likewise. From then on every equal value has the name, in requests and replies,
 //! at any depth, and so has its text: 24 hexadecimal digits, or a UUID's ([`texts`]). A string that is such a text and
 //! nothing else is born or given too.
@@ -59,6 +59,11 @@ pub const VARYING_IN_REPLIES: [&[u8]; 8] = [
     b"topologyVersion",
 ];
 
+/// Fields at the top of replies in which servers tell of identities that they have made themselves, and the commands
+/// whose whole replies do.
+const MADE_BY_SERVERS: [&[u8]; 3] = [b"lastErrorObject", b"processId", b"upserted"];
+const TELL_OF_MADE: [&str; 2] = ["bulkWrite", "listCollections"];
+
 /// The names of a recording, learnt from its exchanges in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
@@ -85,12 +90,16 @@ impl Names {
                 }
             });
         }
+        let makes = TELL_OF_MADE.contains(&exchange.name());
         for reply in &exchange.replies {
             let at = reply.at.unix_micros / 1000;
             for element in tops(&reply.body, &VARYING_IN_REPLIES) {
+                let is_made = makes || MADE_BY_SERVERS.contains(&element.name);
                 leaves(&element, &mut |leaf| {
                     if let Some(value) = value_of(leaf).or_else(|| text_of(leaf)) {
-                        self.see(value, Some(Origin::Given), at);
+                        // Another identity was there before, and a program may have it written in it.
+                        let is_given = is_made || matches!(value, Value::Date(_));
+                        self.see(value, is_given.then_some(Origin::Given), at);
                     }
                 });
             }
@@ -378,6 +387,11 @@ mod tests {
                 doc! { "cursor": { "firstBatch": [{ "_id": oid(4), "x": oid(2) }] }, "electionId": oid(8) },
             ),
             (
+                doc! { "update": "c", "updates": [{ "q": { "a": 1 }, "u": { "a": 1 }, "upsert": true }] },
+                doc! { "upserted": [{ "index": 0, "_id": oid(12) }] },
+            ),
+            (doc! { "insert": "c", "documents": [{ "from": oid(4) }] }, ok.clone()),
+            (
                 doc! { "update": "c", "updates": [{ "q": { "_id": oid(4), "x": oid(5) }, "u": { "$set": { "y": oid(6) } } }] },
                 ok.clone(),
             ),
@@ -388,7 +402,9 @@ mod tests {
             (1, None),
             (2, born(1)),
             (3, born(2)),
-            (4, given(1)),
+            // It was there before the recording.
+            (4, None),
+            (12, given(1)),
             (5, None),
             (6, born(3)),
             (7, born(4)),
@@ -408,7 +424,7 @@ mod tests {
         let whole = |n: u8| id(n).to_text().unwrap();
         let names = learn(&[(
             doc! { "insert": "c", "documents": [{ "a": whole(1), "b": format!("see {}", whole(2)) }] },
-            doc! { "key": Value::Uuid([3; 16]).to_text().unwrap() },
+            doc! { "upserted": Value::Uuid([3; 16]).to_text().unwrap() },
         )]);
         assert_eq!((names.get(id(1)), names.get(id(2))), (born(1), None));
         assert_eq!(names.get(Value::Uuid([3; 16])), given(1));

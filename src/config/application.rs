@@ -39,6 +39,10 @@ impl ApplicationUri {
             _ => return Err(wrong("does not begin with mongodb:// or mongodb+srv://")),
         };
         let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
+        if options.contains('@') {
+            // What stands before it may be a part of a password, which no message may repeat.
+            return Err(wrong("has an @ behind its ?; in a password either is percent-encoded"));
+        }
         // A password with an `@` in it should have had it percent-encoded; drivers that take it split at the last one.
         let (credentials, rest) = rest.rsplit_once('@').map_or((None, rest), |(it, rest)| (Some(it.to_owned()), rest));
         let (hosts, database) = rest.split_once('/').unwrap_or((rest, ""));
@@ -77,13 +81,6 @@ impl ApplicationUri {
     pub fn user(&self) -> Option<(String, String)> {
         let (name, password) = self.credentials.as_ref()?.split_once(':')?;
         Some((percent_decode(name)?, percent_decode(password)?))
-    }
-
-    /// The database that knows the user: `authSource`, the default database, or `admin`.
-    pub fn source(&self) -> String {
-        let said = self.options.iter().find(|(name, _)| name.eq_ignore_ascii_case("authSource"));
-        let said = said.map_or(self.database.as_str(), |(_, value)| value);
-        percent_decode(said).filter(|source| !source.is_empty()).unwrap_or_else(|| "admin".to_owned())
     }
 
     /// What `authMechanism` says.
@@ -152,8 +149,8 @@ mod tests {
     fn credentials_are_read_and_never_shown() {
         let uri = ApplicationUri::parse("mongodb://u%40:p%3Aq@a/?authmechanism=PLAIN").unwrap();
         assert_eq!(uri.user(), Some(("u@".to_owned(), "p:q".to_owned())));
-        assert_eq!((uri.mechanism().as_deref(), uri.source().as_str()), (Some("PLAIN"), "admin"));
-        let source = |uri| ApplicationUri::parse(uri).unwrap().source();
+        assert_eq!((uri.mechanism().as_deref(), uri.auth_source().as_str()), (Some("PLAIN"), "admin"));
+        let source = |uri| ApplicationUri::parse(uri).unwrap().auth_source();
         assert_eq!(source("mongodb://a/shop?authSource=users"), "users");
         assert_eq!(source("mongodb://a/shop"), "shop");
         assert!(!format!("{uri:?}").contains("p%3Aq"));

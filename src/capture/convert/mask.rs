@@ -60,8 +60,8 @@ pub fn request(command: &[u8], at_ms: i64) -> Vec<u8> {
         let is_name = std::mem::take(&mut is_first) || matches!(element.name, b"$db" | b"collection" | b"key" | b"ns");
         match element.kind {
             _ if HOW.contains(&element.name) => Edit::Keep,
-            Kind::Document | Kind::Array => within(element, at_ms),
-            Kind::String if !is_name => leaf(element, at_ms),
+            Kind::Document | Kind::Array => within(element, matches!(element.name, b"pipeline" | b"let"), at_ms),
+            Kind::String | Kind::Code | Kind::CodeWithScope if !is_name => leaf(element, false, at_ms),
             _ => Edit::Keep,
         }
     })
@@ -73,7 +73,7 @@ pub fn reply(reply: &[u8], at_ms: i64) -> Vec<u8> {
         (name, _) if OF_SERVERS.contains(&name) => Edit::Keep,
         (b"cursor", Kind::Document) => {
             let cursor = edit(element.value, &mut |part| match part.name {
-                b"firstBatch" | b"nextBatch" => within(part, at_ms),
+                b"firstBatch" | b"nextBatch" => within(part, false, at_ms),
                 _ => Edit::Keep,
             });
             Edit::Put(Kind::Document, Cow::Owned(cursor))
@@ -89,22 +89,22 @@ pub fn reply(reply: &[u8], at_ms: i64) -> Vec<u8> {
             Edit::Put(Kind::Document, Cow::Owned(write_error(element.value, at_ms)))
         }
         (b"errmsg", Kind::String) => message(element),
-        (_, Kind::Document | Kind::Array) => within(element, at_ms),
-        (b"value", _) => leaf(element, at_ms),
+        (_, Kind::Document | Kind::Array) => within(element, false, at_ms),
+        (b"value", _) => leaf(element, false, at_ms),
         _ => Edit::Keep,
     })
 }
 
 /// A document of an application.
 pub fn document(document: &[u8], at_ms: i64) -> Vec<u8> {
-    edit(document, &mut |element| within(element, at_ms))
+    edit(document, &mut |element| within(element, false, at_ms))
 }
 
 fn write_error(error: &[u8], at_ms: i64) -> Vec<u8> {
     edit(error, &mut |element| match element.name {
         b"errmsg" => message(element),
         b"keyPattern" => Edit::Keep,
-        _ if element.kind.is_container() => within(element, at_ms),
+        _ if element.kind.is_container() => within(element, false, at_ms),
         _ => Edit::Keep,
     })
 }
@@ -118,18 +118,25 @@ fn message<'a>(element: &Element<'a>) -> Edit<'a> {
     }
 }
 
-fn within<'a>(element: &Element<'a>, at_ms: i64) -> Edit<'a> {
+/// What is inside of something; in an expression, `$name` is that of a field.
+fn within<'a>(element: &Element<'a>, in_expression: bool, at_ms: i64) -> Edit<'a> {
+    // An update that is an array is a pipeline.
+    let is_pipeline = element.kind == Kind::Array && matches!(element.name, b"u" | b"update" | b"updateMods");
+    let in_expression = in_expression || is_pipeline || element.name == b"$expr";
     match element.kind {
-        Kind::Document | Kind::Array => Edit::Put(element.kind, Cow::Owned(document(element.value, at_ms))),
-        _ if element.name == b"_id" => Edit::Keep,
-        _ => leaf(element, at_ms),
+        Kind::Document | Kind::Array => {
+            let inner = edit(element.value, &mut |inner| within(inner, in_expression, at_ms));
+            Edit::Put(element.kind, Cow::Owned(inner))
+        }
+        _ if element.name == b"_id" && !in_expression => Edit::Keep,
+        _ => leaf(element, in_expression, at_ms),
     }
 }
 
-fn leaf<'a>(element: &Element<'a>, at_ms: i64) -> Edit<'a> {
+fn leaf<'a>(element: &Element<'a>, in_expression: bool, at_ms: i64) -> Edit<'a> {
     let zeros = |len: usize| Edit::Put(element.kind, Cow::Owned(vec![0; len]));
     match element.kind {
-        Kind::String if names_a_field(element) || text_of(element).is_some() => Edit::Keep,
+        Kind::String if in_expression && names_a_field(element) || text_of(element).is_some() => Edit::Keep,
         Kind::String | Kind::Code | Kind::Symbol => Edit::Put(element.kind, Cow::Owned(string(TEXT))),
         Kind::CodeWithScope => Edit::Put(Kind::Code, Cow::Owned(string(TEXT))),
         Kind::Double | Kind::Int64 => zeros(8),
@@ -152,8 +159,15 @@ fn leaf<'a>(element: &Element<'a>, at_ms: i64) -> Edit<'a> {
     }
 }
 
+/// `$name`, `$name.name`, `$$NAME.name`: nothing else that begins so, a hash of a password for one.
 fn names_a_field(element: &Element<'_>) -> bool {
-    element.as_str_bytes().is_some_and(|text| text.starts_with(b"$"))
+    let text = element.as_str_bytes().unwrap_or_default();
+    let Some(path) = text.strip_prefix(b"$") else { return false };
+    let path = path.strip_prefix(b"$").unwrap_or(path);
+    path.split(|byte| *byte == b'.').all(|name| {
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        !name.is_empty() && !name[0].is_ascii_digit() && name.iter().all(is_name)
+    })
 }
 
 /// 0, with the exponent 0.

@@ -168,7 +168,7 @@ async fn replay(args: &Args, mut config: Config, uri: Option<ApplicationUri>) ->
         }
         if let Some((user, password)) = uri.user() {
             let mechanism = uri.mechanism().and_then(|name| Mechanism::from_name(&name));
-            builder = builder.credentials(Credentials { user, password, source: uri.source(), mechanism });
+            builder = builder.credentials(Credentials { user, password, source: uri.auth_source(), mechanism });
         }
         builder = uri.user().into_iter().fold(builder, |builder, (name, password)| builder.user(&name, &password));
         let mechanism = uri.mechanism().unwrap_or_default();
