@@ -342,7 +342,7 @@ fn wrong_names_are_told_with_their_place() {
         |value: &str| format!(r#"{{"request":1,"body":{{"insert":"c","documents":[{{"a":{value}}}],"$db":"d"}}}}"#);
     let find = |value: &str| format!(r#"{{"request":1,"body":{{"find":"c","filter":{{"a":{value}}},"$db":"d"}}}}"#);
     let name = "expected a name like oid1, uuid1 or date1 in $born";
-    let distance = "expected a distance from now in whole minutes (up to 120), hours (up to a week) or days (up to 400), like \"+0s\", \"-90m\" or \"-7d\"";
+    let distance = "expected a distance from now, in steps of five seconds up to two hours, hours up to a week, days up to 400, like \"+0s\", \"-90m\" or \"-7d\"";
     for (line, shown, expected) in [
         (insert(r#"{"$born":5}"#), r#""$born""#, format!("{name}, found 5")),
         (insert(r#"{"$born":"oid"}"#), r#""oid""#, format!("{name}, found \"oid\"")),

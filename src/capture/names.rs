@@ -2,10 +2,10 @@
 //!
 //! An `ObjectId` or a UUID is *born* where it first appears, if that is in the value of a write ([`write_values`]); it is
 //! *given* if it first appears where a reply tells of one that the server has made (`upserted`, a collection's `uuid`). One
-//! that first appears anywhere else was there before, or is a constant of the program, and has no name. A date is born in a write if it lies near a whole number of minutes, hours or days from its exchange
-//! ([`relative`]), and given in a reply likewise. From then on every equal value has the name, in requests and replies,
-//! at any depth, and so has its text: 24 hexadecimal digits, or a UUID's ([`texts`]). A string that is such a text and
-//! nothing else is born or given too.
+//! that first appears anywhere else was there before, or is a constant of the program, and has no name. A date is born in a
+//! write if it lies as far from its exchange as programs count from now ([`relative`]), and given in a reply likewise.
+//! From then on every equal value has the name, in requests and replies, at any depth, and so has its text: 24
+//! hexadecimal digits, or a UUID's ([`texts`]). A string that is such a text and nothing else is born or given too.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -299,31 +299,39 @@ fn leaves_within<'a>(element: &Element<'a>, depth: usize, visit: &mut dyn FnMut(
     }
 }
 
-/// A date as far from its exchange as it was meant to be: how many minutes after it, if that is a distance that programs
-/// count in ([`is_distance`]) but for two seconds. One that is on a whole minute is so only if it is of the same minute:
-/// others are written in programs.
+/// How far a date lies from its exchange, in seconds, if that looks like what a program counts from now: anything within
+/// two hours, by steps of five seconds; whole hours within a week and whole days within 400, but for two seconds. One
+/// that is on a whole minute is so only if it is of that moment: others are written in programs.
+///
+/// The finer the distances are that count, the more chances a date that is written in a program has to lie so by accident;
+/// but none is written within hours of the run.
 pub fn relative(date_ms: i64, at_ms: i64) -> Option<i64> {
     let distance = date_ms.checked_sub(at_ms)?;
-    let minutes = (distance.checked_add(MINUTE_MS / 2)?).div_euclid(MINUTE_MS);
-    let is_near = (distance - minutes * MINUTE_MS).abs() <= NEAR_MS && is_distance(minutes);
-    (is_near && (minutes == 0 || date_ms.rem_euclid(MINUTE_MS) != 0)).then_some(minutes)
+    let step = step(distance.unsigned_abs().saturating_sub(NEAR_MS.unsigned_abs()).div_ceil(1000));
+    let step_ms = step * 1000;
+    let seconds = distance.checked_add(step_ms / 2)?.div_euclid(step_ms).checked_mul(step)?;
+    let is_near = step == STEP || (distance - seconds * 1000).abs() <= NEAR_MS;
+    let is_of_now = seconds == 0 || date_ms.rem_euclid(60_000) != 0;
+    (is_near && is_of_now && is_distance(seconds)).then_some(seconds)
 }
 
-/// Whether programs count in such a distance, in minutes: any within two hours, whole hours within a week, whole days
-/// within 400 of them. A date that is written in a program has the more chances to lie so by accident, the finer the
-/// distances are that count.
-pub fn is_distance(minutes: i64) -> bool {
-    const HOUR: i64 = 60;
-    const DAY: i64 = 24 * HOUR;
-    let unit = match minutes.unsigned_abs() {
-        0..=120 => 1,
-        121..=10_080 => HOUR,
+/// Whether [`relative`] gives such a distance, in seconds.
+pub fn is_distance(seconds: i64) -> bool {
+    seconds % step(seconds.unsigned_abs()) == 0 && seconds.unsigned_abs() <= 400 * DAY.unsigned_abs()
+}
+
+/// In what steps distances count that are as large.
+fn step(seconds: u64) -> i64 {
+    match seconds {
+        0..=7_200 => STEP,
+        7_201..=604_800 => HOUR,
         _ => DAY,
-    };
-    minutes % unit == 0 && minutes.unsigned_abs() <= 400 * DAY.unsigned_abs()
+    }
 }
 
-const MINUTE_MS: i64 = 60_000;
+const STEP: i64 = 5;
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
 
 /// A program takes so long from making a date to sending it.
 const NEAR_MS: i64 = 2000;
@@ -485,23 +493,22 @@ mod tests {
 
     #[test]
     fn a_date_is_relative_or_written_in_a_program() {
-        let day = 24 * 60;
+        let (minute, hour, day) = (60_000, 3_600_000, 86_400_000);
         for (distance, expected) in [
             (0, Some(0)),
             (-2000, Some(0)),
-            (2000, Some(0)),
-            (2001, None),
-            (-2001, None),
-            (60_000, Some(1)),
-            (58_000, Some(1)),
-            (57_999, None),
-            (-60_000 * 7 * day - 1500, Some(-7 * day)),
-            (60_000 * 400 * day, Some(400 * day)),
-            (60_000 * 401 * day, None),
-            (60_000 * 120, Some(120)),
-            (60_000 * 121, None),
-            (-60_000 * 47 * 60, Some(-47 * 60)),
-            (60_000 * (8 * day + 60), None),
+            (2499, Some(0)),
+            (-2501, Some(-5)),
+            (30_000, Some(30)),
+            (28_000, Some(30)),
+            (90 * minute - 1900, Some(5400)),
+            (2 * hour, Some(7200)),
+            (2 * hour + minute, None),
+            (-47 * hour - 1000, Some(-47 * 3600)),
+            (-7 * day - 1500, Some(-7 * 86_400)),
+            (8 * day + hour, None),
+            (400 * day, Some(400 * 86_400)),
+            (401 * day, None),
         ] {
             assert_eq!(relative(NOW_MS + distance, NOW_MS), expected, "{distance}");
         }
