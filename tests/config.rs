@@ -212,7 +212,7 @@ fn every_key_of_replay_and_its_flag_say_the_same_and_something() {
     assert_eq!(users.replay.users.first(), Some(&ann));
     let file = from_file("[replay]\nusers = { ann = \"file:ann.txt\" }").unwrap();
     assert_eq!(file.replay.users, [("ann".to_owned(), Password::File("ann.txt".into()))]);
-    assert!(from_replay_flags(&["--strict"]).unwrap().replay.strict);
+    assert!(from_replay_flags(&["--strict"]).unwrap().replay.strict == Some(true));
 }
 
 #[test]

@@ -131,8 +131,14 @@ fn what_is_asked_otherwise_ends_in_1_and_is_named() {
         .is(1, &["2 missed", "filter.status", "\"paid\"", "\"open\"", "line "]);
     place.run(&place.nowhere(), &[], &["paid", "11", "2"]).is(1, &["missed", "$inc.total", "10", "11"]);
     place.run(&place.nowhere(), &[], &["paid", "10", "3", "calm"]).is(1, &["1 missed", "find"]);
-    place.run(&place.nowhere(), &["--strict"], &["paid", "10", "1"]).is(1, &["1 never asked for", "find"]);
-    place.run(&place.nowhere(), &[], &["paid", "10", "1"]).is(0, &[]);
+    let told = ["1 never asked for", "never asked for: line ", "find", "--strict=false"];
+    place.run(&place.nowhere(), &[], &["paid", "10", "1"]).is(1, &told);
+    place.run(&place.nowhere(), &[], &["paid", "10", "2", "missing"]).is(1, &["1 never asked for", "\"drop\""]);
+    let part = place.run(&place.nowhere(), &["--strict=false"], &["paid", "10", "1"]);
+    assert!(!part.is(0, &["1 recorded questions were not asked"]).stderr.contains("never asked for"));
+    let silent = ["0 matched", "5 never asked for", "is MONGODB_URI what the command reads?"];
+    Ran::of(place.exec(&place.nowhere(), &[]).arg("true")).is(1, &silent);
+    Ran::of(place.exec(&place.nowhere(), &["--strict=false"]).arg("true")).is(0, &[]);
     place.run(&place.nowhere(), &["--repeat", "last"], &["paid", "10", "3"]).is(0, &[]);
     let report = place.directory.path().join("report.json");
     place.run(&place.nowhere(), &["--report", report.to_str().unwrap()], &["open", "10", "1"]).is(1, &[]);
@@ -220,12 +226,13 @@ fn what_is_missing_is_recorded_besides() {
     let asked = ["open", "10", "1", "missing"];
     place.run(&place.there(), &new, &["paid", "10", "1"]).is(0, &["answered 4 commands"]);
     assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before);
-    let ran = place.run(&place.there(), &new, &asked).is(0, &["answered 2 commands", "recorded 1 more exchanges"]);
+    let ran = place.run(&place.there(), &new, &asked).is(1, &["2 never asked for", "recorded 1 more exchanges"]);
     assert_eq!(ran.stdout, "besides [0, 2, 4]\n");
     let after = fs::read_to_string(place.fixture()).unwrap();
     assert!(after.starts_with(&before), "what was there is as it was");
     assert_eq!(place.files(), ["orders.jsonl"]);
-    assert_eq!(place.run(&place.nowhere(), &["--mode", "none"], &asked).is(0, &[]).stdout, ran.stdout);
+    let none = ["--mode", "none", "--strict=false"];
+    assert_eq!(place.run(&place.nowhere(), &none, &asked).is(0, &[]).stdout, ran.stdout);
 }
 
 /// The fixture is committed, and says how it was made.

@@ -51,7 +51,8 @@ pub struct AnswerArgs {
     #[arg(long, value_name = "WHAT")]
     repeat: Option<String>,
 
-    /// Take what has several answers, or was never asked for, for a failure too
+    /// Take what has several answers, or was never asked for, for a failure too [default: false; under exec what was never
+    /// asked for is one, unless --strict=false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     strict: Option<String>,
 
@@ -153,7 +154,7 @@ impl AnswerArgs {
 /// If it cannot start, and, once it was told to end, if something was asked that was never recorded.
 pub fn run(args: &Args) -> Result<(), Error> {
     let config = args.answers.load_with(args.listen.as_deref(), args.advertise.as_deref())?;
-    let strict = config.replay.strict;
+    let strict = config.replay.strict.unwrap_or(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start_failed)?;
     runtime.block_on(async {
         // Before the ready line: whoever has read it may send any signal.
@@ -199,11 +200,8 @@ pub(super) fn tell_written(written: Option<&Written>) {
 
 /// What failed, in a line.
 pub(super) fn failure(report: &Report) -> String {
-    let counts = [
-        (report.missed, "missed"),
-        (report.ambiguous.len() as u64, "ambiguous"),
-        (report.unused.len() as u64, "never asked for"),
-    ];
+    let counts =
+        [(report.missed, "missed"), (report.ambiguous_count, "ambiguous"), (report.unused_count, "never asked for")];
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     format!("not all that was asked was as recorded: {}", counts.collect::<Vec<_>>().join(", "))
 }

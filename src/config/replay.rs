@@ -20,8 +20,9 @@ pub struct Replay {
     /// What happens once a question was asked as often as it was recorded; `None` is [`Repeat::Last`], under `exec`
     /// [`Repeat::Once`].
     pub repeat: Option<Repeat>,
-    /// Whether what is ambiguous or was never asked for is a failure too.
-    pub strict: bool,
+    /// Whether what is ambiguous or was never asked for is a failure too; `None` is no, under `exec` only what was never
+    /// asked for.
+    pub strict: Option<bool>,
     /// How a recorded replica set is presented.
     pub topology: Presented,
     /// Who answers what was never recorded.
@@ -99,7 +100,11 @@ impl Replay {
             ("date_tolerance", show_duration(*date_tolerance)),
             ("scope", scope_name(*scope).to_owned()),
             ("repeat", self.repeat.map_or_else(|| "last, under exec once".to_owned(), |it| repeat_name(it).to_owned())),
-            ("strict", self.strict.to_string()),
+            (
+                "strict",
+                self.strict
+                    .map_or_else(|| "false, under exec what was never asked for".to_owned(), |it| it.to_string()),
+            ),
             ("timing", timing_name(*timing).to_owned()),
             ("topology", self.topology.as_str().to_owned()),
             ("on_miss", self.on_miss.as_str().to_owned()),
@@ -154,7 +159,7 @@ pub(super) fn resolve(
     }
     read_keys! { place, flags, table => replay;
         repeat: repeat;
-        strict: |it: &Switch| switch(&it.0);
+        strict: |it: &Switch| if it.0.is_empty() { Ok(None) } else { switch(&it.0).map(Some) };
         topology: |it: &Text| word(&it.0, &[Presented::One, Presented::All], Presented::as_str);
         on_miss: |it: &Text| word(&it.0, &[OnMiss::Fail, OnMiss::Forward, OnMiss::Record], OnMiss::as_str);
         accept: accept;

@@ -1,7 +1,7 @@
 //! `mongotap exec`: runs a command with a connection string that leads to a recording, or records what the command asks.
 //!
 //! The command finds the connection string in its environment. Its exit code is this program's, unless something was asked
-//! that was never recorded; what goes wrong here has codes of its own, as with `env`.
+//! that was never recorded or something recorded was not asked; what goes wrong here has codes of its own, as with `env`.
 
 mod child;
 
@@ -87,11 +87,13 @@ impl From<RecordError> for Error {
             RecordError::Start(error) => error.into(),
             RecordError::Load(error) => Self { code: super::Code::Input, message: error.message, hint: error.hint },
             RecordError::Write { .. } => Self::new(super::Code::Io, message),
-            RecordError::Nothing(_) => Self::new(super::Code::Failed, message)
-                .hint("is MONGODB_URI what the command reads? --env NAME names another variable"),
+            RecordError::Nothing(_) => Self::new(super::Code::Failed, message).hint(VARIABLE_HINT),
         }
     }
 }
+
+/// The way out where nothing was asked.
+const VARIABLE_HINT: &str = "is MONGODB_URI what the command reads? --env NAME names another variable";
 
 /// Runs the command; its exit code, or that of what went wrong, which is said.
 pub fn run(args: &Args) -> u8 {
@@ -181,7 +183,11 @@ async fn replay(args: &Args, mut config: Config, uri: Option<ApplicationUri>) ->
     let code = command(args, replay.uri(), uri.as_ref()).await?;
     let (report, written) = replay.finish().await?;
     write_report(args.report.as_deref(), &report)?;
-    let failed = report.is_failure(strict);
+    let failed = match strict {
+        Some(strict) => report.is_failure(strict),
+        // Where the command failed by itself, it did not come to ask the rest.
+        None => report.is_failure(false) || (code == 0 && (report.unused_count > 0 || is_silent(&report))),
+    };
     tell(args, &report, failed);
     super::replay::tell_written(written.as_ref());
     Ok(if failed && code == 0 { 1 } else { code })
@@ -193,10 +199,23 @@ fn tell(args: &Args, report: &Report, failed: bool) {
     if failed {
         say(format_args!("mongotap: {path}: {}", super::replay::failure(report)));
         say(report.to_string().trim_end());
+        if is_silent(report) {
+            say(format_args!("hint: {VARIABLE_HINT}"));
+        } else if report.unused_count > 0 {
+            say("hint: --strict=false runs a part of what was recorded");
+        }
         say("to record it again: mongotap exec --mode all …");
     } else {
         say(format_args!("mongotap: answered {} commands from {path}", report.matched));
+        if report.unused_count > 0 {
+            say(format_args!("mongotap: {} recorded questions were not asked", report.unused_count));
+        }
     }
+}
+
+/// Whether nothing was asked at all.
+fn is_silent(report: &Report) -> bool {
+    report.matched + report.missed + report.forwarded == 0
 }
 
 /// Runs the command to its end with the connection string that leads to `uri`.

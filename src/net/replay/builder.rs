@@ -67,7 +67,7 @@ impl Builder {
 
     /// Whether what is ambiguous or was never asked for is a failure too.
     pub fn strict(mut self, strict: bool) -> Self {
-        self.config.replay.strict = strict;
+        self.config.replay.strict = Some(strict);
         self
     }
 

@@ -121,7 +121,7 @@ impl Replay {
         let credentials = plan.credentials.take();
         let (beyond, upstream) = Beyond::start(&plan.config, &plan.paths, credentials).await?.unzip();
         plan.upstream = upstream;
-        let strict = plan.config.replay.strict;
+        let strict = plan.config.replay.strict.unwrap_or(false);
         let stop = CancellationToken::new();
         let (tell, told) = oneshot::channel();
         let stopping = stop.clone();
