@@ -109,7 +109,9 @@ fn a_missing_fixture_is_recorded_and_then_no_server_is_needed() {
     assert_eq!(recorded.stdout, "missing [11, 13, 15]\n".repeat(2));
     assert_eq!(place.files(), ["orders.jsonl"]);
     let fixture = fs::read_to_string(place.fixture()).unwrap();
-    assert!(fixture.contains("mongotap exec --fixture"), "it says how it was made");
+    let made_with =
+        format!("\"recordedWith\":\"mongotap exec -- {}\"", manifest::python().file_name().unwrap().display());
+    assert!(fixture.lines().next().unwrap().contains(&made_with), "it says how it was made: {fixture}");
     for _ in 0..2 {
         let mut ci = place.exec(&place.nowhere(), &[]);
         let replayed = Ran::of(ci.env("CI", "true").arg(manifest::python()).args(["-c", PROGRAM]).args(asked));
@@ -235,16 +237,39 @@ fn what_is_missing_is_recorded_besides() {
     assert_eq!(place.run(&place.nowhere(), &none, &asked).is(0, &[]).stdout, ran.stdout);
 }
 
+/// What was asked once may not be had again.
+#[test]
+fn a_capture_that_does_not_become_a_fixture_is_kept() {
+    let place = Place::new("kept");
+    fs::create_dir_all(place.fixture()).unwrap();
+    let parts = ["orders.jsonl: ", "; what was captured is kept in ", ".recording\n", "hint: mongotap convert "];
+    let ran = place.run(&place.there(), &["--mode", "all"], &["paid", "10", "1"]).is(125, &parts);
+    let kept: Vec<_> = place.files().into_iter().filter(|name| name != "orders.jsonl").collect();
+    assert!(kept.len() == 1 && ran.stderr.contains(&kept[0]), "{kept:?} {ran:?}");
+    let made = place.directory.path().join("made.jsonl");
+    let mut convert = support::proxy::command();
+    let capture = place.fixture().with_file_name(&kept[0]);
+    Ran::of(convert.arg("convert").args([capture, made])).is(0, &["made.jsonl: 4 exchanges"]);
+}
+
+#[test]
+fn an_upstream_that_is_down_is_told() {
+    let place = Place::new("down");
+    let ran = Ran::of(place.exec(&place.nowhere(), &[]).args(["echo", "ran"]));
+    assert_eq!(ran.is(125, &["upstream 127.0.0.1:1: Connection refused", "hint: "]).stdout, "");
+    assert_eq!(place.files(), Vec::<String>::new());
+}
+
 /// The fixture is committed, and says how it was made.
 #[test]
-fn a_connection_string_among_the_arguments_is_not_kept() {
+fn arguments_are_not_kept() {
     let place = Place::new("arguments");
     const SHELL: &str = "exec \"$0\" -c \"$1\" paid 10 1";
     let mut exec = place.exec(&place.there(), &[]);
-    exec.args(["sh", "-c", SHELL]).arg(manifest::python()).args([PROGRAM, "mongodb://u:s3cret@host/"]);
+    exec.args(["sh", "-c", SHELL]).arg(manifest::python()).args([PROGRAM, "--password=s3cret"]);
     Ran::of(&mut exec).is(0, &["recorded 4 exchanges"]);
     let text = fs::read_to_string(place.fixture()).unwrap();
-    assert!(!text.contains("s3cret") && text.contains("mongotap exec --fixture"), "{text}");
+    assert!(!text.contains("s3cret") && text.contains("mongotap exec -- sh\""), "{text}");
 }
 
 /// The set's name and its members are those of the recording, whatever the application's string says of them.

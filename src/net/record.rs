@@ -4,12 +4,14 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::clock;
 use super::proxy::Proxy;
 use super::replay::{LoadError, Replay, ReplayError, Unmet};
+use super::stream::Stream;
 use super::{Builder as ProxyBuilder, StartError};
 use crate::capture::exchanges::Exchanges;
 use crate::capture::fixture::collect;
@@ -21,6 +23,14 @@ pub enum RecordError {
     /// The proxy cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The server that is to be recorded cannot be reached.
+    #[error("upstream {endpoint}: {error}")]
+    Upstream {
+        /// Its address.
+        endpoint: Endpoint,
+        /// What the system says.
+        error: io::Error,
+    },
     /// What was captured cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -32,10 +42,29 @@ pub enum RecordError {
         /// What the system says.
         error: io::Error,
     },
+    /// Something is missing in what was captured.
+    #[error("{}: not written: the recording is incomplete: {what}", path.display())]
+    Incomplete {
+        /// What would have been written.
+        path: PathBuf,
+        /// What is missing.
+        what: String,
+    },
+    /// It was captured, but did not become a recording.
+    #[error("{error}; what was captured is kept in {}", capture.display())]
+    Kept {
+        /// Why not.
+        error: Box<Self>,
+        /// Where it is.
+        capture: PathBuf,
+    },
     /// Nothing was asked.
     #[error("{}: not written: nothing was asked of the server", .0.display())]
     Nothing(PathBuf),
 }
+
+/// How long a server may take to accept a connection.
+const REACHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A recording that goes on until [`finish`](Self::finish).
 ///
@@ -52,6 +81,8 @@ pub struct Record {
     uri: String,
     path: PathBuf,
     capture: PathBuf,
+    /// Whether the capture stays.
+    is_kept: bool,
     made_with: String,
 }
 
@@ -94,17 +125,32 @@ impl Record {
         &self.uri
     }
 
+    /// Whether the server is there: one of its members takes connections.
+    pub(crate) async fn reach(&self) -> Result<(), RecordError> {
+        let mut failed = Ok(());
+        for (_, endpoint) in self.proxy.iter().flat_map(Proxy::listeners) {
+            let dialled = tokio::time::timeout(REACHED_WITHIN, Stream::connect(&endpoint)).await;
+            match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(_) => return Ok(()),
+                Err(error) => failed = Err(RecordError::Upstream { endpoint, error }),
+            }
+        }
+        failed
+    }
+
     /// Ends the recording and writes the fixture.
     ///
     /// # Errors
-    /// If nothing was asked, or a file cannot be read or written.
+    /// If nothing was asked, something is missing in what was captured, or a file cannot be read or written.
     pub async fn finish(mut self) -> Result<Written, RecordError> {
         if let Some(proxy) = self.proxy.take() {
             proxy.shutdown().await;
         }
         let path = self.path.clone();
-        let exchanges = if is_capture(&path) { self.count()? } else { self.convert()? };
-        Ok(Written { path, exchanges })
+        let written = if is_capture(&path) { self.count() } else { self.convert() };
+        let written = written.map_err(|error| error.keeping(&self.capture));
+        self.is_kept = matches!(written, Err(RecordError::Kept { .. }));
+        Ok(Written { path, exchanges: written? })
     }
 
     /// Ends the recording; nothing is written.
@@ -121,7 +167,13 @@ impl Record {
 
     /// The capture itself is what was asked for.
     fn count(&self) -> Result<usize, RecordError> {
-        let exchanges = self.exchanges()?.filter_map(Result::ok).filter(|it| !it.is_housekeeping()).count();
+        let mut all = self.exchanges()?;
+        let mut exchanges = 0;
+        for exchange in all.by_ref() {
+            let exchange = exchange.map_err(|error| LoadError::new(&self.capture, &error.into()))?;
+            exchanges += usize::from(!exchange.is_housekeeping());
+        }
+        check_whole(&self.path, &all, 0)?;
         if exchanges == 0 {
             return Err(RecordError::Nothing(self.path.clone()));
         }
@@ -130,8 +182,10 @@ impl Record {
     }
 
     fn convert(&self) -> Result<usize, RecordError> {
-        let collected = collect(self.exchanges()?, &self.made_with)
-            .map_err(|error| LoadError::new(&self.capture, &error.into()))?;
+        let mut all = self.exchanges()?;
+        let collected =
+            collect(all.by_ref(), &self.made_with).map_err(|error| LoadError::new(&self.capture, &error.into()))?;
+        check_whole(&self.path, &all, collected.unread)?;
         let exchanges = collected.fixture.exchanges.len();
         if exchanges == 0 {
             return Err(RecordError::Nothing(self.path.clone()));
@@ -148,8 +202,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         drop(self.proxy.take());
-        // It has become the recording, or is of no more use; one that cannot be removed harms nobody.
-        let _ = fs::remove_file(&self.capture);
+        if !self.is_kept {
+            // It has become the recording, or is of no more use; one that cannot be removed harms nobody.
+            let _ = fs::remove_file(&self.capture);
+        }
     }
 }
 
@@ -200,7 +256,7 @@ impl Builder {
         config.logs.clear();
         config.capture = Some(Capture::to(&capture));
         let proxy = proxy.config(config).start().await?;
-        Ok(Record { uri: proxy.uri(), proxy: Some(proxy), path, capture, made_with })
+        Ok(Record { uri: proxy.uri(), proxy: Some(proxy), path, capture, is_kept: false, made_with })
     }
 }
 
@@ -208,11 +264,37 @@ fn is_capture(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "mtap")
 }
 
+impl RecordError {
+    /// With the capture named, if there is something in it that would be lost.
+    pub(super) fn keeping(self, capture: &Path) -> Self {
+        if matches!(self, Self::Nothing(_)) {
+            return self;
+        }
+        Self::Kept { error: Box::new(self), capture: capture.to_owned() }
+    }
+}
+
+/// Whether a capture that was read to its end holds all that was asked, but for those exchanges that could not be read.
+pub(super) fn check_whole<R: Read>(path: &Path, all: &Exchanges<R>, unread: usize) -> Result<(), RecordError> {
+    let what = match (all.missing(), all.torn().is_empty(), unread) {
+        (0, true, 0) => return Ok(()),
+        (0, true, unread) => format!("{unread} messages were too long to be read"),
+        (0, false, _) => "the capture was not written to its end".to_owned(),
+        (missing, ..) => format!("{missing} exchanges were not captured"),
+    };
+    Err(RecordError::Incomplete { path: path.to_owned(), what })
+}
+
 /// Writes a file, so that it is seen whole or as it was.
 pub(super) fn write_whole(path: &Path, text: &str) -> Result<(), RecordError> {
     let partial = beside(path, "partial");
-    let written = fs::write(&partial, text).and_then(|()| fs::rename(&partial, path));
-    written.map_err(|error| RecordError::Write { path: path.to_owned(), error })
+    let write = |mut file: fs::File| file.write_all(text.as_bytes()).and_then(|()| fs::rename(&partial, path));
+    fs::File::create_new(&partial)
+        .and_then(|file| {
+            // One that cannot be removed harms nobody.
+            write(file).inspect_err(|_| drop(fs::remove_file(&partial)))
+        })
+        .map_err(|error| RecordError::Write { path: path.to_owned(), error })
 }
 
 /// A hidden file in the same directory, of this process alone.
@@ -309,5 +391,28 @@ impl fmt::Debug for RecordOrReplay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = if matches!(self, Self::Record(_)) { "Record" } else { "Replay" };
         f.debug_struct(name).field("uri", &self.uri()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_that_was_cut_off_is_not_whole() {
+        const CAPTURE: &[u8] = include_bytes!("../../fixtures/capture/v1.mtap");
+        let check = |bytes, unread| {
+            let mut all = Exchanges::new([bytes]);
+            assert!(all.by_ref().all(|exchange| exchange.is_ok()));
+            check_whole(Path::new("orders.jsonl"), &all, unread).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(CAPTURE, 0), Ok(()));
+        for (bytes, unread, expected) in [
+            (&CAPTURE[..CAPTURE.len() - 3], 0, "the capture was not written to its end"),
+            (CAPTURE, 2, "2 messages were too long to be read"),
+        ] {
+            let error = check(bytes, unread).unwrap_err();
+            assert_eq!(error, format!("orders.jsonl: not written: the recording is incomplete: {expected}"));
+        }
     }
 }

@@ -6,7 +6,7 @@
 mod child;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::replay::{AnswerArgs, write_report};
@@ -87,6 +87,14 @@ impl From<RecordError> for Error {
             RecordError::Start(error) => error.into(),
             RecordError::Load(error) => Self { code: super::Code::Input, message: error.message, hint: error.hint },
             RecordError::Write { .. } => Self::new(super::Code::Io, message),
+            RecordError::Upstream { .. } => {
+                Self::new(super::Code::Io, message).hint("start the server, or name another with --upstream URI")
+            }
+            RecordError::Incomplete { .. } => Self::new(super::Code::Failed, message),
+            RecordError::Kept { error, capture } => {
+                let hint = format!("mongotap convert {} FIXTURE.jsonl makes a fixture of it", capture.display());
+                Self { message, ..Self::from(*error) }.hint(hint)
+            }
             RecordError::Nothing(_) => Self::new(super::Code::Failed, message).hint(VARIABLE_HINT),
         }
     }
@@ -143,6 +151,7 @@ async fn record(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Res
         builder = builder.upstream(&uri.upstream());
     }
     let record = builder.start().await?;
+    record.reach().await?;
     let code = command(args, record.uri(), uri.as_ref()).await?;
     if code != 0 {
         record.discard().await;
@@ -225,13 +234,8 @@ async fn command(args: &Args, uri: &str, own: Option<&ApplicationUri>) -> Result
     running.end().await.map_err(|error| Failed::own(format!("the command is lost: {error}")))
 }
 
-/// What the fixture says of how it was made.
+/// What the fixture says of how it was made: not the arguments, which may hold secrets, for the fixture is for everybody.
 fn made_with(args: &Args) -> String {
-    let word = |word: &OsString| {
-        let word = word.to_string_lossy().into_owned();
-        // It may be a connection string with a password; the fixture is for everybody.
-        if word.contains("://") { "…".to_owned() } else { word }
-    };
-    let words = args.command.iter().map(word).collect::<Vec<_>>().join(" ");
-    format!("mongotap exec --fixture {} -- {words}", args.fixture.display())
+    let program = args.command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    format!("mongotap exec -- {}", program.to_string_lossy())
 }

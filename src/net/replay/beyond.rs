@@ -13,7 +13,7 @@ use crate::capture::fixture::{Fixture, collect};
 use crate::config::{self, Advertise, Capture, Config, Endpoint, OnMiss};
 use crate::net::client::Credentials;
 use crate::net::proxy::Proxy;
-use crate::net::record::{RecordError, Written, beside, write_whole};
+use crate::net::record::{RecordError, Written, beside, check_whole, write_whole};
 use crate::replay::Replaying;
 
 /// The server that is asked, until the end of the replay.
@@ -55,18 +55,21 @@ impl Beyond {
     pub(super) async fn finish(self, replaying: &Replaying) -> Result<Option<Written>, RecordError> {
         self.proxy.shutdown().await;
         let Some((path, capture)) = self.recorded else { return Ok(None) };
-        let added = add(&path, &capture, replaying);
-        // It has become part of the fixture, or is of no more use.
-        let _ = fs::remove_file(&capture);
+        let added = add(&path, &capture, replaying).map_err(|error| error.keeping(&capture));
+        if added.is_ok() {
+            // It has become part of the fixture, or is of no more use.
+            let _ = fs::remove_file(&capture);
+        }
         added
     }
 }
 
 fn add(path: &Path, capture: &Path, replaying: &Replaying) -> Result<Option<Written>, RecordError> {
     let failed = |error| RecordError::Write { path: capture.to_owned(), error };
-    let exchanges = Exchanges::new([BufReader::new(fs::File::open(capture).map_err(failed)?)]);
+    let mut exchanges = Exchanges::new([BufReader::new(fs::File::open(capture).map_err(failed)?)]);
     let damaged = |error| RecordError::Load(super::LoadError::new(capture, &error));
-    let collected = collect(exchanges, "").map_err(|error| damaged(error.into()))?;
+    let collected = collect(exchanges.by_ref(), "").map_err(|error| damaged(error.into()))?;
+    check_whole(path, &exchanges, collected.unread)?;
     let added = collected.fixture.exchanges.len();
     if added == 0 {
         return Ok(None);
