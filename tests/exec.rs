@@ -228,6 +228,9 @@ fn what_is_missing_is_recorded_besides() {
     let asked = ["open", "10", "1", "missing"];
     place.run(&place.there(), &new, &["paid", "10", "1"]).is(0, &["answered 4 commands"]);
     assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before);
+    place.run(&place.there(), &new, &["open", "10", "1", "fail"]).is(3, &["answered 3 commands"]);
+    assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before, "the command failed");
+    assert_eq!(place.files(), ["orders.jsonl"]);
     let ran = place.run(&place.there(), &new, &asked).is(1, &["2 never asked for", "recorded 1 more exchanges"]);
     assert_eq!(ran.stdout, "besides [0, 2, 4]\n");
     let after = fs::read_to_string(place.fixture()).unwrap();

@@ -190,7 +190,8 @@ async fn replay(args: &Args, mut config: Config, uri: Option<ApplicationUri>) ->
     let replay = builder.start().await?;
     replay.warnings().iter().for_each(|warning| say(format_args!("mongotap: {warning}")));
     let code = command(args, replay.uri(), uri.as_ref()).await?;
-    let (report, written) = replay.finish().await?;
+    // What a command asked that failed is not what the next one is to find.
+    let (report, written) = if code == 0 { replay.finish().await? } else { (replay.shutdown().await, None) };
     write_report(args.report.as_deref(), &report)?;
     let failed = match strict {
         Some(strict) => report.is_failure(strict),

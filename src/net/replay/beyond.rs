@@ -18,7 +18,7 @@ use crate::replay::Replaying;
 
 /// The server that is asked, until the end of the replay.
 pub(super) struct Beyond {
-    proxy: Proxy,
+    proxy: Option<Proxy>,
     /// The fixture, and the capture of what it is to get besides.
     recorded: Option<(PathBuf, PathBuf)>,
 }
@@ -48,19 +48,30 @@ impl Beyond {
         own.capture = recorded.as_ref().map(|(_, capture)| Capture::to(capture));
         let proxy = Proxy::builder().config(own).start().await?;
         let endpoints = proxy.listeners().into_iter().map(|(endpoint, _)| endpoint).collect();
-        Ok(Some((Self { proxy, recorded }, Upstream { endpoints, credentials })))
+        Ok(Some((Self { proxy: Some(proxy), recorded }, Upstream { endpoints, credentials })))
     }
 
     /// Ends it, and writes the fixture anew with what was answered besides, if that is wanted and there was something.
-    pub(super) async fn finish(self, replaying: &Replaying) -> Result<Option<Written>, RecordError> {
-        self.proxy.shutdown().await;
-        let Some((path, capture)) = self.recorded else { return Ok(None) };
-        let added = add(&path, &capture, replaying).map_err(|error| error.keeping(&capture));
-        if added.is_ok() {
-            // It has become part of the fixture, or is of no more use.
-            let _ = fs::remove_file(&capture);
+    pub(super) async fn finish(mut self, replaying: &Replaying) -> Result<Option<Written>, RecordError> {
+        if let Some(proxy) = self.proxy.take() {
+            proxy.shutdown().await;
+        }
+        let Some((path, capture)) = &self.recorded else { return Ok(None) };
+        let added = add(path, capture, replaying).map_err(|error| error.keeping(capture));
+        if added.is_err() {
+            self.recorded = None;
         }
         added
+    }
+}
+
+impl Drop for Beyond {
+    fn drop(&mut self) {
+        drop(self.proxy.take());
+        if let Some((_, capture)) = &self.recorded {
+            // It has become part of the fixture, or is of no more use; one that cannot be removed harms nobody.
+            let _ = fs::remove_file(capture);
+        }
     }
 }
 
