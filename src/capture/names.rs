@@ -85,7 +85,7 @@ impl Names {
         for element in tops(&exchange.request, &VARYING_IN_REQUESTS) {
             leaves(&element, &mut |leaf| {
                 if let Some(value) = value_of(leaf).or_else(|| text_of(leaf)) {
-                    let is_birth = births.iter().any(|birth| birth.contains(&leaf.offset));
+                    let is_birth = is_within(&births, leaf.offset);
                     self.see(value, is_birth.then_some(Origin::Born), at);
                 }
             });
@@ -254,6 +254,12 @@ pub fn write_values(command: &[u8]) -> Vec<Element<'_>> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether a place is in one of these ranges, which are in their order.
+pub fn is_within(ranges: &[Range<usize>], place: usize) -> bool {
+    let next = ranges.partition_point(|range| range.end <= place);
+    ranges.get(next).is_some_and(|range| range.contains(&place))
 }
 
 fn values_of_each<'a>(command: &'a [u8], array: &[u8], written: &[&[u8]], filter: &[u8]) -> Vec<Element<'a>> {
