@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+mod apart;
 mod tape;
 
 use bson::oid::ObjectId;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::bson::{Element, Elements, Kind};
 use crate::capture::names::{Value, leaves, texts, value_of};
@@ -12,6 +13,8 @@ use crate::capture::names::{Value, leaves, texts, value_of};
 pub(super) struct Bindings {
     to_recorded: HashMap<Value, Value>,
     to_live: HashMap<Value, Value>,
+    /// Live values for which others stand now, with what stood for the recorded ones together with them.
+    displaced: HashMap<Value, Arc<[(Value, Value)]>>,
     named: Named,
 }
 
@@ -42,6 +45,29 @@ impl Bindings {
     pub(super) fn bind(&mut self, live: Value, recorded: Value) {
         self.to_recorded.insert(live, recorded);
         self.to_live.insert(recorded, live);
+    }
+
+    /// Binds what one request binds, and keeps together what gives way to it.
+    pub(super) fn bind_all(&mut self, pairs: &[(Value, Value)]) {
+        let before = |(live, recorded): &(Value, Value)| {
+            let other = self.live(*recorded).filter(|other| other != live)?;
+            Some((other, *recorded))
+        };
+        let displaced: Arc<[_]> = pairs.iter().filter_map(before).collect();
+        for (live, _) in displaced.iter() {
+            self.displaced.insert(*live, displaced.clone());
+        }
+        for (live, recorded) in pairs {
+            self.displaced.remove(live);
+            self.bind(*live, *recorded);
+        }
+    }
+
+    /// Has a live value, and what was bound together with it, stand again for what it still leads to.
+    pub(super) fn bring_back(&mut self, live: Value) {
+        if let Some(pairs) = self.displaced.get(&live).cloned() {
+            self.bind_all(&pairs);
+        }
     }
 
     /// Has what stands for `from` stand for `to` instead.

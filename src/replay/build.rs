@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::counted::{collection_of, database_of};
 use super::cursors::{cursor_asked, cursor_given, without_cursor};
-use super::digest::{AsItIs, Digest, Digests, digests, in_state};
-use super::effect::{effect, reads};
+use super::digest::{AsItIs, Digest, Digests, digests, in_state, written};
+use super::effect::{Effect, effect, reads};
 use super::more::tells_nothing;
 use super::recording::{Birth, Entry, EntryKind, Index, Number};
 use super::settings::{Scope, Settings};
@@ -76,6 +76,9 @@ impl Build {
                 entry.kind = EntryKind::Idle;
             }
             self.births(exchange, number, continues);
+            if entry.effect != Effect::None {
+                entry.written = self.written(exchange, (number, entry.masked));
+            }
             let answered = exchange.replies.first().map_or(exchange.at, |reply| reply.at);
             self.running.push(Reverse((answered.monotonic_nanos, number)));
         }
@@ -95,7 +98,7 @@ impl Build {
             let Some(entry) = self.index.entries.get(number as usize) else { continue };
             let scope = self.scopes.get(number as usize).cloned().flatten();
             let states = self.states.entry(scope).or_default();
-            states.apply(&entry.effect, entry.masked, entry.transaction, &self.index.namespaces);
+            states.apply(&entry.effect, entry.written, entry.transaction, &self.index.namespaces);
         }
     }
 
@@ -123,6 +126,7 @@ impl Build {
         let state = states.read(&reads, transaction, namespaces);
         let entry = Entry {
             masked: digests.masked,
+            written: 0,
             epoch: states.epoch(&reads),
             effect: effect(exchange, namespaces),
             reads,
@@ -172,6 +176,22 @@ impl Build {
         }
     }
 
+    /// What a write wrote. A value that was born is told by the question in which it was and its place there, so that
+    /// it does not matter which of several that are alike that was.
+    fn written(&self, exchange: &Exchange, (number, masked): (Number, Digest)) -> Digest {
+        let at_ms = exchange.at.unix_micros / 1000;
+        written(&exchange.request, &self.settings, &|value| {
+            let birth = self.index.births.get(&value);
+            if let Value::Date(date) = value {
+                return (birth.is_some() || relative(date, at_ms).is_some()).then_some(0);
+            }
+            let Birth { exchange, place } = *birth?;
+            let own = (exchange == number).then_some(masked);
+            let question = own.or_else(|| Some(self.index.entry(exchange)?.masked)).unwrap_or_default();
+            Some(in_state(question, Digest::from(place) + 1))
+        })
+    }
+
     /// Follows cursors from batch to batch.
     fn cursors(&mut self, exchange: &Exchange, number: Number) {
         let asked = cursor_asked(&exchange.request).map(|(_, id)| id);
@@ -213,9 +233,10 @@ impl Entry {
     fn housekeeping() -> Self {
         Self {
             masked: 0,
+            written: 0,
             reads: super::effect::Reads::Nothing,
             epoch: 0,
-            effect: super::effect::Effect::None,
+            effect: Effect::None,
             transaction: None,
             next: None,
             kind: EntryKind::Housekeeping,

@@ -1,7 +1,7 @@
 //! Which parts of a request say what is asked, and which only how a driver asks it this time.
 //!
 //! Left out everywhere: sessions and their numbers (`lsid`, `txnNumber`), cluster times (`$clusterTime`, `operationTime`,
-//! `readConcern.afterClusterTime`), `$readPreference`, which says where to ask, and the `pwd` of new users, which no
+//! `readConcern.afterClusterTime` and `atClusterTime`), `$readPreference`, which says where to ask, and the `pwd` of new users, which no
 //! capture holds. `$db` counts, but stands beside.
 
 use crate::bson::{Element, Elements, find};
@@ -9,29 +9,81 @@ use crate::bson::{Element, Elements, find};
 /// Fields at the top of a command that never count, or stand beside it.
 const VARYING: [&[u8]; 6] = [b"$clusterTime", b"$readPreference", b"lsid", b"operationTime", b"pwd", b"txnNumber"];
 
+/// Times of the cluster within a `readConcern`.
+const CLUSTER_TIMES: [&[u8]; 2] = [b"afterClusterTime", b"atClusterTime"];
+
 /// The fields at the top that count, the command's name first.
 pub(super) fn counted(command: &[u8]) -> impl Iterator<Item = Element<'_>> {
     Elements::readable(command).filter(|element| !is_varying(element) && element.name != b"$db")
 }
 
-/// Whether a field at the top never counts. A `readConcern` that only waits for a time is one.
+/// Whether a field at the top never counts. A `readConcern` that only names a time is one.
 pub(super) fn is_varying(element: &Element<'_>) -> bool {
-    let only_waits = |concern: &[u8]| {
+    let is_time = |name: &[u8]| CLUSTER_TIMES.contains(&name);
+    let only_names_time = |concern: &[u8]| {
         let mut names = Elements::readable(concern).map(|inner| inner.name).peekable();
-        names.peek().is_some() && names.all(|name| name == b"afterClusterTime")
+        names.peek().is_some() && names.all(is_time)
     };
-    VARYING.contains(&element.name) || element.name == b"readConcern" && element.as_document().is_some_and(only_waits)
+    VARYING.contains(&element.name)
+        || element.name == b"readConcern" && element.as_document().is_some_and(only_names_time)
 }
 
-/// Whether it is the time that a `readConcern` waits for; `path` leads to what it is in.
-pub(super) fn is_after_cluster_time(path: &[&[u8]], element: &Element<'_>) -> bool {
-    element.name == b"afterClusterTime" && *path == [b"readConcern".as_slice()]
+/// Whether it is the time that a `readConcern` waits for, or reads at; `path` leads to what it is in.
+pub(super) fn is_cluster_time(path: &[&[u8]], element: &Element<'_>) -> bool {
+    CLUSTER_TIMES.contains(&element.name) && *path == [b"readConcern".as_slice()]
 }
 
-/// Whether the order of the fields in a document has a meaning of its own: those of arrays, sorts and keys.
-pub(super) fn order_counts(element: &Element<'_>) -> bool {
+/// Whether the order of the fields in a document has a meaning of its own, `path` leading to it: those of arrays, sorts
+/// and keys, and of documents that a filter compares as a whole.
+pub(super) fn order_counts(path: &[&[u8]], element: &Element<'_>) -> bool {
     const ORDERED: [&[u8]; 8] = [b"sort", b"$sort", b"sortBy", b"key", b"hint", b"min", b"max", b"let"];
-    element.as_array().is_some() || ORDERED.contains(&element.name)
+    if element.as_array().is_some() {
+        return true;
+    }
+    match within_filter(path) {
+        Some(steps) => is_compared(steps, element),
+        None => ORDERED.contains(&element.name),
+    }
+}
+
+/// The steps of a path that lie within a filter, if it leads into one.
+fn within_filter<'p, 'd>(path: &'p [&'d [u8]]) -> Option<&'p [&'d [u8]]> {
+    let path = path.strip_prefix(&[b"explain".as_slice()]).unwrap_or(path);
+    let place = match path {
+        [b"filter" | b"query", ..] => 0,
+        [b"arrayFilters", _, ..] => 1,
+        [b"updates" | b"deletes", _, b"q", ..] | [b"ops", _, b"filter", ..] => 2,
+        [b"updates" | b"ops", _, b"arrayFilters", _, ..] => 3,
+        [b"pipeline", ..] => path.iter().rposition(|step| *step == b"$match")?,
+        _ => return None,
+    };
+    path.get(place + 1..)
+}
+
+/// Whether a document at that place in a filter is a value that is compared, and neither a filter nor conditions.
+fn is_compared(mut steps: &[&[u8]], element: &Element<'_>) -> bool {
+    const REFERENCE: [&[u8]; 3] = [b"$ref", b"$id", b"$db"];
+    let is_operator = |name: &[u8]| name.starts_with(b"$") && !REFERENCE.contains(&name);
+    let inner = element.as_document().and_then(|document| Elements::readable(document).next()).map(|first| first.name);
+    while let Some((step, rest)) = steps.split_first() {
+        steps = rest;
+        let next = steps.first().copied().or(inner);
+        match *step {
+            b"$and" | b"$or" | b"$nor" => steps = steps.get(1..).unwrap_or_default(),
+            b"$not" | b"$elemMatch" => {}
+            b"$all" => {
+                steps = steps.get(1..).unwrap_or_default();
+                if steps.first().copied().or(inner) != Some(b"$elemMatch") {
+                    return true;
+                }
+            }
+            b"$eq" | b"$ne" | b"$gt" | b"$gte" | b"$lt" | b"$lte" | b"$in" | b"$nin" => return true,
+            name if is_operator(name) => return false,
+            _ if next.is_some_and(is_operator) => {}
+            _ => return true,
+        }
+    }
+    false
 }
 
 /// Whether a `maxTimeMS` looks like what a driver computes from the time that is left, and not like what somebody wrote.

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::counted::{counted, is_after_cluster_time, order_counts};
+use super::counted::{counted, database_of, is_cluster_time, order_counts};
 use super::settings::Settings;
 use crate::bson::{Element, Elements, Kind, find};
-use crate::capture::names::{texts, value_of};
+use crate::capture::names::{Value, texts, value_of};
 
 /// A number that no two different questions share, as good as certainly.
 pub(super) type Digest = u128;
@@ -33,13 +33,22 @@ enum Level {
 
 /// The digest of everything that counts in a request.
 pub(super) fn exact(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digest {
-    Digesting { settings, level: Level::Exact, path: Vec::new() }.command(command, database, scope)
+    Digesting { settings, level: Level::Exact, masked: &|_| Some(0), path: Vec::new() }
+        .command(command, database, scope)
 }
 
 /// All digests of a request.
 pub(super) fn digests(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digests {
-    let at = |level| Digesting { settings, level, path: Vec::new() }.command(command, database, scope);
+    let at =
+        |level| Digesting { settings, level, masked: &|_| Some(0), path: Vec::new() }.command(command, database, scope);
     Digests { exact: at(Level::Exact), masked: at(Level::Masked) }
+}
+
+/// The digest of a recorded write, where `masked` says what stands for values that differ from run to run. Two
+/// writes of other constants are two.
+pub(super) fn written(command: &[u8], settings: &Settings, masked: &dyn Fn(Value) -> Option<Digest>) -> Digest {
+    let digesting = Digesting { settings, level: Level::Masked, masked, path: Vec::new() };
+    digesting.command(command, database_of(command), None)
 }
 
 /// The digest of a question in a state.
@@ -49,7 +58,7 @@ pub(super) fn in_state(question: Digest, state: Digest) -> Digest {
 
 /// The digest of replies, blind to values that differ from run to run.
 pub(super) fn masked_reply(reply: &[u8], settings: &Settings) -> Digest {
-    let mut digesting = Digesting { settings, level: Level::Masked, path: vec![b""] };
+    let mut digesting = Digesting { settings, level: Level::Masked, masked: &|_| Some(0), path: vec![b""] };
     let varies = |element: &Element<'_>| crate::capture::names::VARYING_IN_REPLIES.contains(&element.name);
     digesting.fields(Elements::readable(reply).filter(|element| !varies(element)), false, true)
 }
@@ -57,6 +66,8 @@ pub(super) fn masked_reply(reply: &[u8], settings: &Settings) -> Digest {
 struct Digesting<'s, 'd> {
     settings: &'s Settings,
     level: Level,
+    /// What is hashed in the place of a value; `None` for the value itself.
+    masked: &'s dyn Fn(Value) -> Option<Digest>,
     path: Vec<&'d [u8]>,
 }
 
@@ -88,7 +99,7 @@ impl<'d> Digesting<'_, 'd> {
 
     /// `None` for what does not count. Where `exact`, nothing can be bound.
     fn field(&mut self, element: &Element<'d>, position: Option<usize>, exact: bool) -> Option<Digest> {
-        if is_after_cluster_time(&self.path, element) {
+        if is_cluster_time(&self.path, element) {
             return None;
         }
         self.path.push(element.name);
@@ -120,7 +131,7 @@ impl<'d> Digesting<'_, 'd> {
         }
         match element.elements() {
             Some(Ok(elements)) => {
-                let ordered = self.level == Level::Exact || order_counts(element);
+                let ordered = self.level == Level::Exact || order_counts(&self.path, element);
                 hash.number(self.fields(elements.map_while(Result::ok), ordered, exact));
             }
             _ => self.leaf(element, exact, &mut hash),
@@ -134,15 +145,20 @@ impl<'d> Digesting<'_, 'd> {
         }
         // What is left out is told by its type alone, which is hashed.
         let is_time = self.path.len() == 1 && element.name == b"maxTimeMS";
-        if is_time || value_of(element).is_some() {
+        if is_time {
             return;
+        }
+        if let Some(masked) = value_of(element).and_then(self.masked) {
+            return hash.number(masked);
         }
         match element.as_str_bytes().filter(|_| element.kind == Kind::String) {
             Some(text) => {
                 let mut rest = 0;
-                for (place, _) in texts(text) {
+                for (place, value) in texts(text) {
+                    let Some(masked) = (self.masked)(value) else { continue };
                     hash.text(text.get(rest..place.start).unwrap_or_default());
                     hash.number(place.len() as Digest);
+                    hash.number(masked);
                     rest = place.end;
                 }
                 hash.text(text.get(rest..).unwrap_or_default());

@@ -3,16 +3,16 @@
 //! Both are looked at as they came. A value is the recorded one if it is equal and stands for nothing else, or stands for
 //! it already; or if it is fresh, in the value of a write, and the recorded one was born there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use super::bindings::{Bindings, NamedPair};
-use super::counted::{counted, is_after_cluster_time, is_computed_time, is_varying, order_counts};
+use super::counted::{counted, is_cluster_time, is_computed_time, is_varying, order_counts};
 use super::difference::{Difference, shown};
 use super::explain::{Note, Why};
 use super::recording::{Birth, Number, Recording};
 use crate::bson::{Element, Elements, Kind};
-use crate::capture::names::{Value, relative, texts, value_of, write_values};
+use crate::capture::names::{Value, is_within, relative, texts, value_of, write_values};
 
 /// What follows if a live request is taken for a recorded one.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,8 @@ pub(super) struct Fit {
     pub(super) swaps: Vec<(Number, Number)>,
     /// Recorded values that were bound before.
     pub(super) known: Vec<Value>,
+    /// Live values that still lead to a recorded one for which a later one stands: they stand for it again.
+    pub(super) back: Vec<Value>,
     pub(super) notes: BTreeSet<Note>,
 }
 
@@ -69,6 +71,9 @@ struct Walk<'a, 'd> {
     /// Where values can be born in each.
     births: (Vec<Range<usize>>, Vec<Range<usize>>),
     fit: Fit,
+    /// The binds of `fit` by either side, and its swaps by where they begin and end.
+    bound: (HashMap<Value, Value>, HashMap<Value, Value>),
+    swapped: (HashMap<Number, Number>, HashMap<Number, Number>),
     path: Vec<&'d [u8]>,
     /// Where the two differ and how many such places are wanted, if they are: then the walk goes on after the first.
     differences: Option<(Vec<Difference>, usize)>,
@@ -78,7 +83,8 @@ impl<'a, 'd> Walk<'a, 'd> {
     fn new(context: &'a Fitting<'a>, live: &'d [u8], recorded: &'d [u8]) -> Self {
         let births = |command| write_values(command).iter().map(|it| it.offset..it.offset + it.value.len()).collect();
         let births = (births(live), births(recorded));
-        Self { context, births, fit: Fit::default(), path: Vec::new(), differences: None }
+        let (bound, swapped) = Default::default();
+        Self { context, births, fit: Fit::default(), bound, swapped, path: Vec::new(), differences: None }
     }
 
     /// Here the two differ: whether the walk goes on all the same.
@@ -127,7 +133,7 @@ impl<'a, 'd> Walk<'a, 'd> {
     fn that_count(&mut self, elements: &[Element<'d>]) -> Vec<Element<'d>> {
         let mut kept = Vec::with_capacity(elements.len());
         for element in elements {
-            if is_after_cluster_time(&self.path, element) {
+            if is_cluster_time(&self.path, element) {
                 self.note_at(element.name, Why::Varies);
                 continue;
             }
@@ -166,7 +172,7 @@ impl<'a, 'd> Walk<'a, 'd> {
         match (our.elements(), their.elements()) {
             (Some(Ok(ours)), Some(Ok(theirs))) => {
                 let (ours, theirs) = (ours.map_while(Result::ok), theirs.map_while(Result::ok));
-                let ordered = order_counts(our);
+                let ordered = order_counts(&self.path, our);
                 self.fields(&ours.collect::<Vec<_>>(), &theirs.collect::<Vec<_>>(), ordered, exact)
             }
             _ => self.leaf(our, their, exact),
@@ -184,10 +190,13 @@ impl<'a, 'd> Walk<'a, 'd> {
         }
         if our.kind == Kind::String {
             return self.text(our, their, exact)
-                || self.context.bindings.named_recorded(our.kind, our.value) == Some(their.value) && {
+                || !exact && self.context.bindings.named_recorded(our.kind, our.value) == Some(their.value) && {
                     self.note(Why::Bound);
                     true
                 };
+        }
+        if exact {
+            return our.value == their.value;
         }
         if self.path.len() == 1 && our.name == b"maxTimeMS" && (is_computed_time(our) || is_computed_time(their)) {
             self.note(Why::Computed);
@@ -240,6 +249,9 @@ impl<'a, 'd> Walk<'a, 'd> {
         match self.stands_for(live) {
             Some(known) if known == recorded => {
                 self.fit.known.push(recorded);
+                if !self.bound.0.contains_key(&live) && self.is_displaced(live, recorded) {
+                    self.fit.back.push(live);
+                }
                 if live != recorded {
                     self.note(Why::Bound);
                 }
@@ -249,7 +261,7 @@ impl<'a, 'd> Walk<'a, 'd> {
             None if live == recorded => {
                 self.is_free(recorded) && {
                     if is_birth && self.births_of(recorded).is_some() {
-                        self.fit.binds.push((live, recorded));
+                        self.add_bind(live, recorded);
                     }
                     true
                 }
@@ -265,17 +277,17 @@ impl<'a, 'd> Walk<'a, 'd> {
         if !same_type || births.contains_key(&live) || !births.contains_key(&recorded) || !self.is_free(recorded) {
             return false;
         }
-        self.fit.binds.push((live, recorded));
+        self.add_bind(live, recorded);
         self.note(Why::Bound);
         true
     }
 
     /// What a live value stands for, with what this request is about to change.
     fn stands_for(&self, live: Value) -> Option<Value> {
-        let pending = self.fit.binds.iter().find(|(bound, _)| *bound == live).map(|(_, recorded)| *recorded);
+        let pending = self.bound.0.get(&live).copied();
         let known = pending.or_else(|| self.context.bindings.recorded(live))?;
         let swapped = self.births_of(known).and_then(|birth| {
-            let (_, other) = self.fit.swaps.iter().find(|(from, _)| *from == birth.exchange)?;
+            let other = self.swapped.0.get(&birth.exchange)?;
             self.context.recording.index.born.get(other)?.get(birth.place as usize).copied()
         });
         Some(swapped.unwrap_or(known))
@@ -283,21 +295,35 @@ impl<'a, 'd> Walk<'a, 'd> {
 
     /// Whether nothing stands for a recorded value, or what does gives way.
     fn is_free(&self, recorded: Value) -> bool {
-        let pending = self.fit.binds.iter().any(|(_, bound)| *bound == recorded);
+        let pending = self.bound.1.contains_key(&recorded);
         !pending && (self.context.again || self.context.bindings.live(recorded).is_none())
+    }
+
+    fn add_bind(&mut self, live: Value, recorded: Value) {
+        self.fit.binds.push((live, recorded));
+        self.bound.0.insert(live, recorded);
+        self.bound.1.insert(recorded, live);
+    }
+
+    /// Whether an exchange that was used again has another live value stand for a recorded one.
+    fn is_displaced(&self, live: Value, recorded: Value) -> bool {
+        let bindings = self.context.bindings;
+        bindings.recorded(live) == Some(recorded) && bindings.live(recorded) != Some(live)
     }
 
     /// Of two exchanges that are alike, the other may be what was asked here.
     fn swap(&mut self, known: Value, recorded: Value) -> bool {
         let (Some(one), Some(other)) = (self.births_of(known), self.births_of(recorded)) else { return false };
         let index = &self.context.recording.index;
-        let masked = |birth: Birth| index.entry(birth.exchange).map(|entry| entry.masked);
-        let alike = one.place == other.place && one.exchange != other.exchange && masked(one) == masked(other);
-        let taken = self.fit.swaps.iter().any(|(from, to)| *from == one.exchange || *to == other.exchange);
+        let written = |birth: Birth| index.entry(birth.exchange).map(|entry| (entry.masked, entry.written));
+        let alike = one.place == other.place && one.exchange != other.exchange && written(one) == written(other);
+        let taken = self.swapped.0.contains_key(&one.exchange) || self.swapped.1.contains_key(&other.exchange);
         if !alike || taken || !(self.context.may_swap)(one.exchange, other.exchange) {
             return false;
         }
         self.fit.swaps.push((one.exchange, other.exchange));
+        self.swapped.0.insert(one.exchange, other.exchange);
+        self.swapped.1.insert(other.exchange, one.exchange);
         self.fit.known.push(recorded);
         self.note(Why::Bound);
         true
@@ -317,14 +343,14 @@ impl<'a, 'd> Walk<'a, 'd> {
         let (ours, theirs) = (Value::Date(live), Value::Date(recorded));
         let stands = self.context.bindings.recorded(ours) == Some(theirs)
             || self.context.bindings.live(theirs) == Some(ours)
-            || self.fit.binds.contains(&(ours, theirs));
+            || self.bound.0.get(&ours) == Some(&theirs);
         let tolerance = i64::try_from(self.context.recording.settings.date_tolerance.as_millis()).unwrap_or(i64::MAX);
-        let far = (live - here).saturating_sub(recorded - there).saturating_abs();
+        let far = live.saturating_sub(here).saturating_sub(recorded.saturating_sub(there)).saturating_abs();
         if !stands && (relative(recorded, there).is_none() || far > tolerance) {
             return false;
         }
         if is_birth && self.births_of(theirs).is_some() && !stands {
-            self.fit.binds.push((ours, theirs));
+            self.add_bind(ours, theirs);
         }
         self.note(if stands { Why::Bound } else { Why::Date });
         true
@@ -334,7 +360,7 @@ impl<'a, 'd> Walk<'a, 'd> {
     fn named(&mut self, our: &Element<'d>, their: &Element<'d>) -> bool {
         if let (Some(live), Some(recorded)) = (value_of(our), value_of(their)) {
             if self.stands_for(live) != Some(recorded) {
-                self.fit.binds.push((live, recorded));
+                self.add_bind(live, recorded);
             }
             self.note(Why::Bound);
             return true;
@@ -367,10 +393,6 @@ impl<'a, 'd> Walk<'a, 'd> {
     fn shown_path(&self) -> String {
         self.path.iter().map(|step| String::from_utf8_lossy(step)).collect::<Vec<_>>().join(".")
     }
-}
-
-fn is_within(ranges: &[Range<usize>], place: usize) -> bool {
-    ranges.iter().any(|range| range.contains(&place))
 }
 
 fn text<'d>(element: &Element<'d>) -> &'d [u8] {

@@ -87,9 +87,10 @@ impl Live {
         for (one, other) in fit.swaps {
             self.swap(one, other, index);
         }
-        for (live, recorded) in fit.binds {
-            self.bindings.bind(live, recorded);
+        for live in fit.back {
+            self.bindings.bring_back(live);
         }
+        self.bindings.bind_all(&fit.binds);
         for pair in fit.named {
             self.bindings.bind_named(pair);
         }
@@ -180,8 +181,10 @@ impl Live {
 
     /// The exchange used last of those that may have been that unused one.
     fn like(&self, other: Number, index: &Index) -> Option<Number> {
-        let alike = index.list(index.entry(other)?.masked);
-        let used = alike.iter().copied().filter(|one| *one != other && self.times(*one) > 0);
+        let it = index.entry(other)?;
+        let same = |one: &Number| index.entry(*one).is_some_and(|entry| entry.written == it.written);
+        let alike = index.list(it.masked).iter().copied().filter(same);
+        let used = alike.filter(|one| *one != other && self.times(*one) > 0);
         let used = used.filter(|one| self.times(other) == 0 && self.may_swap(*one, other, index));
         used.max_by_key(|one| self.last(*one))
     }

@@ -66,6 +66,8 @@ impl List {
 pub(super) struct Entry {
     /// Its question without what can be bound.
     pub(super) masked: Digest,
+    /// What it wrote: its question, blind to which identities were born and to dates of now.
+    pub(super) written: Digest,
     pub(super) reads: Reads,
     /// How often the collection had been emptied.
     pub(super) epoch: u32,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Request;
 use super::choose::{Choice, NoChoice, Question};
-use super::counted::namespace;
+use super::counted::{database_of, namespace};
 use super::cursors::{Cursors, Open, cursor_asked, cursor_given, with_cursor};
 use super::difference::shown_document;
 use super::digest::{Digests, digests, exact, masked_reply};
@@ -161,13 +161,18 @@ impl Asking<'_> {
             return Answer::Documents { documents, after: Duration::ZERO, explanation: None };
         }
         let question = Question { recording: self.recording, digests: self.digests(), transaction, ends };
+        let (scope, settings) = (self.recording.asked_in(self.scope), &self.recording.settings);
         let chosen = question.choose(self.live, &mut |live, number, is_same| {
             let recorded = self.recording.exchange(number)?;
             let again = live.times(number) > 0;
             let fit = fitting(self.recording, live, again, self.at, recorded.at.unix_micros);
             let may_swap = |one, other| live.may_swap(one, other, &self.recording.index);
             let fit = Fitting { may_swap: &may_swap, ..fit }.fit(command, &recorded.request);
-            // The same is the same, whatever stands for what.
+            // The same is the same, whatever stands for what; but where values must be equal it is so as it came.
+            let is_same = is_same
+                && (settings.exact.is_empty()
+                    || exact(command, &self.request.database, scope, settings)
+                        == exact(&recorded.request, database_of(&recorded.request), scope, settings));
             fit.or_else(|| is_same.then(Fit::default))
         });
         let Choice { number, fit, rival } = match chosen {
@@ -207,7 +212,7 @@ impl Asking<'_> {
             self.live.follow(live, recorded);
         }
         self.live.states.resemble(&entry.reads, entry.epoch);
-        self.live.states.apply(&entry.effect, entry.masked, transaction, &index.namespaces);
+        self.live.states.apply(&entry.effect, entry.written, transaction, &index.namespaces);
     }
 
     /// The recorded replies from one on, as they go out; as many as are wanted at once.
