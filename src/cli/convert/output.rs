@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{Code, Error};
 use crate::config::io_reason;
+use crate::net::clock;
 
 /// A file beside the one that it becomes; if it does not, it goes.
 #[derive(Debug)]
@@ -17,12 +18,12 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Makes it. `mode` is who may read it.
+    /// Makes it, of this run alone, so that nothing that is there is harmed. `mode` is who may read it.
     pub(super) fn create(to: &Path, suffix: &str, mode: u32) -> Result<Self, Error> {
-        let mut name = to.file_name().unwrap_or_default().to_owned();
-        name.push(suffix);
-        let path = to.with_file_name(name);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&path);
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        let unique = format!("{}-{}", std::process::id(), clock::now().monotonic_nanos);
+        let path = to.with_file_name(format!(".{name}.{unique}{suffix}"));
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(|error| refused(&path, &error))?;
         Ok(Self { to: to.to_owned(), path, file: Some(BufWriter::new(file)) })
     }
