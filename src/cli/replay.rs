@@ -64,7 +64,7 @@ pub struct AnswerArgs {
     #[arg(long, value_name = "WHAT")]
     topology: Option<String>,
 
-    /// What was never recorded: fail, forward (ask the upstream) or record (ask it, and keep the answer) [default: fail]
+    /// What was never recorded: fail, forward (ask the upstream) or record (ask it, and keep the answer). The upstream knows nothing of writes that the recording has answered [default: fail]
     #[arg(long, value_name = "WHAT")]
     on_miss: Option<String>,
 
