@@ -302,9 +302,16 @@ impl Config {
     }
 
     /// Takes over what a connection string says.
-    pub(crate) fn set_upstream(&mut self, read: ConnectionString) -> Result<(), Error> {
+    pub(crate) fn set_upstream(&mut self, uri: &str) -> Result<(), Error> {
+        let read: ConnectionString = uri.parse()?;
         self.tls.upstream = tls::merge(read.tls, TlsUpstream::default())?;
         self.upstream = read.upstream;
+        Ok(())
+    }
+
+    /// Listens there instead.
+    pub(crate) fn set_listen(&mut self, address: &str) -> Result<(), Error> {
+        self.listen = address.parse()?;
         Ok(())
     }
 }

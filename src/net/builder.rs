@@ -88,20 +88,16 @@ impl Builder {
     /// it is to be reached by TLS.
     #[must_use]
     pub fn upstream(mut self, uri: &str) -> Self {
-        match uri.parse().and_then(|read| self.config.set_upstream(read)) {
-            Ok(()) => {}
-            Err(error) => self.error = self.error.or(Some(error)),
-        }
+        let wrong = self.config.set_upstream(uri).err();
+        self.error = self.error.or(wrong);
         self
     }
 
     /// Where to listen: `host:port`, `[v6]:port` or the path of a unix socket. Port 0 takes a free one.
     #[must_use]
     pub fn listen(mut self, address: &str) -> Self {
-        match address.parse() {
-            Ok(endpoint) => self.config.listen = endpoint,
-            Err(error) => self.error = self.error.or(Some(error)),
-        }
+        let wrong = self.config.set_listen(address).err();
+        self.error = self.error.or(wrong);
         self
     }
 

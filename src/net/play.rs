@@ -78,7 +78,7 @@ impl Target {
     /// [`PlayError`].
     pub async fn find(uri: &ApplicationUri) -> Result<Self, PlayError> {
         let mut config = Config::default();
-        uri.upstream().parse().and_then(|read| config.set_upstream(read)).map_err(of_target)?;
+        config.set_upstream(&uri.upstream()).map_err(of_target)?;
         if let Some(srv) = config.upstream.srv.clone() {
             let question = Question { srv, dns: None };
             let failed = |error: super::srv::SrvError| {

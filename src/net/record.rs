@@ -218,19 +218,15 @@ impl Builder {
 
     /// The server, as a connection string without credentials: those belong in the application's own.
     pub fn upstream(mut self, uri: &str) -> Self {
-        match uri.parse().and_then(|read| self.config.set_upstream(read)) {
-            Ok(()) => {}
-            Err(error) => self.error = self.error.or(Some(error)),
-        }
+        let wrong = self.config.set_upstream(uri).err();
+        self.error = self.error.or(wrong);
         self
     }
 
     /// Where to listen: `host:port`, `[v6]:port` or the path of a unix socket. Port 0 takes a free one.
     pub fn listen(mut self, address: &str) -> Self {
-        match address.parse() {
-            Ok(endpoint) => self.config.listen = endpoint,
-            Err(error) => self.error = self.error.or(Some(error)),
-        }
+        let wrong = self.config.set_listen(address).err();
+        self.error = self.error.or(wrong);
         self
     }
 
