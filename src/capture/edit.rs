@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::bson::{Element, Elements, Kind};
+use crate::bson::{Element, Elements, Kind, write};
 
 /// The beginning of a document or an array: four bytes for its length.
 pub(super) fn begin() -> Vec<u8> {
@@ -11,24 +11,21 @@ pub(super) fn begin() -> Vec<u8> {
 
 /// Ends a document that began with four bytes for its length.
 pub(super) fn end(mut out: Vec<u8>) -> Vec<u8> {
-    out.push(0);
-    let len = i32::try_from(out.len()).unwrap_or(i32::MAX).to_le_bytes();
-    out[..4].copy_from_slice(&len);
+    write::end(0, &mut out);
     out
 }
 
 /// Appends an element of that name.
 pub(super) fn put(kind: Kind, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.push(kind as u8);
-    out.extend_from_slice(name);
-    out.push(0);
+    write::put_name(kind, name, out);
     out.extend_from_slice(value);
 }
 
 /// The value of a string.
 pub(super) fn string(text: &[u8]) -> Vec<u8> {
-    let len = i32::try_from(text.len() + 1).unwrap_or(i32::MAX).to_le_bytes();
-    [&len[..], text, &[0]].concat()
+    let mut out = Vec::with_capacity(text.len() + 5);
+    write::put_string(text, &mut out);
+    out
 }
 
 /// What becomes of an element.

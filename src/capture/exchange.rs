@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::bson::Elements;
+use crate::bson::{Elements, find_path};
 use crate::event::{ConnectionId, Phase, Timestamp};
 
 /// A request and what it was answered.
@@ -65,6 +65,11 @@ pub fn is_housekeeping(name: &str) -> bool {
         "saslStart",
     ];
     NAMES.contains(&name)
+}
+
+/// Whether a command opens a change stream.
+pub fn opens_change_stream(command: &[u8]) -> bool {
+    find_path(command, &[b"pipeline", b"0", b"$changeStream"]).is_some()
 }
 
 /// An answer.

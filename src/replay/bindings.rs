@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, Kind};
 use crate::capture::names::{Value, leaves, texts, value_of};
 
@@ -173,22 +174,17 @@ fn replaced(document: Vec<u8>, values: &HashMap<(Kind, Vec<u8>), Vec<u8>>) -> Ve
 }
 
 fn rebuilt(document: &[u8], other: &dyn Fn(&Element<'_>) -> Option<Vec<u8>>, depth: usize) -> Vec<u8> {
-    let mut out = vec![0; 4];
+    let mut out = Vec::with_capacity(document.len());
+    let start = begin(&mut out);
     for element in Elements::readable(document) {
-        out.push(element.kind as u8);
-        out.extend_from_slice(element.name);
-        out.push(0);
+        put_name(element.kind, element.name, &mut out);
         if element.kind.is_container() && depth < crate::bson::walk::DEPTH_MAX {
             out.extend_from_slice(&rebuilt(element.value, other, depth + 1));
         } else {
             out.extend_from_slice(other(&element).as_deref().unwrap_or(element.value));
         }
     }
-    out.push(0);
-    let length = i32::try_from(out.len()).unwrap_or(i32::MAX).to_le_bytes();
-    if let Some(prefix) = out.first_chunk_mut() {
-        *prefix = length;
-    }
+    end(start, &mut out);
     out
 }
 

@@ -9,6 +9,7 @@ use super::live::Live;
 use super::miss::{Miss, Nearest};
 use super::recording::{Number, Recording};
 use super::replaying::fitting;
+use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Elements, find};
 use crate::capture::exchange::Exchange;
 use crate::event::Timestamp;
@@ -168,18 +169,13 @@ fn of_one_type(first: &str, second: &str) -> bool {
 }
 
 fn without_varying(command: &[u8]) -> Vec<u8> {
-    let mut document = vec![0; 4];
+    let mut document = Vec::with_capacity(command.len());
+    let start = begin(&mut document);
     for element in counted(command) {
-        document.push(element.kind as u8);
-        document.extend_from_slice(element.name);
-        document.push(0);
+        put_name(element.kind, element.name, &mut document);
         document.extend_from_slice(element.value);
     }
-    document.push(0);
-    let length = i32::try_from(document.len()).unwrap_or(i32::MAX).to_le_bytes();
-    if let Some(prefix) = document.first_chunk_mut() {
-        *prefix = length;
-    }
+    end(start, &mut document);
     document
 }
 

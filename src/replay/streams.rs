@@ -7,7 +7,7 @@ use super::cursors::{cursor_asked, cursor_given};
 use super::effect::{Effect, Namespace, Namespaces, changed, is_ok};
 use super::recording::{Entry, Index, Number};
 use crate::bson::{Element, Elements, Kind, find, find_path};
-use crate::capture::exchange::Exchange;
+use crate::capture::exchange::{Exchange, opens_change_stream};
 use crate::capture::names::{Value, leaves, value_of};
 
 /// What is gathered of a recording's streams and of what they may tell.
@@ -57,7 +57,7 @@ struct Write {
 /// Whether the cursor of a command waits for what comes.
 pub(super) fn is_stream(command: &[u8]) -> bool {
     let is_set = |name: &[u8]| find(command, name).is_some_and(|element| element.as_bool_truthy());
-    is_set(b"tailable") || find_path(command, &[b"pipeline", b"0", b"$changeStream"]).is_some()
+    is_set(b"tailable") || opens_change_stream(command)
 }
 
 impl Streams {

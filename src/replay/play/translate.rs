@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, Kind, find};
-use crate::capture::exchange::Exchange;
+use crate::capture::exchange::{Exchange, opens_change_stream};
 use crate::capture::names::{Names, Origin, value_of};
 
 /// Cursors, sessions and `_id`s of the recording, and what they are live.
@@ -193,12 +193,6 @@ fn read_concern(element: &Element<'_>, out: &mut Vec<u8>) {
 fn put_int64(name: &[u8], number: i64, out: &mut Vec<u8>) {
     put_name(Kind::Int64, name, out);
     out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn opens_change_stream(request: &[u8]) -> bool {
-    let stages = find(request, b"pipeline").and_then(|pipeline| pipeline.as_array()).unwrap_or_default();
-    let first = Elements::readable(stages).next().and_then(|stage| stage.as_document()).unwrap_or_default();
-    find(first, b"$changeStream").is_some()
 }
 
 fn cursor_id(reply: &[u8]) -> Option<i64> {
