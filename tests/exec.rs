@@ -226,11 +226,18 @@ fn what_is_missing_is_recorded_besides() {
     let before = fs::read_to_string(place.fixture()).unwrap();
     let new = ["--mode", "new"];
     let asked = ["open", "10", "1", "missing"];
-    place.run(&place.there(), &new, &["paid", "10", "1"]).is(0, &["answered 4 commands"]);
+    // Nothing is missing, so no server is needed.
+    place.run(&place.nowhere(), &new, &["paid", "10", "1"]).is(0, &["answered 4 commands"]);
     assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before);
     place.run(&place.there(), &new, &["open", "10", "1", "fail"]).is(3, &["answered 3 commands"]);
     assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before, "the command failed");
     assert_eq!(place.files(), ["orders.jsonl"]);
+    // What the recording began with is not what is there.
+    let departs =
+        ["the upstream departs from the recording at line 4: n is 6 there and 0 here", "hint: it is to be as it was"];
+    place.run(&place.there(), &new, &asked).is(1, &departs);
+    assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before, "an answer that cannot be trusted is not kept");
+    Mongod::shared().client().command(&bson::doc! { "dropDatabase": 1, "$db": "besides" });
     let ran = place.run(&place.there(), &new, &asked).is(1, &["2 never asked for", "recorded 1 more exchanges"]);
     assert_eq!(ran.stdout, "besides [0, 2, 4]\n");
     let after = fs::read_to_string(place.fixture()).unwrap();
@@ -238,6 +245,132 @@ fn what_is_missing_is_recorded_besides() {
     assert_eq!(place.files(), ["orders.jsonl"]);
     let none = ["--mode", "none", "--strict=false"];
     assert_eq!(place.run(&place.nowhere(), &none, &asked).is(0, &[]).stdout, ran.stdout);
+}
+
+/// An application that grows: each step may be left out.
+const GROWING: &str = r#"
+import os, sys, bson, pymongo
+steps = sys.argv[1:]
+uri = os.environ["MONGODB_URI"]
+with pymongo.MongoClient(uri, serverSelectionTimeoutMS=10000) as one, pymongo.MongoClient(uri) as two:
+    orders, others = one.get_default_database().orders, two.get_default_database().orders
+    orders.drop()
+    made = orders.insert_one({"item": "tea", "n": 1}).inserted_id
+    others.update_one({"_id": made}, {"$inc": {"n": 1}})
+    upserted = orders.update_one({"item": "milk"}, {"$set": {"n": 5}}, upsert=True).upserted_id
+    others.insert_one({"item": "sugar", "_id": "s"})
+    if "transaction" in steps:
+        with one.start_session() as session:
+            with session.start_transaction():
+                orders.find_one({"item": "tea"}, session=session)
+                orders.insert_one({"item": "in", "_id": "in"}, session=session)
+                orders.update_one({"_id": "in"}, {"$set": {"n": 7}}, session=session)
+            with session.start_transaction():
+                orders.insert_one({"item": "out", "_id": "out"}, session=session)
+                session.abort_transaction()
+    print(orders.find_one({"_id": made})["n"])
+    if "new" in steps:
+        print(sorted(it["item"] for it in orders.find({})))
+        print(others.find_one({"_id": made, "item": "tea"})["n"], orders.find_one({"_id": upserted})["item"])
+    if "write" in steps:
+        others.insert_one({"item": "salt", "of": upserted})
+        print(orders.find_one({"_id": made})["n"], orders.count_documents({}), orders.count_documents({"of": upserted}))
+    orders.delete_one({"_id": "s"})
+    print(orders.find_one({"_id": "s"}))
+"#;
+
+impl Place {
+    fn grow(&self, uri: &str, options: &[&str], steps: &[&str]) -> Ran {
+        Ran::of(self.exec(uri, options).arg(manifest::python()).args(["-c", GROWING]).args(steps))
+    }
+}
+
+/// The server that is asked has seen none of what the recording answered; it sees it before it is asked.
+#[test]
+fn what_is_asked_besides_sees_what_the_recording_answered() {
+    let set = Mongod::start(Options { replica_set: true, ..Options::default() });
+    let set = format!("{}/growing?directConnection=true", set.uri());
+    let alone = format!("{}/growing", Mongod::shared().uri());
+    for (uri, steps) in [(&alone, &[][..]), (&set, &["transaction"])] {
+        let place = Place::new("growing");
+        let direct = |more: &[&str]| {
+            let mut program = Command::new(manifest::python());
+            Ran::of(program.args(["-c", GROWING]).args(steps).args(more).env("MONGODB_URI", uri)).is(0, &[]).stdout
+        };
+        let drop_all = || {
+            let mut program = Command::new(manifest::python());
+            let drop = "import sys, pymongo; pymongo.MongoClient(sys.argv[1]).drop_database('growing')";
+            Ran::of(program.args(["-c", drop, uri.as_str()])).is(0, &[]);
+        };
+        place.grow(uri, &[], steps).is(0, &["recorded "]);
+        let mut known: Vec<&str> = Vec::new();
+        for more in ["new", "write"] {
+            known.push(more);
+            let grown = [steps, &known].concat();
+            let expected = direct(&known);
+            let fixture = fs::read_to_string(place.fixture()).unwrap();
+            drop_all();
+            let mut forward = place.exec(uri, &["--on-miss", "forward", "--strict=false"]);
+            let forwarded = Ran::of(forward.arg(manifest::python()).args(["-c", GROWING]).args(&grown));
+            assert_eq!(forwarded.is(0, &[]).stdout, expected);
+            assert_eq!(fs::read_to_string(place.fixture()).unwrap(), fixture);
+            drop_all();
+            let recorded = place.grow(uri, &["--mode", "new", "--strict=false"], &grown).is(0, &["more exchanges"]);
+            assert_eq!(recorded.stdout, expected);
+            let fixture = fs::read_to_string(place.fixture()).unwrap();
+            for mode in ["none", "new"] {
+                let replayed = place.grow(&place.nowhere(), &["--mode", mode, "--strict=false"], &grown).is(0, &[]);
+                assert_eq!(replayed.stdout, expected);
+            }
+            assert_eq!(fs::read_to_string(place.fixture()).unwrap(), fixture);
+        }
+    }
+}
+
+/// Two applications that ask the same, each of what it has made.
+const APPLICATIONS: &str = r#"
+import os, sys, pymongo
+for name in ["ann", "bob"]:
+    with pymongo.MongoClient(os.environ["MONGODB_URI"], appname=name) as client:
+        orders = client.get_default_database().orders
+        orders.delete_many({"of": name})
+        orders.insert_one({"of": name, "n": len(name)})
+        print(name, orders.count_documents({"of": name}))
+        if "new" in sys.argv:
+            print([it["of"] for it in orders.find({"n": 3}).sort("of")], orders.find_one({"of": name})["n"])
+"#;
+
+#[test]
+fn each_application_has_what_it_asked_besides() {
+    let mongod = Mongod::start(Options::default());
+    let uri = format!("{}/applications", mongod.uri());
+    let place = Place::new("applications");
+    let run = |uri: &str, options: &[&str], steps: &[&str]| {
+        let options = [&["--scope", "appName"], options].concat();
+        Ran::of(place.exec(uri, &options).arg(manifest::python()).args(["-c", APPLICATIONS]).args(steps))
+    };
+    run(&uri, &[], &[]).is(0, &["recorded 6 exchanges"]);
+    mongod.client().command(&bson::doc! { "dropDatabase": 1, "$db": "applications" });
+    let grown = run(&uri, &["--mode", "new"], &["new"]).is(0, &["recorded 4 more exchanges"]);
+    assert_eq!(grown.stdout, "ann 1\n['ann'] 3\nbob 1\n['ann', 'bob'] 3\n");
+    let fixture = fs::read_to_string(place.fixture()).unwrap();
+    assert_eq!(fixture.matches("\"app\":\"ann\",\"body\":{\"find\"").count(), 2, "{fixture}");
+    drop(mongod);
+    assert_eq!(run(&place.nowhere(), &[], &["new"]).is(0, &[]).stdout, grown.stdout);
+}
+
+/// What cannot be done at the upstream is not asked of it either.
+#[test]
+fn an_upstream_without_transactions_is_told() {
+    let place = Place::new("growing");
+    let set = Mongod::start(Options { replica_set: true, ..Options::default() });
+    let uri = format!("{}/growing?directConnection=true", set.uri());
+    place.grow(&uri, &[], &["transaction"]).is(0, &["recorded "]);
+    drop(set);
+    let mongod = Mongod::start(Options::default());
+    let alone = format!("{}/growing", mongod.uri());
+    let told = "it does not follow what the recording answered: it is a standalone server, which takes no transactions";
+    place.grow(&alone, &["--mode", "new"], &["transaction", "new"]).is(1, &[told]);
 }
 
 /// What was asked once may not be had again.

@@ -91,10 +91,11 @@ fn what_cannot_be_served_says_why() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let fixture = fixture().to_str().unwrap();
-    let rows: [(&[&str], i32, &str); 7] = [
+    let rows: [(&[&str], i32, &str); 8] = [
         (&["no-such-file.jsonl"], 3, "no-such-file.jsonl: no such file or directory\nhint: "),
         (&[&log], 3, "log.jsonl: an event log"),
         (&[&broken], 3, "broken.jsonl: line 1, column "),
+        (&[&broken, "--on-miss", "record"], 3, "broken.jsonl: line 1, column "),
         (&[fixture, "--repeat", "twice"], 2, "--repeat: \"twice\" is not known"),
         (&[fixture, "--user", "ann", "--password-env", "MONGOTAP_NO_SUCH"], 2, "MONGOTAP_NO_SUCH is not set\nhint: "),
         (&[fixture, "--listen", &taken], 4, "cannot listen: "),
@@ -106,6 +107,7 @@ fn what_cannot_be_served_says_why() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
         assert!(stderr.contains(said), "{arguments:?}: {stderr}");
     }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left behind");
 }
 
 /// What PyMongo is told by a server that does not let it in: the code and its name.
@@ -161,6 +163,36 @@ fn plain_is_taken_by_choice_and_passwords_come_from_files() {
     let refused = program(&nobody.uri_with("ann:secret@", "authSource=admin"), "tea").output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("was given no users") && said.contains("--user NAME --password-env VAR"), "{said}");
+}
+
+/// A server that wants to know who asks is asked as the first user.
+#[test]
+fn an_upstream_is_asked_as_the_user() {
+    let mongod = Mongod::start(Options { auth: true, ..Options::default() });
+    let rows = [
+        (Some(PASSWORD), true, "tea 0\n"),
+        (Some("another"), false, "cannot authenticate: Authentication failed.; it is asked as the first --user NAME"),
+        (None, false, "it wants authentication; it is asked as the first --user NAME --password-env VAR"),
+    ];
+    for (password, is_answered, said) in rows {
+        let mut command = support::proxy::command();
+        command.arg("replay").arg(fixture()).args(["--listen", "127.0.0.1:0", "--on-miss", "forward"]);
+        command.args(["--upstream", &mongod.uri()]);
+        let mut options = ("", "");
+        if let Some(password) = password {
+            command.args(["--user", USER, "--password-env", "PW"]).env("PW", password);
+            options = ("tester:PASSWORD@", "authSource=admin");
+        }
+        let replay = Replay::spawn(command);
+        let user = options.0.replace("PASSWORD", &password.unwrap_or_default().replace(' ', "%20"));
+        let asked = program(&replay.uri_with(&user, options.1), "coffee").output().unwrap();
+        let text = [asked.stdout, asked.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(asked.status.success() == is_answered && text.contains(said), "{text}");
+        let stopped = replay.stop();
+        assert_eq!(stopped.code, Some(i32::from(!is_answered)), "{}", stopped.stderr);
+        assert_eq!(stopped.stderr.matches("1 missed").count() > 0, !is_answered, "{}", stopped.stderr);
+    }
 }
 
 /// A client with a certificate authenticates by it, once that is chosen.

@@ -54,7 +54,7 @@ async fn what_was_recorded_is_replayed_and_verified() {
         let unmet = replay.verify().unwrap_err();
         assert!(unmet.0.missed >= 1, "{unmet}");
         assert!(unmet.to_string().contains("\"tea\" there and \"coffee\" here"), "{unmet}");
-        assert_eq!(replay.shutdown().await, unmet.0);
+        assert_eq!(replay.shutdown().await, *unmet.0);
     }
     let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");

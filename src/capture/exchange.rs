@@ -82,7 +82,7 @@ pub struct Reply {
 }
 
 /// Where an exchange is in its file.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Place {
     /// The line of a fixture with the request's body, from 1.
     Line(u64),

@@ -64,11 +64,11 @@ pub struct AnswerArgs {
     #[arg(long, value_name = "WHAT")]
     topology: Option<String>,
 
-    /// What was never recorded: fail, forward (ask the upstream) or record (ask it, and keep the answer). The upstream knows nothing of writes that the recording has answered [default: fail]
+    /// What was never recorded: fail, forward (ask the upstream) or record (ask it, and add the answer to the fixture). The upstream is written to: it first does what the recording has answered, so it is to be empty, or as it was when the recording began [default: fail]
     #[arg(long, value_name = "WHAT")]
     on_miss: Option<String>,
 
-    /// The server that is asked then, or recorded [default: mongodb://127.0.0.1:27017]
+    /// The server that is asked then, as the first --user, or recorded [default: mongodb://127.0.0.1:27017]
     #[arg(long, value_name = "URI")]
     pub upstream: Option<String>,
 

@@ -20,7 +20,7 @@ use super::stream::Accepted;
 use super::tls::Acceptor;
 use crate::config::Endpoint;
 use crate::event::Timestamp;
-use crate::replay::{Replies, Request, Responder};
+use crate::replay::{Forward, Replies, Request, Responder};
 use crate::wire::MESSAGE_LEN_MAX;
 
 /// Connections served at a time; further ones wait to be accepted.
@@ -182,11 +182,14 @@ async fn serve(
             && let Some(frame) = next.take()
         {
             handle(&frame, &mut responder, &mut replies)?;
-            if let Some(request) = replies.take_forward() {
-                let Some(answer) = stop.run_until_cancelled(ask(asking.as_mut(), &request)).await else {
+            if let (Some(followed), Some(asking)) = (replies.take_followed(), &asking) {
+                asking.follow(followed);
+            }
+            if let Some(forward) = replies.take_forward() {
+                let Some(answer) = stop.run_until_cancelled(ask(asking.as_mut(), &forward)).await else {
                     return Ok(());
                 };
-                responder.forwarded(request, answer, &mut replies);
+                responder.forwarded(forward, answer, &mut replies);
             }
             due = replies.take_tick();
             continue;
@@ -214,9 +217,9 @@ fn handle(frame: &[u8], responder: &mut impl Responder, replies: &mut Replies) -
     Ok(())
 }
 
-async fn ask(asking: Option<&mut Asking>, request: &Request) -> Result<RawDocumentBuf, String> {
+async fn ask(asking: Option<&mut Asking>, forward: &Forward) -> Result<RawDocumentBuf, String> {
     match asking {
-        Some(asking) => asking.ask(request).await,
+        Some(asking) => asking.ask(forward).await,
         None => Err("there is none".to_owned()),
     }
 }

@@ -94,8 +94,13 @@ pub(super) fn effect(exchange: &Exchange, namespaces: &mut Namespaces) -> Effect
     let reply = exchange.replies.first().map(|reply| reply.body.as_slice());
     // Without a reply nobody knows, unless none was wanted.
     let Some(reply) = reply.or_else(|| (!exchange.wants_reply).then_some(UNTOLD)) else { return Effect::None };
+    effect_of(exchange.name(), command, reply, namespaces)
+}
+
+/// What a command of that name did, by its reply.
+pub(super) fn effect_of(name: &str, command: &[u8], reply: &[u8], namespaces: &mut Namespaces) -> Effect {
     let database = database_of(command);
-    let (name, is_ok) = (exchange.name(), is_ok(reply));
+    let is_ok = is_ok(reply);
     if matches!(name, "abortTransaction") {
         return Effect::Abort;
     }

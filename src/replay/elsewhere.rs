@@ -1,14 +1,17 @@
 //! What was begun at another server, because the recording had no answer: cursors and transactions. What belongs to them
-//! goes there too, so that none is half here and half there.
+//! goes there too, so that none is half here and half there. And once something was changed there, the recording, which
+//! knows nothing of it, answers no more in that scope.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Request;
 use super::cursors::{cursor_asked, cursor_given};
+use super::effect::{Effect, Namespaces, effect_of};
 use super::state::Transaction;
 use super::transaction::transaction_of;
+use super::{Forward, Request};
 use crate::bson::{Elements, find};
+use crate::capture::exchange::is_housekeeping;
 
 /// Cursors and transactions of another server, shared by the connections of a replay.
 #[derive(Debug, Default)]
@@ -18,11 +21,14 @@ pub struct Elsewhere(Mutex<Begun>);
 struct Begun {
     cursors: HashSet<i64>,
     transactions: HashSet<Transaction>,
+    /// Scopes in which something was changed there.
+    changed: HashSet<Option<Arc<str>>>,
 }
 
 impl Elsewhere {
-    /// Whether a request belongs to something that was begun there.
-    pub(super) fn has(&self, request: &Request) -> bool {
+    /// Whether a request goes there: it belongs to something that was begun there, or asks where the recording does not
+    /// know what was changed, and belongs to nothing that was begun here.
+    pub(super) fn has(&self, Forward { request, scope, .. }: &Forward) -> bool {
         let begun = self.lock();
         if let Some((_, id)) = cursor_asked(&request.command) {
             return begun.cursors.contains(&id);
@@ -31,8 +37,11 @@ impl Elsewhere {
             let ids = find(&request.command, b"cursors").and_then(|ids| ids.as_array()).unwrap_or_default();
             return Elements::readable(ids).filter_map(|id| id.as_i64()).any(|id| begun.cursors.contains(&id));
         }
-        let transaction = transaction_of(&request.command);
-        transaction.is_some_and(|(transaction, begins)| !begins && begun.transactions.contains(&transaction))
+        let is_changed = begun.changed.contains(scope) && !is_housekeeping(request.name());
+        match transaction_of(&request.command) {
+            Some((transaction, false)) => begun.transactions.contains(&transaction),
+            Some((_, true)) | None => is_changed,
+        }
     }
 
     /// Whether a request begins a transaction, which may be there as a whole.
@@ -40,8 +49,8 @@ impl Elsewhere {
         transaction_of(&request.command).is_some_and(|(_, begins)| begins)
     }
 
-    /// Takes note of what was begun there by a request, and of what has ended.
-    pub(super) fn note(&self, request: &Request, reply: &[u8]) {
+    /// Takes note of what was begun and changed there by a request, and of what has ended.
+    pub(super) fn note(&self, Forward { request, scope, .. }: &Forward, reply: &[u8]) {
         let mut begun = self.lock();
         let asked = cursor_asked(&request.command).map(|(_, id)| id);
         match (cursor_given(reply), asked) {
@@ -51,6 +60,10 @@ impl Elsewhere {
         }
         if let Some((transaction, true)) = transaction_of(&request.command) {
             begun.transactions.insert(transaction);
+        }
+        let effect = effect_of(request.name(), &request.command, reply, &mut Namespaces::default());
+        if !matches!(effect, Effect::None | Effect::Abort) {
+            begun.changed.insert(scope.clone());
         }
     }
 

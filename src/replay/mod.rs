@@ -25,6 +25,7 @@ mod effect;
 mod elsewhere;
 mod explain;
 mod fit;
+mod follow;
 mod handshake;
 mod live;
 mod miss;
@@ -50,13 +51,14 @@ pub use deployment::Deployment;
 pub use difference::{Difference, difference};
 pub use elsewhere::Elsewhere;
 pub use explain::{Explanation, Note, Why};
+pub use follow::{Followed, Made, Step, Takes, Told};
 pub use handshake::{Handshake, Identity};
 pub use miss::{CODE, CODE_NAME, Miss, Nearest};
 pub use player::{Missed, Outcome, Player};
 pub use recorded::{Explain, Recorded};
 pub use recording::{Indexing, Recording};
 pub use replaying::Replaying;
-pub use replies::Replies;
+pub use replies::{Forward, Replies};
 pub use report::{Asked, MISSES_MAX, Report};
 pub use request::Request;
 pub(crate) use request::{Reply, decode_reply};
@@ -76,9 +78,9 @@ pub trait Responder {
 
     /// Answers what [`Replies::forward`] had another server asked, with that server's answer or why there is none. Unless
     /// it is overridden, the answer is passed on, and the connection closed without one.
-    fn forwarded(&mut self, request: Request, answer: Result<RawDocumentBuf, String>, replies: &mut Replies) {
+    fn forwarded(&mut self, forward: Forward, answer: Result<RawDocumentBuf, String>, replies: &mut Replies) {
         match answer {
-            Ok(document) => replies.reply(&request, &document),
+            Ok(document) => replies.reply(&forward.request, &document),
             Err(_) => replies.close(),
         }
     }

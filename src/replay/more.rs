@@ -31,7 +31,7 @@ impl Asking<'_> {
         // The rest of what was streamed, asked for piece by piece.
         if let Some(exchange) = last.as_ref().filter(|it| it.replies.len() > open.reply + 1) {
             let documents = self.documents(open.exchange, exchange, open.reply + 1, Some(id), None);
-            return Answer::Documents { documents, after: Duration::ZERO, explanation: None };
+            return Answer::Documents { documents, after: Duration::ZERO, explanation: None, taken_for: None };
         }
         let next = self.recording.index.entry(open.exchange).and_then(|entry| entry.next);
         let Some((number, exchange)) = next.and_then(|next| Some((next, self.recording.exchange(next)?))) else {
@@ -57,7 +57,8 @@ impl Asking<'_> {
         let transaction = transaction_of(&self.request.command).map(|(transaction, _)| transaction);
         self.took_place(number, transaction);
         let documents = self.documents(number, exchange, 0, Some(id), stream);
-        Answer::Documents { documents, after: self.delay(exchange), explanation: self.explained(notes, exchange) }
+        let explanation = self.explained(notes, exchange);
+        Answer::Documents { documents, after: self.delay(exchange), explanation, taken_for: None }
     }
 
     fn fitting(&self, exchange: &Exchange) -> Fitting<'_> {
@@ -86,7 +87,7 @@ impl Asking<'_> {
         }
         let Some(last) = self.recording.exchange(open.exchange) else { return not_found(id) };
         let documents = vec![empty_batch(&last, id).into_bytes()];
-        Answer::Documents { documents, after: Duration::ZERO, explanation: None }
+        Answer::Documents { documents, after: Duration::ZERO, explanation: None, taken_for: None }
     }
 
     /// Whether what a batch tells of was done since its stream was opened.
@@ -128,5 +129,5 @@ fn empty_batch(last: &Exchange, id: i64) -> RawDocumentBuf {
 fn not_found(id: i64) -> Answer {
     let message = format!("cursor id {id} not found");
     let error = rawdoc! { "ok": 0.0, "errmsg": message, "code": 43, "codeName": "CursorNotFound" };
-    Answer::Documents { documents: vec![error.into_bytes()], after: Duration::ZERO, explanation: None }
+    Answer::Documents { documents: vec![error.into_bytes()], after: Duration::ZERO, explanation: None, taken_for: None }
 }

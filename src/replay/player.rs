@@ -6,9 +6,10 @@ use std::time::Duration;
 use bson::raw::RawDocument;
 
 use super::explain::Explanation;
+use super::follow::Followed;
 use super::miss::Miss;
 use super::replaying::{Answer, Replaying};
-use super::{Replies, Request};
+use super::{Forward, Replies, Request};
 use crate::bson::{Elements, find};
 use crate::capture::exchange::is_housekeeping;
 use crate::event::Timestamp;
@@ -23,6 +24,9 @@ pub struct Player {
     app_name: Option<Arc<str>>,
     explanation: Option<Explanation>,
     pending: Option<Pending>,
+    /// Whether another server follows what is answered here, and what it is to do.
+    is_followed: bool,
+    followed: Option<Followed>,
 }
 
 /// What became of a request.
@@ -70,7 +74,23 @@ const AWAITED_MAX: Duration = Duration::from_secs(600);
 impl Player {
     /// For a new connection.
     pub fn new(replaying: Arc<Replaying>) -> Self {
-        Self { replaying, app_name: None, explanation: None, pending: None }
+        Self { replaying, app_name: None, explanation: None, pending: None, is_followed: false, followed: None }
+    }
+
+    /// Has it known of each answer what another server is to do too: see [`take_followed`](Self::take_followed).
+    pub(super) fn be_followed(&mut self) {
+        self.is_followed = true;
+    }
+
+    /// What another server is to do too because of the last request, once.
+    pub(super) fn take_followed(&mut self) -> Option<Followed> {
+        self.followed.take()
+    }
+
+    /// A request of this connection, as another server is asked it.
+    pub(super) fn forward(&self, request: Request) -> Forward {
+        let scope = self.replaying.scope_of(self.app_name.as_deref());
+        Forward { request, app_name: self.app_name.clone(), scope }
     }
 
     /// Takes note of the `client.application.name` of the connection's handshake.
@@ -107,8 +127,12 @@ impl Player {
         let until = until.unwrap_or_else(|| at.after(awaited(&request)));
         let is_last = at.monotonic_nanos >= until.monotonic_nanos;
         match self.replaying.answer(&request, self.app_name.as_deref(), at, is_last) {
-            Answer::Documents { documents, after, explanation } => {
+            Answer::Documents { documents, after, explanation, taken_for } => {
                 self.explanation = explanation;
+                self.followed = taken_for.filter(|_| self.is_followed).and_then(|number| {
+                    let reply = documents.first().map(Vec::as_slice);
+                    self.replaying.followed(number, &request, self.app_name.as_deref(), reply)
+                });
                 if after.is_zero() {
                     send(request, &documents, replies);
                 } else {

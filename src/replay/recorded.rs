@@ -7,7 +7,7 @@ use bson::rawdoc;
 
 use super::player::{Missed, Outcome, Player};
 use super::replaying::Replaying;
-use super::{Elsewhere, Explanation, Handshake, Identity, Replies, Request, Responder};
+use super::{Elsewhere, Explanation, Forward, Handshake, Identity, Replies, Request, Responder};
 use crate::bson::find_path;
 use crate::event::Timestamp;
 
@@ -40,13 +40,15 @@ impl Recorded {
     /// Has another server asked what is not in the recording. What is known of that is shared by all connections.
     #[must_use]
     pub fn forwarding(self, elsewhere: Arc<Elsewhere>) -> Self {
-        Self { elsewhere: Some(elsewhere), ..self }
+        let mut player = self.player;
+        player.be_followed();
+        Self { elsewhere: Some(elsewhere), player, ..self }
     }
 
     fn missed(&mut self, missed: Box<Missed>, replies: &mut Replies) {
         let is_free = |elsewhere: &Elsewhere| missed.may_forward || elsewhere.begins(&missed.request);
         if self.elsewhere.as_deref().is_some_and(is_free) {
-            replies.forward(missed.request.clone());
+            replies.forward(self.player.forward(missed.request.clone()));
             self.missed = Some(missed);
         } else {
             self.player.refuse(&missed, replies);
@@ -64,12 +66,22 @@ impl Responder for Recorded {
             debug_assert!(rest.is_none(), "hello is answered by the handshake");
             return;
         }
-        // What belongs to a cursor or a transaction stays where that is.
-        if self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.has(&request)) {
-            return replies.forward(request);
-        }
+        let request = match &self.elsewhere {
+            None => request,
+            // What belongs to a cursor or a transaction stays where that is.
+            Some(elsewhere) => {
+                let forward = self.player.forward(request);
+                if elsewhere.has(&forward) {
+                    return replies.forward(forward);
+                }
+                forward.request
+            }
+        };
         match self.player.handle(request, at, replies) {
             Outcome::Answered => {
+                if let Some(followed) = self.player.take_followed() {
+                    replies.follow(followed);
+                }
                 if let (Some(explain), Some(explanation)) = (&self.explain, self.player.take_explanation()) {
                     explain(&explanation);
                 }
@@ -85,15 +97,15 @@ impl Responder for Recorded {
         }
     }
 
-    fn forwarded(&mut self, request: Request, answer: Result<RawDocumentBuf, String>, replies: &mut Replies) {
+    fn forwarded(&mut self, forward: Forward, answer: Result<RawDocumentBuf, String>, replies: &mut Replies) {
         let missed = self.missed.take();
         match (answer, missed) {
             (Ok(document), _) => {
                 self.player.forwarded();
                 if let Some(elsewhere) = &self.elsewhere {
-                    elsewhere.note(&request, document.as_bytes());
+                    elsewhere.note(&forward, document.as_bytes());
                 }
-                replies.reply(&request, &document);
+                replies.reply(&forward.request, &document);
             }
             (Err(reason), Some(mut missed)) => {
                 missed.miss.reason = Some(format!("the upstream was asked: {reason}"));
@@ -102,7 +114,7 @@ impl Responder for Recorded {
             (Err(reason), None) => {
                 let message = format!("mongotap replay: the upstream has no answer: {reason}");
                 replies.reply(
-                    &request,
+                    &forward.request,
                     &rawdoc! { "ok": 0.0, "errmsg": message, "code": 6, "codeName": "HostUnreachable" },
                 );
             }

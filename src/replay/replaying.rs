@@ -47,6 +47,8 @@ pub(super) enum Answer {
         documents: Vec<Vec<u8>>,
         after: Duration,
         explanation: Option<Explanation>,
+        /// The exchange that the request was taken for, if it was the first time.
+        taken_for: Option<Number>,
     },
     /// Nothing yet: it is to be asked again, until its time is up.
     Wait,
@@ -94,6 +96,15 @@ impl Replaying {
 
     pub(super) fn note_forwarded(&self) {
         self.lock().counts.forwarded += 1;
+    }
+
+    /// Takes note that another server is not where the recording is: what it answers from there on is of another state.
+    /// Whether that was not known before.
+    pub fn note_departure(&self, departure: &str) -> bool {
+        let counts = &mut self.lock().counts;
+        let is_first = counts.departure.is_none();
+        counts.departure.get_or_insert_with(|| departure.to_owned());
+        is_first
     }
 
     pub(super) fn note_miss(&self, miss: &Miss) {
@@ -158,7 +169,7 @@ impl Asking<'_> {
         let sent = sent_again.and_then(|(key, same)| self.live.sent.get(&key).filter(|sent| sent.question == same));
         if let Some(sent) = sent {
             let documents = sent.documents.clone();
-            return Answer::Documents { documents, after: Duration::ZERO, explanation: None };
+            return Answer::Documents { documents, after: Duration::ZERO, explanation: None, taken_for: None };
         }
         let question = Question { recording: self.recording, digests: self.digests(), transaction, ends };
         let (scope, settings) = (self.recording.asked_in(self.scope), &self.recording.settings);
@@ -192,7 +203,8 @@ impl Asking<'_> {
         if let Some((key, same)) = sent_again.filter(|_| !is_to_be_retried(&exchange)) {
             self.live.keep(key, Sent { question: same, documents: documents.clone() });
         }
-        Answer::Documents { documents, after: self.delay(&exchange), explanation: self.explained(notes, &exchange) }
+        let explanation = self.explained(notes, &exchange);
+        Answer::Documents { documents, after: self.delay(&exchange), explanation, taken_for: Some(number) }
     }
 
     /// The digests of the request, recorded values in the place of those that stand for them.

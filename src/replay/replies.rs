@@ -1,11 +1,13 @@
 //! What a responder has its connection send, and when it wants to be called again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bson::raw::RawDocument;
 use bytes::{Bytes, BytesMut};
 
 use super::Request;
+use super::follow::Followed;
 use crate::event::Timestamp;
 
 /// The answers of one connection, in order, on their way out.
@@ -16,7 +18,19 @@ pub struct Replies {
     last_id: i32,
     tick_at: Option<Timestamp>,
     closed: bool,
-    forward: Option<Request>,
+    forward: Option<Forward>,
+    followed: Option<Followed>,
+}
+
+/// What another server is to be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forward {
+    /// The question.
+    pub request: Request,
+    /// The `client.application.name` of who asks.
+    pub app_name: Option<Arc<str>>,
+    /// Who shares what was asked: what took place for them is to have taken place there.
+    pub scope: Option<Arc<str>>,
 }
 
 impl Replies {
@@ -43,13 +57,23 @@ impl Replies {
     }
 
     /// Has another server asked: its answer comes by [`forwarded`](super::Responder::forwarded).
-    pub fn forward(&mut self, request: Request) {
-        self.forward = Some(request);
+    pub fn forward(&mut self, forward: Forward) {
+        self.forward = Some(forward);
     }
 
     /// What another server is to be asked; asking again gives `None`.
-    pub fn take_forward(&mut self) -> Option<Request> {
+    pub fn take_forward(&mut self) -> Option<Forward> {
         self.forward.take()
+    }
+
+    /// Has another server do too what was answered here, before it is asked anything.
+    pub fn follow(&mut self, followed: Followed) {
+        self.followed = Some(followed);
+    }
+
+    /// What another server is to do too; asking again gives `None`.
+    pub fn take_followed(&mut self) -> Option<Followed> {
+        self.followed.take()
     }
 
     /// Ends the connection once everything before has been sent; what comes after is not.

@@ -16,6 +16,9 @@ pub struct Report {
     pub missed: u64,
     /// Requests without an answer that another server answered instead.
     pub forwarded: u64,
+    /// Where that server, when it did what the recording had answered, first answered otherwise: what it was asked from
+    /// there on it was asked in another state.
+    pub departure: Option<String>,
     /// How many matched requests had several answers that fit as well, and the first [`MISSES_MAX`] of them.
     pub ambiguous_count: u64,
     /// Where each of them was answered from.
@@ -41,9 +44,9 @@ pub struct Asked {
 pub const MISSES_MAX: usize = 1000;
 
 impl Report {
-    /// Whether it tells of a failure: a miss, and with `strict` also what is ambiguous or was never asked for.
+    /// Whether it tells of a failure: a miss, a departure, and with `strict` also what is ambiguous or was never asked for.
     pub fn is_failure(&self, strict: bool) -> bool {
-        self.missed > 0 || (strict && (self.ambiguous_count > 0 || self.unused_count > 0))
+        self.missed > 0 || self.departure.is_some() || (strict && (self.ambiguous_count > 0 || self.unused_count > 0))
     }
 
     /// The report as JSON, on several lines.
@@ -72,6 +75,7 @@ impl Report {
             "matched": self.matched,
             "missed": self.missed,
             "forwarded": self.forwarded,
+            "departure": self.departure,
             "ambiguousCount": self.ambiguous_count,
             "ambiguous": self.ambiguous.iter().map(asked).collect::<Vec<_>>(),
             "misses": self.misses.iter().map(miss).collect::<Vec<_>>(),
@@ -89,6 +93,9 @@ impl fmt::Display for Report {
         writeln!(f, "{} matched, {} missed", self.matched, self.missed)?;
         if self.forwarded > 0 {
             writeln!(f, "{} forwarded", self.forwarded)?;
+        }
+        if let Some(departure) = &self.departure {
+            writeln!(f, "the upstream departs from the recording at {departure}")?;
         }
         for miss in self.misses.iter().take(SHOWN_MAX) {
             writeln!(f, "missed: {miss}")?;

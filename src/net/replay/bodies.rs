@@ -129,7 +129,7 @@ impl Bodies for Keeping {
 }
 
 /// A file for this process alone: it is gone when it is closed.
-fn unnamed() -> io::Result<File> {
+pub(super) fn unnamed() -> io::Result<File> {
     let path = std::env::temp_dir().join(format!("mongotap-{}", ObjectId::new()));
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     std::fs::remove_file(&path)?;

@@ -144,7 +144,7 @@ impl Builder {
         self
     }
 
-    /// As whom it is asked.
+    /// As whom it is asked; the first of the users, unless that is said.
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = Some(credentials);
         self
@@ -174,10 +174,17 @@ impl Builder {
         for (name, password) in &config.replay.users {
             users.push((name.clone(), read_password(name, password)?));
         }
+        let credentials = credentials.or_else(|| users.first().map(credentials_of));
         let mut settings = config.replay.settings_or(repeat);
         settings.explain = explain.is_some();
-        Replay::start(Plan { config, paths, settings, users, explain, credentials, upstream: None }).await
+        Replay::start(Plan { config, paths, settings, users, explain, credentials }).await
     }
+}
+
+/// The first user is whom an upstream is asked as.
+fn credentials_of((user, password): &(String, String)) -> Credentials {
+    let source = "admin".to_owned();
+    Credentials { user: user.clone(), password: password.clone(), source, mechanism: None }
 }
 
 fn read_password(name: &str, password: &Password) -> Result<String, config::Error> {

@@ -7,6 +7,7 @@ use bson::oid::ObjectId;
 use bson::raw::RawDocumentBuf;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::beyond::Beyond;
 use super::load::{Loaded, load};
 use super::{Plan, ReplayError, Serving};
 use crate::config::{Advertise, Config, Endpoint, Presented, percent_encode};
@@ -17,11 +18,13 @@ use crate::net::tls;
 use crate::replay::{Elsewhere, Explain, Identity, Recorded, Replaying, Users};
 
 /// Reads the recording and serves it on the runtime of the caller.
-pub(super) fn serve(plan: Plan) -> Result<(Serving, Vec<Server>), ReplayError> {
-    let Plan { config, paths, settings, users, explain, upstream, .. } = plan;
-    let elsewhere = upstream.as_ref().map(|_| Arc::new(Elsewhere::default()));
+pub(super) async fn serve(plan: Plan) -> Result<(Serving, Vec<Server>), ReplayError> {
+    let Plan { config, paths, settings, users, explain, credentials } = plan;
     let Loaded { recording, deployment, warnings } = load(&paths, settings)?;
     let replaying = Arc::new(Replaying::new(Arc::new(recording)));
+    // Only now: what cannot be read leaves nothing behind.
+    let (beyond, upstream) = Beyond::start(&config, &paths, credentials, &replaying).await?.unzip();
+    let elsewhere = upstream.as_ref().map(|_| Arc::new(Elsewhere::default()));
     let users = users.iter().map(|(name, password)| (name.as_str(), password.as_str()));
     let users = Arc::new(Users::new(users, config.replay.accept, seed()));
     let hellos = match config.replay.topology {
@@ -55,7 +58,7 @@ pub(super) fn serve(plan: Plan) -> Result<(Serving, Vec<Server>), ReplayError> {
         server.map_err(|error| ReplayError::Listen { endpoint, error })
     });
     let servers = servers.collect::<Result<Vec<_>, _>>()?;
-    Ok((Serving { uri, listeners, replaying, warnings }, servers))
+    Ok((Serving { uri, listeners, replaying, warnings, beyond }, servers))
 }
 
 struct Member {

@@ -6,8 +6,10 @@
 mod beyond;
 mod bodies;
 mod builder;
+mod following;
 mod load;
 mod members;
+mod spool;
 mod upstream;
 
 use std::fmt;
@@ -77,7 +79,7 @@ pub struct Replay {
 
 /// What a replay is not content with: its text is the report.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unmet(pub Report);
+pub struct Unmet(pub Box<Report>);
 
 impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,7 +97,6 @@ struct Plan {
     users: Vec<(String, String)>,
     explain: Option<Explain>,
     credentials: Option<Credentials>,
-    upstream: Option<Upstream>,
 }
 
 /// What the thread tells once it serves.
@@ -104,6 +105,7 @@ struct Serving {
     listeners: Vec<Endpoint>,
     replaying: Arc<Replaying>,
     warnings: Vec<String>,
+    beyond: Option<Beyond>,
 }
 
 impl Replay {
@@ -117,10 +119,7 @@ impl Replay {
         Builder::of(paths)
     }
 
-    async fn start(mut plan: Plan) -> Result<Self, ReplayError> {
-        let credentials = plan.credentials.take();
-        let (beyond, upstream) = Beyond::start(&plan.config, &plan.paths, credentials).await?.unzip();
-        plan.upstream = upstream;
+    async fn start(plan: Plan) -> Result<Self, ReplayError> {
         let strict = plan.config.replay.strict.unwrap_or(false);
         let stop = CancellationToken::new();
         let (tell, told) = oneshot::channel();
@@ -129,7 +128,7 @@ impl Replay {
         let thread = thread.spawn(move || run(plan, tell, &stopping)).map_err(ReplayError::Thread)?;
         let lost = || ReplayError::Thread(std::io::Error::other("it panicked"));
         let serving = told.await.map_err(|_| lost())??;
-        let Serving { uri, listeners, replaying, warnings } = serving;
+        let Serving { uri, listeners, replaying, warnings, beyond } = serving;
         Ok(Self {
             uri,
             listeners,
@@ -169,7 +168,7 @@ impl Replay {
     /// With the report.
     pub fn verify(&self) -> Result<(), Unmet> {
         let report = self.report();
-        if report.is_failure(self.strict) { Err(Unmet(report)) } else { Ok(()) }
+        if report.is_failure(self.strict) { Err(Unmet(Box::new(report))) } else { Ok(()) }
     }
 
     /// Ends it: closes each connection after what it is sending.
@@ -226,7 +225,7 @@ fn run(plan: Plan, tell: oneshot::Sender<Result<Serving, ReplayError>>, stop: &C
         Err(error) => return drop(tell.send(Err(ReplayError::Thread(error)))),
     };
     runtime.block_on(async {
-        match members::serve(plan) {
+        match members::serve(plan).await {
             Ok((serving, servers)) => {
                 // Nobody waits for it any more: then it is to end.
                 if tell.send(Ok(serving)).is_ok() {

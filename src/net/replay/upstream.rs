@@ -1,39 +1,89 @@
-//! The server that is asked what a recording does not hold.
+//! Asking a real server what a recording does not hold.
 //!
-//! A proxy stands before it, which knows how to reach it, and, if its answers are to be recorded, captures them.
+//! A proxy stands before it, which knows how to reach it. Before it is asked anything, it does what the recording has
+//! answered so far: see [`following`](super::following).
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::rawdoc;
 
+use super::following::Following;
+use crate::capture::exchange::{Exchange, Place, Reply};
 use crate::config::Endpoint;
+use crate::event::{ConnectionId, Phase, Timestamp};
 use crate::net::client::{Client, ClientError, Credentials, Options};
-use crate::replay::Request;
+use crate::net::clock;
+use crate::replay::{Followed, Forward, Takes};
 use crate::wire::OpMsg;
 
 /// Where it is reached, and as whom.
 #[derive(Clone, Debug)]
 pub(in crate::net) struct Upstream {
     /// The proxy's listeners.
-    pub(in crate::net) endpoints: Arc<[Endpoint]>,
-    pub(in crate::net) credentials: Option<Credentials>,
+    pub(super) endpoints: Arc<[Endpoint]>,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) following: Arc<Following>,
+    /// What it was asked and answered, if that is to be recorded.
+    pub(super) recorded: Option<Arc<Answers>>,
 }
 
-/// A connection to it, made when it is needed.
+/// What is recorded of an upstream.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    exchanges: Mutex<Vec<Exchange>>,
+    connections: AtomicU64,
+}
+
+/// A client's way to it: a connection that is made when it is needed.
 #[derive(Debug)]
 pub(in crate::net) struct Asking {
     upstream: Upstream,
-    client: Option<Client>,
+    number: u64,
+    connection: Option<Connection>,
+}
+
+/// A connection to it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: Client,
+    /// What the server takes.
+    pub(super) takes: Takes,
 }
 
 impl Upstream {
     pub(in crate::net) fn asking(&self) -> Asking {
-        Asking { upstream: self.clone(), client: None }
+        let connections = self.recorded.as_ref().map(|answers| &answers.connections);
+        let number = connections.map_or(0, |connections| connections.fetch_add(1, Ordering::Relaxed) + 1);
+        Asking { upstream: self.clone(), number, connection: None }
     }
 
-    /// A connection to the server that takes writes; if none says that it does, to any.
-    async fn connect(&self) -> Result<Client, ClientError> {
-        let options = Options { credentials: self.credentials.clone(), ..Options::default() };
+    /// A connection to the server that takes writes, or why there is none.
+    pub(super) async fn connect(&self, app_name: Option<&str>) -> Result<Connection, String> {
+        let client = self.client(app_name).await.map_err(|error| match error {
+            ClientError::Authentication(reason) => format!("cannot authenticate: {reason}; {CREDENTIALS}"),
+            error => error.to_string(),
+        })?;
+        let takes = Takes::of_hello(client.hello());
+        let mut connection = Connection { client, takes };
+        if self.credentials.is_none() {
+            // Nothing but a question shows whether it wants to know who asks.
+            let probe = rawdoc! { "listDatabases": 1, "nameOnly": true, "$db": "admin" };
+            let reply = connection.ask(&probe).await?;
+            if reply.get_i32("code").ok() == Some(CODE_UNAUTHORIZED) {
+                return Err(format!("it wants authentication; {CREDENTIALS}"));
+            }
+        }
+        Ok(connection)
+    }
+
+    /// If none says that it takes writes, any server does.
+    async fn client(&self, app_name: Option<&str>) -> Result<Client, ClientError> {
+        let mut options = Options { credentials: self.credentials.clone(), ..Options::default() };
+        if let Some(app_name) = app_name {
+            app_name.clone_into(&mut options.app_name);
+        }
         let mut last = Err(ClientError::Closed);
         for endpoint in self.endpoints.iter() {
             match Client::connect(endpoint, &options).await {
@@ -47,33 +97,73 @@ impl Upstream {
     }
 }
 
+/// What a server says to who is not known.
+const CODE_UNAUTHORIZED: i32 = 13;
+
+/// The way out for who is not let in.
+const CREDENTIALS: &str =
+    "it is asked as the first --user NAME --password-env VAR, under exec as the user of the connection string";
+
+impl Connection {
+    /// The answer to a command, or why there is none: then the connection is of no use any more.
+    pub(super) async fn ask(&mut self, command: &RawDocument) -> Result<RawDocumentBuf, String> {
+        let answer = async {
+            // Even what wants no answer is answered: so it is known that it was done.
+            self.client.send(&OpMsg::new(0, command.as_bytes())).await?;
+            let (document, _) = self.client.reply().await?;
+            RawDocumentBuf::from_bytes(document).map_err(|error| ClientError::Undecodable(error.to_string()))
+        };
+        answer.await.map_err(|error| error.to_string())
+    }
+}
+
 impl Asking {
-    /// Its answer to a request, or why there is none.
-    pub(in crate::net) async fn ask(&mut self, request: &Request) -> Result<RawDocumentBuf, String> {
-        // A connection that failed is of no use any more.
-        let client = self.client.take();
-        match self.try_ask(client, request).await {
-            Ok((client, document)) => {
-                self.client = Some(client);
-                Ok(document)
-            }
-            Err(error) => Err(error.to_string()),
-        }
+    /// Keeps what the recording has answered, to be done there too.
+    pub(in crate::net) fn follow(&self, followed: Followed) {
+        self.upstream.following.keep(followed);
     }
 
-    async fn try_ask(
-        &self,
-        client: Option<Client>,
-        request: &Request,
-    ) -> Result<(Client, RawDocumentBuf), ClientError> {
-        let mut client = match client {
-            Some(client) => client,
-            None => self.upstream.connect().await?,
+    /// Its answer to a request, or why there is none.
+    pub(in crate::net) async fn ask(&mut self, forward: &Forward) -> Result<RawDocumentBuf, String> {
+        let at = clock::now();
+        let upstream = &self.upstream;
+        upstream.following.catch_up(&forward.scope, upstream).await?;
+        // A connection that failed is of no use any more.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => upstream.connect(forward.app_name.as_deref()).await?,
         };
-        // Even what wants no answer is answered: so it is known that it was done.
-        client.send(&OpMsg::new(0, &request.command)).await?;
-        let (document, _) = client.reply().await?;
-        let document = RawDocumentBuf::from_bytes(document);
-        Ok((client, document.map_err(|error| ClientError::Undecodable(error.to_string()))?))
+        let command = upstream.following.with_made(&forward.scope, |made| {
+            connection.takes.adapted(&made.to_server(&forward.request.command), false)
+        });
+        let reply = connection.ask(&command.await?).await?;
+        self.connection = Some(connection);
+        let told = upstream.following.with_made(&forward.scope, |made| made.as_told(reply.as_bytes())).await;
+        self.record(forward, at, &told);
+        RawDocumentBuf::from_bytes(told).map_err(|error| error.to_string())
+    }
+
+    fn record(&self, Forward { request, app_name, .. }: &Forward, at: Timestamp, reply: &[u8]) {
+        let Some(answers) = &self.upstream.recorded else { return };
+        let reply = Reply { at: clock::now(), body: reply.to_vec() };
+        answers.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(Exchange {
+            place: Place::Exchange(0),
+            connection: ConnectionId(self.number),
+            app_name: app_name.clone(),
+            phase: Phase::App,
+            at,
+            request: request.command.clone(),
+            wants_reply: request.answered,
+            replies: if request.answered { vec![reply] } else { Vec::new() },
+        });
+    }
+}
+
+impl Answers {
+    /// All of them so far, in the order in which they were asked.
+    pub(super) fn take(&self) -> Vec<Exchange> {
+        let mut exchanges = std::mem::take(&mut *self.exchanges.lock().unwrap_or_else(PoisonError::into_inner));
+        exchanges.sort_by_key(|exchange| exchange.at.monotonic_nanos);
+        exchanges
     }
 }
