@@ -23,12 +23,14 @@ pub struct Options<'a> {
     /// Says of a path whether what is there, on either side, does not count. Paths are names and positions with dots
     /// between: `cursor.firstBatch.0._id`.
     pub ignore: &'a dyn Fn(&str) -> bool,
+    /// Says of two values that are not equal, the expected one first, whether one stands for the other.
+    pub same: &'a dyn Fn(&Element<'_>, &Element<'_>) -> bool,
 }
 
 impl Default for Options<'_> {
     /// Everything counts; a hundred are looked for.
     fn default() -> Self {
-        Self { key_order: true, most: 100, ignore: &|_| false }
+        Self { key_order: true, most: 100, ignore: &|_| false, same: &|_, _| false }
     }
 }
 
@@ -85,6 +87,7 @@ impl Comparison<'_> {
                 }
                 self.depth -= 1;
             }
+            _ if (self.options.same)(expected, actual) => {}
             _ => self.differ(Some(shown(expected)), Some(shown(actual))),
         }
     }

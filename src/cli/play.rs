@@ -42,6 +42,15 @@ pub struct Args {
     times: u32,
 
     /// Write the report to this file too, as JSON
+    ///
+    /// It is one object, with durations in microseconds. `exchanges` were sent, `leftOut` were not, for what they go on
+    /// with is from before the recording; `differ` have other answers. `tookMicros` and `interrupted` are the run's. `lag`,
+    /// where a pace was to be kept, says how much later than they should exchanges went out: `p50Micros`, `p99Micros`,
+    /// `maxMicros`, and how many more than 10 ms (`late`). `commands` has an object for each command and collection:
+    /// `command`, `count`, `differ`, `recordedMicros` and `liveMicros` (`p50`, `p90`, `p99`, `max`), and `histogram`, a list
+    /// of `fromMicros`, `toMicros`, `recorded` and `live`. `differences` has the first hundred: `exchange` (or `line`, of a
+    /// fixture), `connection`, `command`, and either `noAnswer` with the reason or `fields`, a list of `path`, `recorded`
+    /// and `live`, values as canonical Extended JSON.
     #[arg(long, value_name = "PATH")]
     report: Option<PathBuf>,
 }

@@ -83,6 +83,22 @@ impl ApplicationUri {
         Some((percent_decode(name)?, percent_decode(password)?))
     }
 
+    /// The user, whether it has a password or not.
+    pub fn user_name(&self) -> Option<String> {
+        percent_decode(self.credentials.as_ref()?.split(':').next()?)
+    }
+
+    /// Whether TLS is asked for by name: `tls=true`, its older name, or a scheme that brings it.
+    pub fn is_tls(&self) -> bool {
+        let named = self.option("tls").or_else(|| self.option("ssl"));
+        named.map_or(self.is_srv, |value| value == "true")
+    }
+
+    /// Whether it says itself whose user it is.
+    pub fn names_auth_source(&self) -> bool {
+        self.option("authSource").is_some()
+    }
+
     /// What `authMechanism` says.
     pub fn mechanism(&self) -> Option<String> {
         self.option("authMechanism")

@@ -1,6 +1,6 @@
 //! A small client: one connection, one command at a time, over `OP_MSG`.
 //!
-//! It says `hello`, authenticates by SCRAM if it is given a user, and gives replies as they come. There are no pools, no
+//! It says `hello`, authenticates if it is given a user, and gives replies as they come. There are no pools, no
 //! retries, no sessions, and following a cursor is the caller's: [`command`](Client::command) sends its `getMore` as any
 //! other.
 
@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::codec::Frames;
+pub use super::credentials::{Credentials, Method};
 use super::stream::Stream;
 use super::tls::Connector;
 use crate::config::Endpoint;
@@ -36,25 +37,6 @@ pub struct Options {
     pub tls: Option<Connector>,
     /// Who it is, if it is to authenticate.
     pub credentials: Option<Credentials>,
-}
-
-/// A user, to be authenticated by SCRAM.
-#[derive(Clone)]
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    /// The password.
-    pub password: String,
-    /// The database that knows the user.
-    pub source: String,
-    /// The mechanism; `None` is the best that the server has for the user.
-    pub mechanism: Option<Mechanism>,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).field("source", &self.source).finish_non_exhaustive()
-    }
 }
 
 impl Default for Options {
@@ -79,7 +61,7 @@ pub enum ClientError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// What came is not the reply to what was asked.
-    #[error("the reply is to request {0}, which was not the last one")]
+    #[error("the reply is to request {0}, which was not sent or is answered")]
     OtherReply(i32),
     /// The server does not take the user for who it says it is, or is not the server that it should be.
     #[error("cannot authenticate: {0}")]
@@ -93,6 +75,19 @@ pub enum ClientError {
     /// A message cannot be read or written.
     #[error(transparent)]
     Wire(#[from] WireError),
+}
+
+/// A message of a server.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Its own id: if more is to come, that names it.
+    pub(super) request_id: i32,
+    /// To what it is the answer.
+    pub(super) response_to: i32,
+    /// What it says.
+    pub(super) document: Vec<u8>,
+    /// Another follows without being asked for.
+    pub(super) more_to_come: bool,
 }
 
 /// A connection to a server.
@@ -172,30 +167,56 @@ impl Client {
         Ok(compressed)
     }
 
-    /// Sends a message as it is.
-    pub(super) async fn send(&mut self, message: &OpMsg<'_>) -> Result<(), ClientError> {
+    /// Sends a message as it is; the request's id, which its answer names.
+    pub(super) async fn send(&mut self, message: &OpMsg<'_>) -> Result<i32, ClientError> {
         let frame = self.frame(message)?;
-        Ok(self.frames.send(&frame).await?)
+        self.frames.send(&frame).await?;
+        Ok(self.request_id)
     }
 
-    /// The next reply, to what was sent last or to the reply before it, however long it takes; and whether another follows.
-    pub(super) async fn reply(&mut self) -> Result<(Vec<u8>, bool), ClientError> {
-        let answer = self.frames.next().await?.ok_or(ClientError::Closed)?;
-        let (header, message) = Message::decode(&answer)?;
+    /// The next answer, whichever request it is to, however long it takes. If this is dropped while it waits, nothing is
+    /// lost.
+    pub(super) async fn answer(&mut self) -> Result<Answer, ClientError> {
+        let frame = self.frames.next().await?.ok_or(ClientError::Closed)?;
+        let (header, message) = Message::decode(&frame)?;
         let more_to_come = matches!(&message, Message::Msg(message) if message.has(msg_flags::MORE_TO_COME));
-        if header.response_to != self.request_id {
-            return Err(ClientError::OtherReply(header.response_to));
+        let document = decode_reply(&frame, MESSAGE_LEN_MAX)?.document;
+        Ok(Answer { request_id: header.request_id, response_to: header.response_to, document, more_to_come })
+    }
+
+    /// The next reply, to what was sent last; and whether another follows.
+    pub(super) async fn reply(&mut self) -> Result<(Vec<u8>, bool), ClientError> {
+        let answer = self.answer().await?;
+        if answer.response_to != self.request_id {
+            return Err(ClientError::OtherReply(answer.response_to));
         }
-        if more_to_come {
-            self.request_id = header.request_id;
-        }
-        Ok((decode_reply(&answer, MESSAGE_LEN_MAX)?.document, more_to_come))
+        Ok((answer.document, answer.more_to_come))
     }
 
     async fn authenticate(&mut self, credentials: &Credentials) -> Result<(), ClientError> {
+        let Credentials { user, password, source, method } = credentials;
+        match method {
+            Method::Scram => self.scram(credentials, best_mechanism(&self.hello)).await,
+            Method::ScramBy(mechanism) => self.scram(credentials, *mechanism).await,
+            Method::Plain => {
+                let payload = payload(&format!("\0{user}\0{password}"));
+                self.step(source, rawdoc! { "saslStart": 1, "mechanism": "PLAIN", "payload": payload }).await?;
+                Ok(())
+            }
+            Method::X509 => {
+                let mut command = rawdoc! { "authenticate": 1, "mechanism": "MONGODB-X509" };
+                if !user.is_empty() {
+                    command.append(cstr!("user"), user.as_str());
+                }
+                self.step(source, command).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn scram(&mut self, credentials: &Credentials, mechanism: Mechanism) -> Result<(), ClientError> {
         let failed = |why: &str| ClientError::Authentication(why.to_owned());
-        let Credentials { user, password, source, mechanism } = credentials;
-        let mechanism = mechanism.unwrap_or_else(|| best_mechanism(&self.hello));
+        let Credentials { user, password, source, .. } = credentials;
         let nonce = nonce().ok_or_else(|| failed("no random numbers"))?;
         let conversation = ClientConversation::begin(mechanism, user, password, &nonce);
         let start = rawdoc! {
@@ -276,7 +297,7 @@ fn hello(options: &Options) -> RawDocumentBuf {
         const COMPRESSION: &CStr = cstr!("compression");
         hello.append(COMPRESSION, options.compressors.iter().map(|it| it.as_str()).collect::<RawArrayBuf>());
     }
-    if let Some(Credentials { user, source, mechanism: None, .. }) = &options.credentials {
+    if let Some(Credentials { user, source, method: Method::Scram, .. }) = &options.credentials {
         hello.append(cstr!("saslSupportedMechs"), format!("{source}.{user}"));
     }
     hello

@@ -13,6 +13,7 @@ mod builder;
 pub mod client;
 pub mod clock;
 mod codec;
+mod credentials;
 mod discover;
 mod listener;
 mod members;

@@ -15,7 +15,6 @@ use crate::net::client::Credentials;
 use crate::net::record::{Record, RecordError, is_ci};
 use crate::net::replay::Replay;
 use crate::net::say::say;
-use crate::replay::scram::Mechanism;
 use crate::replay::{Repeat, Report};
 use child::Running;
 
@@ -177,9 +176,8 @@ async fn replay(args: &Args, mut config: Config, uri: Option<ApplicationUri>) ->
         if is_asking && args.answers.upstream.is_none() {
             builder = builder.upstream(&uri.upstream());
         }
-        if let Some((user, password)) = uri.user() {
-            let mechanism = uri.mechanism().and_then(|name| Mechanism::from_name(&name));
-            builder = builder.credentials(Credentials { user, password, source: uri.auth_source(), mechanism });
+        if is_asking && let Some(credentials) = Credentials::of(uri)? {
+            builder = builder.credentials(credentials);
         }
         builder = uri.user().into_iter().fold(builder, |builder, (name, password)| builder.user(&name, &password));
         let mechanism = uri.mechanism().unwrap_or_default();

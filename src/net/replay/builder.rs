@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Plan, Replay, ReplayError};
 use crate::config;
 use crate::config::{Config, Endpoint, OnMiss, Password, Presented, TlsListen, io_reason};
-use crate::net::client::Credentials;
+use crate::net::client::{Credentials, Method};
 use crate::replay::{Accept, Explain, Explanation, Paths, Repeat, Scope, Timing};
 
 /// What a replay is to do. Without being told it listens on a free port of 127.0.0.1, lets the last answer to a question
@@ -184,7 +184,7 @@ impl Builder {
 /// The first user is whom an upstream is asked as.
 fn credentials_of((user, password): &(String, String)) -> Credentials {
     let source = "admin".to_owned();
-    Credentials { user: user.clone(), password: password.clone(), source, mechanism: None }
+    Credentials { user: user.clone(), password: password.clone(), source, method: Method::Scram }
 }
 
 fn read_password(name: &str, password: &Password) -> Result<String, config::Error> {

@@ -1,8 +1,12 @@
 //! Whether a live answer says what the recorded one said.
 
+use std::cell::RefCell;
+
+use super::streams::{Told, is_change};
 use super::translate::Translator;
+use super::values::Answered;
 use crate::bson::compare::{self, Difference, Options};
-use crate::bson::{Elements, find, find_path};
+use crate::bson::{Element, Elements, find};
 use crate::capture::exchange::Exchange;
 
 /// What a comparison depends on beside the two answers.
@@ -12,15 +16,14 @@ pub struct Context<'a> {
     pub exchange: &'a Exchange,
     /// What the live server calls things.
     pub translator: &'a mut Translator,
-    /// It is about a change stream.
+    /// It is about a change stream, or a tailable cursor.
     pub watches: bool,
+    /// When they came.
+    pub at: Answered,
 }
 
 /// Differences of one answer that are named.
 const NAMED_MAX: usize = 10;
-
-/// Differences that are looked for: some turn out to be none.
-const LOOKED_FOR: usize = 1000;
 
 /// Commands whose answers are about the server, or the moment: only whether they succeed is compared.
 const OF_THE_MOMENT: [&str; 21] = [
@@ -83,11 +86,17 @@ pub fn differences(recorded: &[u8], live: &[u8], context: &mut Context<'_>) -> V
             || (first == "cursorsKilled" || (first == "cursorsUnknown" && name == "killCursors"))
             // The message has the number of the cursor in it.
             || (first == "errmsg" && error_code == Some(CURSOR_NOT_FOUND))
-            || (watches && is_of_change_event(path))
+            || (name == "listCollections" && path.ends_with(".info.uuid") && path.split('.').count() == 5)
+            // Event by event, below.
+            || (watches && matches!(path, "cursor.firstBatch" | "cursor.nextBatch"))
     };
-    let options = Options { most: LOOKED_FOR, ignore: &ignore, ..Options::default() };
-    let mut found = compare::differences(recorded, live, &options);
-    found.retain(|difference| !context.is_translated(difference, recorded, live));
+    let told = if watches { context.translator.told(context.exchange, recorded, live) } else { Vec::new() };
+    let mut found = context.compare(recorded, live, &ignore);
+    for Told { number, recorded, live } in told {
+        let is_of_the_event = |path: &str| is_change(&recorded) && OF_A_CHANGE_EVENT.contains(&path);
+        let in_event = context.compare(&recorded, &live, &is_of_the_event).into_iter();
+        found.extend(in_event.map(|it| Difference { path: format!("event {number}.{}", it.path), ..it }));
+    }
     found.truncate(NAMED_MAX);
     found
 }
@@ -95,22 +104,17 @@ pub fn differences(recorded: &[u8], live: &[u8], context: &mut Context<'_>) -> V
 /// `CursorNotFound`.
 const CURSOR_NOT_FOUND: i64 = 43;
 
-impl Context<'_> {
-    /// Whether the live value is what stands for the recorded one.
-    fn is_translated(&mut self, difference: &Difference, recorded: &[u8], live: &[u8]) -> bool {
-        let path: Vec<&[u8]> = difference.path.split('.').map(str::as_bytes).collect();
-        let values = find_path(recorded, &path).zip(find_path(live, &path));
-        values.is_some_and(|(recorded, live)| self.translator.is_same(&recorded, &live))
-    }
-}
+/// The fields of a change event that are of the moment.
+const OF_A_CHANGE_EVENT: [&str; 6] = ["_id", "clusterTime", "collectionUUID", "lsid", "txnNumber", "wallTime"];
 
-/// The fields of a change event that are of the moment: `cursor.nextBatch.3.clusterTime`.
-fn is_of_change_event(path: &str) -> bool {
-    const FIELDS: [&str; 6] = ["_id", "clusterTime", "lsid", "txnNumber", "wallTime", "collectionUUID"];
-    let mut parts = path.split('.').skip(1);
-    let is_in_batch = parts.next().is_some_and(|batch| batch.ends_with("Batch"));
-    let is_position = parts.next().is_some_and(|position| position.parse::<u32>().is_ok());
-    is_in_batch && is_position && parts.next().is_some_and(|field| FIELDS.contains(&field))
+impl Context<'_> {
+    /// Where two documents differ beyond what the live server calls otherwise.
+    fn compare(&mut self, recorded: &[u8], live: &[u8], ignore: &dyn Fn(&str) -> bool) -> Vec<Difference> {
+        let at = self.at;
+        let translator = RefCell::new(&mut *self.translator);
+        let same = |recorded: &Element<'_>, live: &Element<'_>| translator.borrow_mut().is_same(recorded, live, at);
+        compare::differences(recorded, live, &Options { most: NAMED_MAX, ignore, same: &same, ..Options::default() })
+    }
 }
 
 fn is_open(reply: &[u8]) -> bool {
@@ -125,7 +129,11 @@ fn success(recorded: &[u8], live: &[u8]) -> Vec<Difference> {
     if !keep(recorded) || !keep(live) {
         return Vec::new();
     }
-    compare::differences(recorded, live, &Options { key_order: false, most: NAMED_MAX, ignore: &ignore })
+    compare::differences(
+        recorded,
+        live,
+        &Options { key_order: false, most: NAMED_MAX, ignore: &ignore, ..Options::default() },
+    )
 }
 
 #[cfg(test)]
@@ -140,7 +148,8 @@ mod tests {
         let exchange =
             testing::exchange(&bson::Document::try_from(request.as_ref() as &bson::RawDocument).unwrap(), &[], 0);
         let mut translator = Translator::new([0; 16], true, false);
-        let mut context = Context { exchange: &exchange, translator: &mut translator, watches };
+        let at = Answered::default();
+        let mut context = Context { exchange: &exchange, translator: &mut translator, watches, at };
         let found = differences(recorded.as_bytes(), live.as_bytes(), &mut context);
         found.into_iter().map(|difference| difference.path).collect()
     }
@@ -165,13 +174,46 @@ mod tests {
     }
 
     #[test]
-    fn change_events_have_their_own_times() {
-        let more = rawdoc! { "getMore": 5_i64 };
-        let reply = |time: i32, text: &str| {
-            rawdoc! { "cursor": { "id": 5_i64, "nextBatch": [{ "_id": { "_data": time }, "clusterTime": time, "text": text }] }, "ok": 1 }
+    fn change_events_have_their_own_times_and_come_in_any_batches() {
+        let exchange = testing::exchange(&bson::doc! { "getMore": 5_i64, "collection": "c" }, &[], 0);
+        let mut translator = Translator::new([0; 16], true, false);
+        let mut paths = |recorded: &[&str], live: &[&str]| {
+            let reply = |time: i32, texts: &[&str]| {
+                let event = |text: &&str| {
+                    rawdoc! { "_id": { "_data": time }, "operationType": "insert", "clusterTime": time, "text": *text }
+                };
+                let events = texts.iter().map(event).collect::<bson::RawArrayBuf>();
+                rawdoc! { "cursor": { "id": 5_i64, "nextBatch": events }, "ok": 1 }
+            };
+            let (at, watches) = (Answered::default(), true);
+            let mut context = Context { exchange: &exchange, translator: &mut translator, watches, at };
+            let found = differences(reply(1, recorded).as_bytes(), reply(2, live).as_bytes(), &mut context);
+            let untold = context.translator.untold().iter().map(|(_, count)| *count).sum::<usize>();
+            (found.into_iter().map(|it| it.path).collect::<Vec<_>>(), untold)
         };
-        assert!(paths(&more, &reply(1, "a"), &reply(2, "a"), true).is_empty());
-        assert_eq!(paths(&more, &reply(1, "a"), &reply(2, "b"), true), ["cursor.nextBatch.0.text"]);
-        assert_eq!(paths(&more, &reply(1, "a"), &reply(2, "a"), false).len(), 2);
+        assert_eq!(paths(&["a", "b"], &["a"]), (vec![], 1));
+        assert_eq!(paths(&[], &["b", "c"]), (vec![], 0));
+        assert_eq!(paths(&["other"], &[]), (vec!["event 3.text".to_owned()], 0));
+        assert_eq!(paths(&["d"], &[]), (vec![], 1));
+    }
+
+    #[test]
+    fn all_of_a_reply_is_looked_at_however_much_of_it_was_made_anew() {
+        let (exchange, at) = (testing::exchange(&bson::doc! { "find": "c" }, &[], 0), Answered::default());
+        let mut translator = Translator::new([0; 16], true, false);
+        translator.translate(&exchange, crate::event::Timestamp::default()).unwrap();
+        let mut paths = |last: i32| {
+            let date = |live: i64| bson::DateTime::from_millis(live);
+            let reply = |live: i64, last: i32| {
+                let documents =
+                    (0..3000).map(|n| rawdoc! { "at": date(n % 1000 + live), "last": last * i32::from(n == 2999) });
+                rawdoc! { "cursor": { "id": 0_i64, "firstBatch": documents.collect::<bson::RawArrayBuf>() }, "ok": 1 }
+            };
+            let mut context = Context { exchange: &exchange, translator: &mut translator, watches: false, at };
+            let found = differences(reply(0, 1).as_bytes(), reply(5, last).as_bytes(), &mut context);
+            found.into_iter().map(|it| it.path).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(1), [""; 0]);
+        assert_eq!(paths(2), ["cursor.firstBatch.2999.last"]);
     }
 }

@@ -29,6 +29,14 @@ const BARS: [u64; 9] = [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_
 /// How long the longest bar is.
 const BAR_WIDTH: u64 = 24;
 
+/// How many answers took from so many microseconds to less than so many.
+struct Bar {
+    from: u64,
+    to: Option<u64>,
+    recorded: u64,
+    live: u64,
+}
+
 impl Latency {
     pub(super) fn new() -> Self {
         Self { recorded: histogram(), live: histogram() }
@@ -102,17 +110,32 @@ impl Latency {
                 json[name] = side;
             }
         }
+        let bars = self.bars().into_iter().map(|Bar { from, to, recorded, live }| {
+            let mut bar = json!({ "fromMicros": from, "live": live });
+            if let Some(to) = to {
+                bar["toMicros"] = to.into();
+            }
+            if self.has_recorded() {
+                bar["recorded"] = recorded.into();
+            }
+            bar
+        });
+        json["histogram"] = bars.collect();
         json
     }
 
     /// Both histograms drawn beside each other.
     pub(super) fn drawn(&self) -> String {
-        let rows = self.rows();
-        let longest = rows.iter().flat_map(|(_, recorded, live)| [*recorded, *live]).max().unwrap_or_default().max(1);
+        let bars = self.bars();
+        let longest = bars.iter().map(|bar| bar.recorded.max(bar.live)).max().unwrap_or_default().max(1);
         let has_recorded = self.has_recorded();
         let heads = if has_recorded { format!("{:<32}  live", "recorded") } else { "live".to_owned() };
         let mut text = format!("{:>10}  {heads}\n", "");
-        for (name, recorded, live) in rows {
+        for Bar { from, to, recorded, live } in bars {
+            let name = match to {
+                Some(to) => format!("< {}", shown_duration(Duration::from_micros(to))),
+                None => format!(">= {}", shown_duration(Duration::from_micros(from))),
+            };
             let bar = |count: u64| {
                 let length = (count * BAR_WIDTH).div_ceil(longest);
                 format!("{} {count}", "#".repeat(usize::try_from(length).unwrap_or_default())).trim_start().to_owned()
@@ -125,20 +148,16 @@ impl Latency {
         text
     }
 
-    /// A bar's name, and how many answers are in it on either side; without empty ones at both ends.
-    fn rows(&self) -> Vec<(String, u64, u64)> {
+    /// The bars; without empty ones at both ends.
+    fn bars(&self) -> Vec<Bar> {
         let mut rows = Vec::new();
         let mut from = 0;
         for to in BARS.into_iter().map(Some).chain([None]) {
             let within = |histogram: &Histogram<u32>| histogram.count_between(from, to.map_or(u64::MAX, |to| to - 1));
-            let name = match to {
-                Some(to) => format!("< {}", shown_duration(Duration::from_micros(to))),
-                None => format!(">= {}", shown_duration(Duration::from_micros(from))),
-            };
-            rows.push((name, within(&self.recorded), within(&self.live)));
+            rows.push(Bar { from, to, recorded: within(&self.recorded), live: within(&self.live) });
             from = to.unwrap_or(u64::MAX);
         }
-        let is_empty = |(_, recorded, live): &(String, u64, u64)| recorded + live == 0;
+        let is_empty = |bar: &Bar| bar.recorded + bar.live == 0;
         while rows.last().is_some_and(is_empty) {
             rows.pop();
         }

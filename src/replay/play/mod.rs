@@ -6,14 +6,18 @@
 //! what differs from one run to the next is no difference ([`differences`]). [`Report`] counts.
 
 mod compare;
+mod known;
 mod latency;
 mod plan;
 mod report;
 mod schedule;
+mod streams;
 mod translate;
+mod values;
 
 pub use compare::{Context, differences};
 pub use plan::{LeftOut, Plan, is_write, left_out};
 pub use report::{Differing, Outcome, Report};
 pub use schedule::{Schedule, Ticket};
 pub use translate::{Translated, Translator, Untranslatable};
+pub use values::Answered;

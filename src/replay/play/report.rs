@@ -57,7 +57,7 @@ pub struct Report {
     named: Vec<Differing>,
     /// How many were sent, or were to be sent and could not.
     pub exchanges: u64,
-    /// How many were left out, for their cursors were opened before the recording began.
+    /// How many were left out, for what they go on with is from before the recording began.
     pub left_out: u64,
     /// From the first to the last.
     pub took: Duration,
@@ -117,6 +117,23 @@ impl Report {
         }
         kind.differ += 1;
         self.differ += 1;
+        self.name(exchange, what, outcome);
+    }
+
+    /// Counts that a change stream or a tailable cursor did not tell so many events that it told in the recording, the last
+    /// of them in this exchange.
+    pub fn untold(&mut self, exchange: &Exchange, count: usize) {
+        let what = what(exchange);
+        if let Some(kind) = self.kinds.get_mut(&what) {
+            kind.differ += 1;
+        }
+        self.differ += 1;
+        let (path, expected) = ("events that never came".to_owned(), Some(count.to_string()));
+        let outcome = Outcome::Answered(vec![Difference { path, expected, actual: None }]);
+        self.name(exchange, what, outcome);
+    }
+
+    fn name(&mut self, exchange: &Exchange, what: String, outcome: Outcome) {
         if self.named.len() < NAMED_MAX {
             self.named.push(Differing { place: exchange.place, connection: exchange.connection, what, outcome });
         }
@@ -181,7 +198,10 @@ impl Report {
         }
         if self.left_out > 0 {
             let left_out = self.left_out;
-            _ = writeln!(text, "\n{left_out} exchanges left out: their cursors were opened before the recording began");
+            _ = writeln!(
+                text,
+                "\n{left_out} exchanges left out: what they go on with is from before the recording began"
+            );
         }
         let stopped = if self.interrupted { ", stopped before the end" } else { "" };
         _ = writeln!(
@@ -324,6 +344,11 @@ pace: 1 of 3 went out more than 10.0ms late: half of all 2.00ms or less, 99 % 30
         let json = report(true).json();
         assert_eq!((&json["exchanges"], &json["differ"], &json["lag"]["late"]), (&3.into(), &2.into(), &1.into()));
         assert_eq!(json["commands"][0]["command"], "find shop.orders");
+        let bars = json!([
+            { "fromMicros": 1000, "toMicros": 2500, "recorded": 2, "live": 0 },
+            { "fromMicros": 2500, "toMicros": 5000, "recorded": 0, "live": 2 },
+        ]);
+        assert_eq!(json["commands"][0]["histogram"], bars);
         let field = json!({ "path": "cursor.firstBatch.0.n", "recorded": "1" });
         let expected = json!({ "exchange": 1, "connection": 1, "command": "find shop.orders", "fields": [field] });
         assert_eq!(json["differences"][0], expected);

@@ -4,6 +4,8 @@
 //! One task decides, each connection has one that asks. Connections are made when they are first needed; of too many, those
 //! that were idle longest are closed.
 
+mod asking;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::io;
@@ -11,34 +13,29 @@ use std::pin::pin;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use self::asking::{Done, Failure, Job, ask_all};
 use super::client::{Client, ClientError, Credentials, Options};
 use super::clock;
 use super::srv::Question;
 use super::tls::Connector;
 use crate::bson::compare::Difference;
-use crate::bson::write::{begin, end, put_name};
-use crate::bson::{Elements, find};
+use crate::bson::find;
 use crate::capture::exchange::Exchange;
 use crate::capture::mtap::CaptureError;
 use crate::config::{self, ApplicationUri, Config, Endpoint};
 use crate::event::{ConnectionId, Timestamp};
 use crate::replay::play::{
-    Context, Outcome, Report, Schedule, Ticket, Translator, Untranslatable, differences, left_out,
+    Answered, Context, Outcome, Report, Schedule, Ticket, Translator, Untranslatable, differences, left_out,
 };
-use crate::replay::scram::Mechanism;
-use crate::wire::{OpMsg, Sequence, msg_flags};
 
 /// How often there is news of the progress.
 const NEWS_AFTER: Duration = Duration::from_millis(100);
 
 /// Connections that are open at the same time, as far as they are idle.
 const CONNECTIONS_MAX: usize = 500;
-
-/// A server takes no longer document; what is longer goes as a sequence of documents.
-const BODY_LEN_MAX: usize = 16_000_000;
 
 /// The server that is asked.
 #[derive(Clone, Debug)]
@@ -88,7 +85,7 @@ impl Target {
             config.upstream = question.describe(&config.upstream, &records).map_err(failed)?;
         }
         let tls = config.tls.upstream.as_ref().map(Connector::new).transpose().map_err(of_target)?;
-        let options = Options { tls, credentials: credentials(uri)?, ..Options::default() };
+        let options = Options { tls, credentials: Credentials::of(uri).map_err(of_target)?, ..Options::default() };
         let mut seeds: VecDeque<_> = config.upstream.hosts.iter().cloned().collect();
         let (mut asked, mut last) = (HashSet::new(), None);
         while let Some(endpoint) = seeds.pop_front() {
@@ -132,18 +129,6 @@ impl Target {
 fn of_target(error: config::Error) -> PlayError {
     let message = error.message.strip_prefix("upstream: ").unwrap_or(&error.message);
     PlayError::Uri(config::Error { message: format!("--to: {message}"), hint: error.hint })
-}
-
-fn credentials(uri: &ApplicationUri) -> Result<Option<Credentials>, PlayError> {
-    let mechanism = match uri.mechanism() {
-        None => None,
-        Some(name) => Some(Mechanism::from_name(&name).ok_or_else(|| {
-            let hint = Some("play authenticates by SCRAM-SHA-256 and SCRAM-SHA-1".to_owned());
-            PlayError::Uri(config::Error { message: format!("--to: authMechanism={name}: not known here"), hint })
-        })?),
-    };
-    let source = uri.auth_source();
-    Ok(uri.user().map(|(user, password)| Credentials { user, password, source, mechanism }))
 }
 
 fn is_writable(client: &Client) -> bool {
@@ -202,6 +187,9 @@ pub async fn play(
             pause = Some(due.since(now));
             next = Some(exchange);
         } else if next.is_none() && run.schedule.is_settled() {
+            for (exchange, count) in run.translator.untold() {
+                run.report.untold(exchange, count);
+            }
             return Ok(());
         }
         tokio::select! {
@@ -243,33 +231,9 @@ struct Out {
     watches: bool,
 }
 
-/// A question to be asked.
-struct Job {
-    number: u64,
-    request: Vec<u8>,
-    /// How many answers are wanted: several of a stream.
-    answers: usize,
-    wants_reply: bool,
-}
-
-/// What was answered.
-struct Done {
-    number: u64,
-    started: Timestamp,
-    ended: Timestamp,
-    answers: Result<Vec<Vec<u8>>, Failure>,
-}
-
-enum Failure {
-    /// There is no server any more.
-    Connect(String),
-    /// There was no answer.
-    Answer(String),
-}
-
 impl Run<'_> {
     fn send(&mut self, exchange: Exchange, lag: Duration) {
-        let translated = match self.translator.translate(&exchange.request) {
+        let translated = match self.translator.translate(&exchange, clock::now()) {
             Ok(translated) => translated,
             Err(Untranslatable::Before) => {
                 self.report.left_out += 1;
@@ -326,17 +290,18 @@ impl Run<'_> {
         };
         let recorded = exchange.replies.last().map(|reply| reply.at.since(exchange.at)).filter(|_| self.has_times);
         let times = (exchange.wants_reply).then(|| (recorded, done.ended.since(done.started)));
-        let found = self.compare(&exchange, watches, &answers);
+        let found = self.compare(&exchange, watches, &answers, done.ended);
         self.report.add(&exchange, times, Outcome::Answered(found));
         Ok(())
     }
 
     /// What differs; nothing if it was never answered.
-    fn compare(&mut self, exchange: &Exchange, watches: bool, answers: &[Vec<u8>]) -> Vec<Difference> {
+    fn compare(&mut self, exchange: &Exchange, watches: bool, answers: &[Vec<u8>], now: Timestamp) -> Vec<Difference> {
         let mut found = Vec::new();
         for (recorded, live) in exchange.replies.iter().zip(answers) {
             self.translator.learn(exchange, watches, &recorded.body, live);
-            let mut context = Context { exchange, translator: &mut self.translator, watches };
+            let at = Answered { recorded: recorded.at, live: now };
+            let mut context = Context { exchange, translator: &mut self.translator, watches, at };
             found.extend(differences(&recorded.body, live, &mut context));
         }
         if exchange.replies.len() > answers.len() {
@@ -346,70 +311,4 @@ impl Run<'_> {
         }
         found
     }
-}
-
-/// Asks one question after the other, on a connection that is made anew if it breaks.
-async fn ask_all(target: Target, mut jobs: UnboundedReceiver<Job>, done: UnboundedSender<Done>) {
-    let mut client = None;
-    while let Some(job) = jobs.recv().await {
-        let connected = match client.take() {
-            Some(client) => Ok(client),
-            None => target.connect().await.map_err(|error| Failure::Connect(error.to_string())),
-        };
-        let started = clock::now();
-        let answers = match connected {
-            Ok(mut connected) => match ask(&mut connected, &job).await {
-                Ok((answers, is_free)) => {
-                    client = is_free.then_some(connected);
-                    Ok(answers)
-                }
-                Err(error) => Err(Failure::Answer(error.to_string())),
-            },
-            Err(failure) => Err(failure),
-        };
-        let sent = done.send(Done { number: job.number, started, ended: clock::now(), answers });
-        if sent.is_err() {
-            return;
-        }
-    }
-}
-
-/// Asks a question; gives the answers, and whether the connection is free for the next one.
-async fn ask(client: &mut Client, job: &Job) -> Result<(Vec<Vec<u8>>, bool), ClientError> {
-    let flag = |is_set, flag| if is_set { flag } else { 0 };
-    let flags = flag(!job.wants_reply, msg_flags::MORE_TO_COME) | flag(job.answers > 1, msg_flags::EXHAUST_ALLOWED);
-    match split(&job.request) {
-        None => client.send(&OpMsg::new(flags, &job.request)).await?,
-        Some((body, identifier, documents)) => {
-            let sequences = vec![Sequence { identifier, documents: &documents }];
-            client.send(&OpMsg { sequences, ..OpMsg::new(flags, &body) }).await?;
-        }
-    }
-    let mut answers = Vec::new();
-    let mut more = job.wants_reply;
-    while more && answers.len() < job.answers {
-        let (answer, more_to_come) = client.reply().await?;
-        answers.push(answer);
-        more = more_to_come;
-    }
-    Ok((answers, !more))
-}
-
-/// A command that is too long for a document: with its batch beside it.
-fn split(request: &[u8]) -> Option<(Vec<u8>, &[u8], Vec<u8>)> {
-    const BATCHES: [&[u8]; 4] = [b"documents", b"updates", b"deletes", b"ops"];
-    if request.len() <= BODY_LEN_MAX {
-        return None;
-    }
-    let batch = Elements::readable(request).find(|element| BATCHES.contains(&element.name))?;
-    let documents = Elements::readable(batch.as_array()?).filter_map(|element| element.as_document());
-    let documents = documents.flatten().copied().collect();
-    let mut body = Vec::new();
-    let start = begin(&mut body);
-    for element in Elements::readable(request).filter(|element| element.name != batch.name) {
-        put_name(element.kind, element.name, &mut body);
-        body.extend_from_slice(element.value);
-    }
-    end(start, &mut body);
-    Some((body, batch.name, documents))
 }
