@@ -155,6 +155,10 @@ fn nothing_is_recorded_where_it_should_not_be() {
     let mut ci = place.exec(&place.there(), &[]);
     let ran = Ran::of(ci.env("CI", "1").args(["echo", "ran"])).is(125, &["not there, and CI is set", "hint: "]);
     assert_eq!(ran.stdout, "", "the command is not run");
+    for no in ["", "0", "false"] {
+        let mut not_ci = place.exec(&place.there(), &[]);
+        Ran::of(not_ci.env("CI", no).arg("true")).is(125, &["nothing was asked"]);
+    }
     place.run(&place.there(), &["--mode", "none"], &asked).is(125, &["--mode none", "hint: "]);
     place
         .run(&place.there(), &[], &["paid", "10", "1", "fail"])

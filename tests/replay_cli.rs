@@ -71,6 +71,18 @@ fn it_tells_what_was_asked_and_ends_accordingly() {
 }
 
 #[test]
+fn lists_are_given_with_commas_or_again() {
+    for flags in [
+        &["--ignore", "query.item,pipeline.0.$match.item"][..],
+        &["--ignore", "query.item", "--ignore", "pipeline.0.$match.item"],
+    ] {
+        let replay = Replay::start(fixture(), flags);
+        assert_eq!(output(&mut program(&replay.uri, "coffee")), "tea 1\n");
+        assert_eq!(replay.stop().code, Some(0), "{flags:?}");
+    }
+}
+
+#[test]
 fn strict_wants_everything_asked() {
     let replay = Replay::start(fixture(), &["--strict"]);
     let stopped = replay.stop();

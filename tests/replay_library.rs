@@ -104,7 +104,7 @@ async fn a_missing_fixture_is_recorded_and_one_that_is_there_is_replayed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("deep/er/orders.jsonl");
     let upstream = Mongod::shared().uri();
-    if std::env::var_os("CI").is_some() {
+    if std::env::var_os("CI").is_some_and(|it| !["", "0", "false"].iter().any(|no| it == *no)) {
         let error = record_or_replay(&path, &upstream).await.unwrap_err();
         assert!(error.to_string().ends_with("CI is set: nothing is recorded in CI"), "{error}");
         return;

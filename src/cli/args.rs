@@ -170,15 +170,15 @@ struct LogArgs {
 
     /// Kinds of events: command, heartbeat, server, topology, connection [default: all; compact: command,topology]
     #[arg(long, value_name = "LIST")]
-    log_events: Option<String>,
+    log_events: Vec<String>,
 
     /// Commands of these phases of connections: app, auth, handshake, monitor, rtt [default: app,auth]
     #[arg(long, value_name = "LIST")]
-    log_phases: Option<String>,
+    log_phases: Vec<String>,
 
     /// Namespaces: db, db.*, db.collection, with ! before what is left out [default: all]
     #[arg(long, value_name = "LIST")]
-    log_namespaces: Option<String>,
+    log_namespaces: Vec<String>,
 
     /// Cut longer documents; 0 is no limit [default: 10000]
     #[arg(long, value_name = "BYTES")]
@@ -265,6 +265,11 @@ impl CaptureArgs {
     }
 }
 
+/// A list of which a flag gives one or, with commas between, several, as often as it is given.
+pub(super) fn list_of(flags: &[String]) -> Option<List> {
+    (!flags.is_empty()).then(|| List::from(flags.join(",").as_str()))
+}
+
 impl ConfigArgs {
     /// The configuration they ask for.
     ///
@@ -276,7 +281,6 @@ impl ConfigArgs {
 
     fn flags(&self) -> Flags {
         let text = |flag: &Option<String>| flag.as_deref().map(Text::from);
-        let list = |flag: &Option<String>| flag.as_deref().map(List::from);
         let pairs = |flag: &Option<String>| flag.as_deref().map(Pairs::from);
         let topology = TopologySettings {
             per: text(&self.topology.topology_per),
@@ -306,9 +310,9 @@ impl ConfigArgs {
         let each_log = LogSettings {
             path: None,
             format: text(&log.log_format),
-            events: list(&log.log_events),
-            phases: list(&log.log_phases),
-            namespaces: list(&log.log_namespaces),
+            events: list_of(&log.log_events),
+            phases: list_of(&log.log_phases),
+            namespaces: list_of(&log.log_namespaces),
             max_document_bytes: text(&log.log_max_document_bytes),
             extended_json: text(&log.log_extended_json),
             queue_bytes: text(&log.log_queue_bytes),

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::args::list_of;
 use super::{Code, Error, print};
-use crate::config::{Config, Flags, List, Pairs, ReplaySettings, Settings, Switch, Text, io_reason};
+use crate::config::{Config, Flags, Pairs, ReplaySettings, Settings, Switch, Text, io_reason};
 
 use crate::net::record::Written;
 use crate::net::replay::{Replay, ReplayError};
@@ -82,19 +83,19 @@ pub struct AnswerArgs {
 
     /// Mechanisms of authentication that are taken without a check: plain, x509 [default: none]
     #[arg(long, value_name = "LIST")]
-    accept: Option<String>,
+    accept: Vec<String>,
 
-    /// What does not count in requests, as names and positions: comment,pipeline.*.$limit [default: nothing]
+    /// What does not count in requests, as names and positions: comment,pipeline.*.$limit; may be repeated [default: nothing]
     #[arg(long, value_name = "PATHS")]
-    ignore: Option<String>,
+    ignore: Vec<String>,
 
     /// Where values must be equal: nothing there is bound, dates included [default: nowhere]
     #[arg(long, value_name = "PATHS")]
-    exact: Option<String>,
+    exact: Vec<String>,
 
     /// Where a value may be another one of its type, which then stands for the recorded one [default: nowhere]
     #[arg(long, value_name = "PATHS")]
-    bind: Option<String>,
+    bind: Vec<String>,
 
     /// By how much a date may lie nearer to the time of its request, or farther from it, than recorded [default: 5s]
     #[arg(long, value_name = "TIME")]
@@ -120,13 +121,12 @@ impl AnswerArgs {
             return Err(error.hint("write --user NAME --password-env VAR for each"));
         }
         let text = |flag: &Option<String>| flag.as_deref().map(Text::from);
-        let list = |flag: &Option<String>| flag.as_deref().map(List::from);
         let users = self.users.iter().zip(&self.password_env);
         let users = users.map(|(name, variable)| (name.clone(), format!("env:{variable}"))).collect::<Vec<_>>();
         let replay = ReplaySettings {
-            ignore: list(&self.ignore),
-            exact: list(&self.exact),
-            bind: list(&self.bind),
+            ignore: list_of(&self.ignore),
+            exact: list_of(&self.exact),
+            bind: list_of(&self.bind),
             date_tolerance: text(&self.date_tolerance),
             scope: text(&self.scope),
             repeat: text(&self.repeat),
@@ -134,7 +134,7 @@ impl AnswerArgs {
             timing: text(&self.timing),
             topology: text(&self.topology),
             on_miss: text(&self.on_miss),
-            accept: list(&self.accept),
+            accept: list_of(&self.accept),
             users: (!users.is_empty()).then_some(Pairs(users)),
         };
         let top = Settings {
