@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::bson::json::{Mode, write_document, write_value};
+use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements};
+use crate::capture::fixture::as_written;
 
 /// The first place where two documents differ.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -72,6 +74,18 @@ pub(super) fn shown(element: &Element<'_>) -> String {
     let mut text = Vec::new();
     write_value(element, Mode::Lossless, &mut text);
     shortened(&String::from_utf8_lossy(&text))
+}
+
+/// A value of a recording as JSON, shortened: as its fixture has it, if it is of one; `at` is the time of its exchange in
+/// milliseconds since 1970.
+pub(super) fn shown_recorded(element: &Element<'_>, at_ms: i64) -> String {
+    let mut alone = Vec::new();
+    let start = begin(&mut alone);
+    put_name(element.kind, element.name, &mut alone);
+    alone.extend_from_slice(element.value);
+    end(start, &mut alone);
+    let written = as_written(&alone, at_ms.saturating_mul(1000));
+    elements(&written).first().map(shown).unwrap_or_default()
 }
 
 /// A document as JSON, shortened.

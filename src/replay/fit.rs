@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::bindings::{Bindings, NamedPair};
 use super::counted::{counted, is_cluster_time, is_computed_time, is_varying, order_counts};
-use super::difference::{Difference, shown};
+use super::difference::{Difference, shown, shown_recorded};
 use super::explain::{Note, Why};
 use super::recording::{Birth, Number, Recording};
 use crate::bson::{Element, Elements, Kind};
@@ -27,6 +27,16 @@ pub(super) struct Fit {
     /// Live values that still lead to a recorded one for which a later one stands: they stand for it again.
     pub(super) back: Vec<Value>,
     pub(super) notes: BTreeSet<Note>,
+}
+
+/// A place where a live request is not a recorded one.
+pub(super) struct Differs<'d> {
+    /// The names and positions that lead there.
+    pub(super) path: Vec<&'d [u8]>,
+    pub(super) live: Option<Element<'d>>,
+    pub(super) recorded: Option<Element<'d>>,
+    /// The same for people.
+    pub(super) shown: Difference,
 }
 
 /// What a live request is held against.
@@ -57,7 +67,7 @@ impl Fitting<'_> {
     }
 
     /// Where a live command is not the recorded one, the first `most` places.
-    pub(super) fn differences(&self, live: &[u8], recorded: &[u8], most: usize) -> Vec<Difference> {
+    pub(super) fn differences<'d>(&self, live: &'d [u8], recorded: &'d [u8], most: usize) -> Vec<Differs<'d>> {
         let mut walk = Walk::new(self, live, recorded);
         walk.differences = Some((Vec::new(), most));
         let (ours, theirs) = (counted(live).collect::<Vec<_>>(), counted(recorded).collect::<Vec<_>>());
@@ -76,7 +86,7 @@ struct Walk<'a, 'd> {
     swapped: (HashMap<Number, Number>, HashMap<Number, Number>),
     path: Vec<&'d [u8]>,
     /// Where the two differ and how many such places are wanted, if they are: then the walk goes on after the first.
-    differences: Option<(Vec<Difference>, usize)>,
+    differences: Option<(Vec<Differs<'d>>, usize)>,
 }
 
 impl<'a, 'd> Walk<'a, 'd> {
@@ -89,12 +99,34 @@ impl<'a, 'd> Walk<'a, 'd> {
 
     /// Here the two differ: whether the walk goes on all the same.
     fn differ(&mut self, our: Option<&Element<'d>>, their: Option<&Element<'d>>) -> bool {
-        let path = self.shown_path();
-        let Some((found, most)) = &mut self.differences else { return false };
+        let shown = self.differences.as_ref().map(|_| self.shown_difference(our, their));
+        let (path, live, recorded) = (self.path.clone(), our.copied(), their.copied());
+        let (Some((found, most)), Some(shown)) = (&mut self.differences, shown) else { return false };
         if found.len() < *most {
-            found.push(Difference { path, first: their.map(shown), second: our.map(shown) });
+            found.push(Differs { path, live, recorded, shown });
         }
         found.len() < *most
+    }
+
+    /// Both values: recorded ones as their file has them, and beside an identity what stands for it, or what it stands for.
+    fn shown_difference(&self, our: Option<&Element<'d>>, their: Option<&Element<'d>>) -> Difference {
+        let there = self.context.at.1;
+        let kinds = our.zip(their).filter(|(our, their)| our.kind != their.kind);
+        let first = their.map(|their| {
+            let live = value_of(their).filter(|value| self.births_of(*value).is_some()).map(|value| {
+                let live = self.bound.1.get(&value).copied().or_else(|| self.context.bindings.live(value));
+                live.map_or_else(|| NOT_MADE.to_owned(), |live| format!("{} in this run", shown_value(live)))
+            });
+            beside(shown_recorded(their, there), live.or_else(|| kinds.and_then(|_| type_of(their))))
+        });
+        let second = our.map(|our| {
+            let known = value_of(our).and_then(|value| self.stands_for(value)).map(|known| {
+                let mut bytes = Vec::new();
+                format!("which stands for {}", shown_recorded(&element_of(known, &mut bytes), there))
+            });
+            beside(shown(our), known.or_else(|| kinds.and_then(|_| type_of(our))))
+        });
+        Difference { path: self.shown_path(), first, second }
     }
 
     fn fields(&mut self, ours: &[Element<'d>], theirs: &[Element<'d>], ordered: bool, exact: bool) -> bool {
@@ -393,6 +425,54 @@ impl<'a, 'd> Walk<'a, 'd> {
     fn shown_path(&self) -> String {
         self.path.iter().map(|step| String::from_utf8_lossy(step)).collect::<Vec<_>>().join(".")
     }
+}
+
+/// What is said of a value that the client has not made so far.
+const NOT_MADE: &str = "not made in this run";
+
+/// `7 (an int32)`
+fn beside(shown: String, more: Option<String>) -> String {
+    match more {
+        Some(more) => format!("{shown} ({more})"),
+        None => shown,
+    }
+}
+
+/// The type of a number, which its digits may not tell.
+fn type_of(element: &Element<'_>) -> Option<String> {
+    let name = match element.kind {
+        Kind::Int32 => "an int32",
+        Kind::Int64 => "an int64",
+        Kind::Double => "a double",
+        Kind::Decimal128 => "a decimal128",
+        _ => return None,
+    };
+    Some(name.to_owned())
+}
+
+/// A value as an element, of those bytes.
+fn element_of(value: Value, bytes: &mut Vec<u8>) -> Element<'_> {
+    let kind = match value {
+        Value::ObjectId(id) => {
+            bytes.extend_from_slice(&id);
+            Kind::ObjectId
+        }
+        Value::Uuid(id) => {
+            bytes.extend_from_slice(&16_i32.to_le_bytes());
+            bytes.push(4);
+            bytes.extend_from_slice(&id);
+            Kind::Binary
+        }
+        Value::Date(millis) => {
+            bytes.extend_from_slice(&millis.to_le_bytes());
+            Kind::DateTime
+        }
+    };
+    Element { kind, name: b"v", value: bytes, offset: 0 }
+}
+
+fn shown_value(value: Value) -> String {
+    shown(&element_of(value, &mut Vec::new()))
 }
 
 fn text<'d>(element: &Element<'d>) -> &'d [u8] {

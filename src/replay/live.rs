@@ -25,6 +25,8 @@ pub(super) struct Live {
     confirmed: HashSet<Number>,
     /// The recorded transaction that each open one is taken for.
     pub(super) transactions: HashMap<Transaction, Transaction>,
+    /// What had no answer first in each open transaction.
+    missed: HashMap<Transaction, String>,
     /// How many of a digest's exchanges, from the first on, are used.
     used_up: HashMap<Digest, usize>,
     /// The last answer to what may be sent again, by session and number.
@@ -109,6 +111,25 @@ impl Live {
             self.transactions.clear();
         }
         self.transactions.insert(live, recorded);
+    }
+
+    /// Takes note that a request of a transaction had no answer; gives the first one of it that had none.
+    pub(super) fn miss_within(&mut self, transaction: Transaction, asked: String) -> Option<String> {
+        if let Some(first) = self.missed.get(&transaction) {
+            return Some(first.clone());
+        }
+        if self.missed.len() >= KEPT_MAX {
+            self.missed.clear();
+        }
+        self.missed.insert(transaction, asked);
+        None
+    }
+
+    /// A transaction begins, of that session and number.
+    pub(super) fn begin(&mut self, transaction: Transaction) {
+        self.states.begin(transaction);
+        self.transactions.remove(&transaction);
+        self.missed.remove(&transaction);
     }
 
     /// Whether an exchange that was used may have been another that is like it. Not once it made a difference: unless

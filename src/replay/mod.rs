@@ -11,6 +11,7 @@
 //!
 //! Everything here is pure: the time is an argument, and so is what is random.
 
+mod advice;
 mod authentication;
 mod bindings;
 mod bodies;

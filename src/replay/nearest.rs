@@ -1,17 +1,21 @@
 //! What came closest to a request without an answer, and what would mend it.
 
 use super::Request;
+use super::advice::{advice, is_generated_name, record_anew};
 use super::choose::NoChoice;
-use super::counted::{counted, database_of, namespace};
+use super::counted::{collection_of, counted, database_of, is_varying, namespace};
 use super::cursors::without_cursor;
 use super::difference::{Difference, shown_document};
+use super::fit::Differs;
 use super::live::Live;
 use super::miss::{Miss, Nearest};
 use super::recording::{Number, Recording};
 use super::replaying::fitting;
+use crate::bson::walk::DEPTH_MAX;
 use crate::bson::write::{begin, end, put_name};
-use crate::bson::{Elements, find};
+use crate::bson::{Element, Elements, find};
 use crate::capture::exchange::Exchange;
+use crate::capture::names::{leaves, value_of};
 use crate::event::Timestamp;
 
 /// Recorded requests that are held against one that has no answer.
@@ -24,18 +28,21 @@ const TOLD_MAX: usize = 3;
 pub(super) fn nearest(recording: &Recording, live: &Live, request: &Request, at: Timestamp, why: NoChoice) -> Miss {
     let mut miss = unlike_any(request);
     if let NoChoice::UsedUp(number) = why {
-        let times = live.times(number);
-        miss.reason = Some(format!("it was asked more often than it was recorded, {times} times in this state"));
+        miss.reason = Some("it was asked more often than it was recorded".to_owned());
         let nearest = recording.exchange(number);
         miss.nearest = nearest.map(|exchange| Nearest { place: exchange.place, differences: Vec::new() });
+        let more = miss.nearest.as_ref().map(|nearest| record_anew(nearest.place));
+        miss.hint = more.map(|more| format!("with --repeat last the last answer stays; {more}"));
         return miss;
     }
     let alike = alike(recording, request);
     let loaded = alike.iter().filter_map(|number| recording.exchange(*number));
     let translated = live.bindings.to_recorded(&request.command);
-    let closest = loaded.max_by_key(|exchange| {
-        let same_database = database_of(&exchange.request) == request.database;
-        (same_database, likeness(&exchange.request, &translated))
+    let closest = loaded.min_by_key(|exchange| {
+        let is_elsewhere = |of: fn(&[u8]) -> Option<&str>| of(&exchange.request) != of(&request.command);
+        let other_database = database_of(&exchange.request) != request.database;
+        let [values, identities] = unlikeness(&exchange.request, &translated, 0);
+        (other_database, is_elsewhere(collection_of), values, identities)
     });
     match closest {
         Some(exchange) => miss.compare(recording, live, request, &exchange, at),
@@ -100,11 +107,8 @@ impl Miss {
         let mut differences = Vec::new();
         if there != request.database {
             let text = |name: &str| Some(serde_json::Value::from(name).to_string());
-            differences.push(Difference {
-                path: "$db".to_owned(),
-                first: text(there),
-                second: text(&request.database),
-            });
+            let shown = Difference { path: "$db".to_owned(), first: text(there), second: text(&request.database) };
+            differences.push(Differs { path: vec![b"$db"], live: None, recorded: None, shown });
         }
         let (ours, theirs) = (without_cursor(&request.command), without_cursor(&exchange.request));
         let ours = ours.as_deref().unwrap_or(&request.command);
@@ -112,60 +116,19 @@ impl Miss {
         let fitting = fitting(recording, live, true, at, exchange.at.unix_micros);
         // One more than is told shows whether these are all.
         differences.extend(fitting.differences(ours, theirs, TOLD_MAX + 1));
-        if differences.len() <= TOLD_MAX && there == request.database {
-            self.hint = hint(&differences);
-        }
-        differences.truncate(TOLD_MAX);
+        let is_born =
+            |element: &Element<'_>| value_of(element).is_some_and(|value| recording.index.births.contains_key(&value));
+        self.hint = Some(match differences.len() {
+            0 => record_anew(exchange.place),
+            1..=TOLD_MAX => advice(&differences, exchange.place, &is_born),
+            _ => record_anew(exchange.place),
+        });
         if differences.is_empty() {
             self.reason = Some("what it holds stands for other recorded values".to_owned());
         }
+        let differences = differences.into_iter().take(TOLD_MAX).map(|it| it.shown).collect();
         self.nearest = Some(Nearest { place: exchange.place, differences });
     }
-}
-
-/// The lines of `[replay]` with which the request would be the recorded one.
-fn hint(differences: &[Difference]) -> Option<String> {
-    let (mut bind, mut ignore) = (Vec::new(), Vec::new());
-    for Difference { path, first, second } in differences {
-        let steps = path.split('.').map(|step| if step.bytes().all(|it| it.is_ascii_digit()) { "*" } else { step });
-        let path = format!("{:?}", steps.collect::<Vec<_>>().join("."));
-        // The command itself cannot be another, nor an operator: that is another question.
-        let is_operator = path.rsplit('.').next().is_some_and(|step| step.starts_with('$'));
-        if is_command(&path) || is_operator && (first.is_none() || second.is_none()) {
-            return None;
-        }
-        let list = match (first, second) {
-            (Some(first), Some(second)) if of_one_type(first, second) => &mut bind,
-            _ => &mut ignore,
-        };
-        if !list.contains(&path) {
-            list.push(path);
-        }
-    }
-    let line = |name: &str, paths: &[String]| (!paths.is_empty()).then(|| format!("{name} = [{}]", paths.join(", ")));
-    let lines = [line("bind", &bind), line("ignore", &ignore)];
-    let lines = lines.into_iter().flatten().collect::<Vec<_>>();
-    (!lines.is_empty()).then(|| format!("if that differs from run to run, in [replay]: {}", lines.join(", ")))
-}
-
-/// Whether the path is that of a field that says which command it is, or on what.
-fn is_command(path: &str) -> bool {
-    const NAMES: [&str; 8] = ["find", "insert", "update", "delete", "aggregate", "count", "distinct", "findAndModify"];
-    NAMES.iter().any(|name| path.trim_matches('"') == *name)
-}
-
-/// Whether two values, as they are shown, are of one type.
-fn of_one_type(first: &str, second: &str) -> bool {
-    // `{"$oid":` and its like tell the type, else the first character and the point of a double do.
-    let shape = |text: &str| {
-        let wrapped = text.strip_prefix("{\"$").and_then(|rest| rest.split_once('"')).map(|(name, _)| name.to_owned());
-        wrapped.unwrap_or_else(|| match text.bytes().next() {
-            Some(b'0'..=b'9' | b'-') => format!("number {}", text.contains(['.', 'e', 'E'])),
-            Some(first) => char::from(first).to_string(),
-            None => String::new(),
-        })
-    };
-    shape(first) == shape(second) && !matches!(shape(first).as_str(), "{" | "[" | "t" | "f" | "n")
 }
 
 fn without_varying(command: &[u8]) -> Vec<u8> {
@@ -179,12 +142,43 @@ fn without_varying(command: &[u8]) -> Vec<u8> {
     document
 }
 
-/// How much two requests have in common: each field, at any depth, that both have, and more if its value is the same.
-fn likeness(ours: &[u8], theirs: &[u8]) -> usize {
-    let both = Elements::readable(ours).filter_map(|our| Some((our, find(theirs, our.name)?)));
-    both.map(|(our, their)| match our.kind == their.kind && our.kind.is_container() {
-        true => 1 + likeness(our.value, their.value),
-        false => 1 + usize::from((our.kind, our.value) == (their.kind, their.value)),
-    })
-    .sum()
+/// How many leaves of two requests are not the same; and, less weighty because each run makes them anew, how many
+/// identities and dates among them.
+fn unlikeness(ours: &[u8], theirs: &[u8], depth: usize) -> [usize; 2] {
+    if depth > DEPTH_MAX {
+        return [1, 0];
+    }
+    let counts = |element: &Element<'_>| depth > 0 || !is_varying(element);
+    let mut sum = [0, 0];
+    let mut add = |[values, identities]: [usize; 2]| sum = [sum[0] + values, sum[1] + identities];
+    for our in Elements::readable(ours).filter(counts) {
+        match find(theirs, our.name) {
+            None => add(weight(&our)),
+            Some(their) if (our.kind, our.value) == (their.kind, their.value) => {}
+            Some(their) if our.kind == their.kind && our.kind.is_container() => {
+                add(unlikeness(our.value, their.value, depth + 1));
+            }
+            Some(their) => match our.kind == their.kind && value_of(&our).is_some() {
+                true => add([0, 1]),
+                false => add([leaves_of(&our).max(leaves_of(&their)), 0]),
+            },
+        }
+    }
+    let added = Elements::readable(theirs).filter(counts).filter(|their| find(ours, their.name).is_none());
+    added.for_each(|their| add(weight(&their)));
+    sum
+}
+
+/// How much a field counts that only one of them has.
+fn weight(element: &Element<'_>) -> [usize; 2] {
+    match is_generated_name(element.name) {
+        true => [0, leaves_of(element)],
+        false => [leaves_of(element), 0],
+    }
+}
+
+fn leaves_of(element: &Element<'_>) -> usize {
+    let mut count = 0;
+    leaves(element, &mut |_| count += 1);
+    count.max(1)
 }

@@ -19,9 +19,11 @@ use super::nearest::nearest;
 use super::recording::{EntryKind, Number, Recording};
 use super::report::{Asked, MISSES_MAX, Report};
 use super::settings::Timing;
+use super::state::Transaction;
 use super::transaction::{numbered, transaction_of};
 use crate::bson::find;
 use crate::capture::exchange::Exchange;
+use crate::capture::fixture::as_written;
 use crate::event::Timestamp;
 
 /// What the connections of a server that answers from a recording share.
@@ -91,7 +93,7 @@ impl Replaying {
 
     fn asked(&self, number: Number) -> Option<Asked> {
         let exchange = self.recording.exchange(number)?;
-        Some(Asked { place: exchange.place, text: shown_document(&exchange.request) })
+        Some(Asked { place: exchange.place, text: shown_request(&exchange) })
     }
 
     pub(super) fn note_forwarded(&self) {
@@ -158,8 +160,7 @@ impl Asking<'_> {
         let command = self.request.command.as_slice();
         let transaction = transaction_of(command);
         if let Some((transaction, true)) = transaction {
-            self.live.states.begin(transaction);
-            self.live.transactions.remove(&transaction);
+            self.live.begin(transaction);
         }
         let transaction = transaction.map(|(transaction, _)| transaction);
         let ends = matches!(self.request.name(), "commitTransaction" | "abortTransaction");
@@ -188,10 +189,10 @@ impl Asking<'_> {
         });
         let Choice { number, fit, rival } = match chosen {
             Ok(choice) => choice,
-            Err(why) => return self.miss(why, transaction.is_none()),
+            Err(why) => return self.miss(why, transaction, ends),
         };
         let Some(exchange) = self.recording.exchange(number) else {
-            return self.miss(NoChoice::Unknown, transaction.is_none());
+            return self.miss(NoChoice::Unknown, transaction, ends);
         };
         self.note_rival(&exchange, rival);
         let notes = self.recording.settings.explain.then(|| fit.notes.iter().cloned().collect());
@@ -294,14 +295,26 @@ impl Asking<'_> {
         }
         self.counts.ambiguous_count += 1;
         if self.counts.ambiguous.len() < MISSES_MAX {
-            self.counts.ambiguous.push(Asked { place: exchange.place, text: shown_document(&exchange.request) });
+            self.counts.ambiguous.push(Asked { place: exchange.place, text: shown_request(exchange) });
         }
     }
 
-    fn miss(&self, why: NoChoice, may_forward: bool) -> Answer {
-        let miss = nearest(self.recording, self.live, self.request, self.at, why);
-        Answer::Miss { miss: Box::new(miss), may_forward }
+    fn miss(&mut self, why: NoChoice, transaction: Option<Transaction>, ends: bool) -> Answer {
+        let mut miss = nearest(self.recording, self.live, self.request, self.at, why);
+        let asked = format!("{} on {}: {}", miss.command, miss.namespace, miss.request);
+        let first = transaction.and_then(|transaction| self.live.miss_within(transaction, asked));
+        if let Some(first) = first.filter(|_| ends) {
+            // It is not as it was recorded because of that alone.
+            miss.reason = Some(format!("the first of its transaction that had none was {first}"));
+            (miss.nearest, miss.hint) = (None, None);
+        }
+        Answer::Miss { miss: Box::new(miss), may_forward: transaction.is_none() }
     }
+}
+
+/// A recorded request as its file has it, shortened.
+fn shown_request(exchange: &Exchange) -> String {
+    shown_document(&as_written(&exchange.request, exchange.at.unix_micros))
 }
 
 /// What a live request is held against a recorded one with.
