@@ -212,16 +212,25 @@ fn an_upstream_is_asked_as_the_user() {
 fn tls_and_x509() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("proxy.toml");
-    let tls = format!(
+    let listen = format!(
         "[tls.listen]\ncertificate = {:?}\nca = {:?}\n",
         certificates::path("server.pem"),
         certificates::path("ca.pem")
     );
-    fs::write(&config, format!("[replay]\naccept = [\"x509\"]\n{tls}")).unwrap();
+    fs::write(&config, format!("[replay]\naccept = [\"x509\"]\n{listen}")).unwrap();
     let replay = Replay::start(fixture(), &["--config", config.to_str().unwrap()]);
     let (ca, client) = (certificates::path("ca.pem"), certificates::path("client.pem"));
     let tls = format!("tls=true&tlsCAFile={}&tlsCertificateKeyFile={}", ca.display(), client.display());
     let uri = replay.uri_with("", &format!("{tls}&authMechanism=MONGODB-X509"));
     assert_eq!(output(&mut program(&uri, "tea")), "tea 1\n");
     assert_eq!(replay.stop().code, Some(0));
+
+    fs::write(&config, format!("[replay]\naccept = [\"plain\"]\n{listen}")).unwrap();
+    let unchosen = Replay::start(fixture(), &["--config", config.to_str().unwrap()]);
+    let refused =
+        program(&unchosen.uri_with("", &format!("{tls}&authMechanism=MONGODB-X509")), "tea").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("--accept x509 takes it"), "{said}");
+    // TLS is as it was configured, whoever authenticates.
+    assert_eq!(output(&mut program(&unchosen.uri_with("", &tls), "tea")), "tea 1\n");
 }

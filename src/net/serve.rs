@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ pub struct Listening {
     endpoint: Endpoint,
     acceptor: Option<Acceptor>,
     upstream: Option<Upstream>,
+    changes: Option<watch::Receiver<()>>,
 }
 
 /// A running server. It ends with [`shutdown`](Self::shutdown), or when it is dropped.
@@ -57,7 +58,7 @@ impl Listening {
     pub fn bind(listen: &Endpoint) -> io::Result<Self> {
         let bound = Bound::bind(listen)?;
         let endpoint = bound.endpoint()?;
-        Ok(Self { bound, endpoint, acceptor: None, upstream: None })
+        Ok(Self { bound, endpoint, acceptor: None, upstream: None, changes: None })
     }
 
     /// Where it listens.
@@ -77,6 +78,12 @@ impl Listening {
         Self { upstream, ..self }
     }
 
+    /// What tells that something has changed of what all connections answer from.
+    #[must_use]
+    pub(super) fn changes(self, changes: watch::Receiver<()>) -> Self {
+        Self { changes: Some(changes), ..self }
+    }
+
     /// Serves each connection with a responder of its own, which `responder` makes: given the connection's number, from
     /// 1. Runs on the runtime of the caller.
     ///
@@ -88,7 +95,8 @@ impl Listening {
     ) -> io::Result<Server> {
         let listener = self.bound.adopt()?;
         let stop = CancellationToken::new();
-        let task = tokio::spawn(accept(listener, (self.acceptor, self.upstream), responder, stop.clone()));
+        let with = With { acceptor: self.acceptor, upstream: self.upstream, changes: self.changes };
+        let task = tokio::spawn(accept(listener, with, responder, stop.clone()));
         Ok(Server { endpoint: self.endpoint, stop, task: Some(task) })
     }
 }
@@ -115,9 +123,16 @@ impl Drop for Server {
     }
 }
 
+/// What the connections of a server have beside their responders.
+struct With {
+    acceptor: Option<Acceptor>,
+    upstream: Option<Upstream>,
+    changes: Option<watch::Receiver<()>>,
+}
+
 async fn accept<R: Responder + Send + 'static>(
     listener: Listener,
-    (acceptor, upstream): (Option<Acceptor>, Option<Upstream>),
+    with: With,
     mut responder: impl FnMut(i32) -> R,
     stop: CancellationToken,
 ) {
@@ -128,11 +143,12 @@ async fn accept<R: Responder + Send + 'static>(
         match arrival {
             Ok((socket, place)) => {
                 number += 1;
-                let (responder, acceptor, stop) = (responder(number), acceptor.clone(), stop.clone());
-                let asking = upstream.as_ref().map(Upstream::asking);
+                let (responder, stop) = (responder(number), stop.clone());
+                let (acceptor, changes) = (with.acceptor.clone(), with.changes.clone());
+                let asking = with.upstream.as_ref().map(Upstream::asking);
                 connections.spawn(async move {
                     // Why a connection ended is its client's business.
-                    let _ = serve(socket, (acceptor, asking), responder, &stop).await;
+                    let _ = serve(socket, (acceptor, asking, changes), responder, &stop).await;
                     drop(place);
                 });
             }
@@ -158,7 +174,7 @@ async fn arrival(
 /// One connection, to its end.
 async fn serve(
     socket: Accepted,
-    (acceptor, mut asking): (Option<Acceptor>, Option<Asking>),
+    (acceptor, mut asking, mut changes): (Option<Acceptor>, Option<Asking>, Option<watch::Receiver<()>>),
     mut responder: impl Responder,
     stop: &CancellationToken,
 ) -> io::Result<()> {
@@ -171,6 +187,7 @@ async fn serve(
     // A request that came while the one before it is still being answered.
     let mut next: Option<Bytes> = None;
     let mut due: Option<Timestamp> = None;
+    let mut on_change = false;
     loop {
         while let Some(frame) = replies.next_frame() {
             frames.send(&frame).await?;
@@ -181,6 +198,7 @@ async fn serve(
         if due.is_none()
             && let Some(frame) = next.take()
         {
+            seen(changes.as_mut());
             handle(&frame, &mut responder, &mut replies)?;
             if let (Some(followed), Some(asking)) = (replies.take_followed(), &asking) {
                 asking.follow(followed);
@@ -191,15 +209,16 @@ async fn serve(
                 };
                 responder.forwarded(forward, answer, &mut replies);
             }
-            due = replies.take_tick();
+            (due, on_change) = (replies.take_tick(), replies.take_tick_on_change());
             continue;
         }
         let read = async { if next.is_none() { frames.next().await } else { std::future::pending().await } };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = until(due) => {
+            () = due_or_changed(due, changes.as_mut().filter(|_| on_change)) => {
+                seen(changes.as_mut());
                 responder.tick(clock::now(), &mut replies);
-                due = replies.take_tick();
+                (due, on_change) = (replies.take_tick(), replies.take_tick_on_change());
             }
             frame = pin!(read) => match frame? {
                 Some(frame) => next = Some(frame),
@@ -221,6 +240,21 @@ async fn ask(asking: Option<&mut Asking>, forward: &Forward) -> Result<RawDocume
     match asking {
         Some(asking) => asking.ask(forward).await,
         None => Err("there is none".to_owned()),
+    }
+}
+
+/// What has changed before is known to who is asked now: only what changes from here on is news.
+fn seen(changes: Option<&mut watch::Receiver<()>>) {
+    changes.into_iter().for_each(watch::Receiver::mark_unchanged);
+}
+
+/// Waits for a moment, or for a change before it.
+async fn due_or_changed(due: Option<Timestamp>, changes: Option<&mut watch::Receiver<()>>) {
+    let Some(changes) = changes else { return until(due).await };
+    tokio::select! {
+        () = until(due) => {}
+        // Who tells of them is there as long as the server is.
+        Ok(()) = changes.changed() => {}
     }
 }
 

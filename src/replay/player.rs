@@ -62,9 +62,6 @@ enum Pending {
     Stream(Request, Timestamp),
 }
 
-/// How often a cursor that waits is looked after.
-const LOOKED_AFTER: Duration = Duration::from_millis(5);
-
 /// How long a server has such a cursor wait if nobody says.
 const AWAITED: Duration = Duration::from_secs(1);
 
@@ -142,8 +139,8 @@ impl Player {
                 Outcome::Answered
             }
             Answer::Wait => {
-                let next = at.after(LOOKED_AFTER);
-                replies.tick_at(if next.monotonic_nanos < until.monotonic_nanos { next } else { until });
+                replies.tick_at(until);
+                replies.tick_on_change();
                 self.pending = Some(Pending::Stream(request, until));
                 Outcome::Answered
             }

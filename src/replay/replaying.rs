@@ -1,7 +1,8 @@
 //! A recording in use: who asked what already, and what becomes of the next request.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Request;
@@ -31,6 +32,19 @@ use crate::event::Timestamp;
 pub struct Replaying {
     pub(super) recording: Arc<Recording>,
     state: Mutex<State>,
+    /// The exchanges that batches of change streams and tailable cursors tell of.
+    causes: HashSet<Number>,
+    changed: Changed,
+}
+
+/// Whom to tell once something took place that a stream may be waiting for.
+#[derive(Default)]
+struct Changed(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Changed").finish_non_exhaustive()
+    }
 }
 
 /// What may be asked of it by one connection at a time.
@@ -63,7 +77,14 @@ pub(super) enum Answer {
 impl Replaying {
     /// Of which nothing was asked yet.
     pub fn new(recording: Arc<Recording>) -> Self {
-        Self { recording, state: Mutex::default() }
+        let causes = recording.index.causes.values().flatten().copied().collect();
+        Self { recording, state: Mutex::default(), causes, changed: Changed::default() }
+    }
+
+    /// Has that called whenever something took place that a stream may be waiting for: what asked for a tick on a change
+    /// ([`Replies::tick_on_change`](super::Replies::tick_on_change)) is to have it. Only the first wish counts.
+    pub fn on_change(&self, changed: impl Fn() + Send + Sync + 'static) {
+        _ = self.changed.0.set(Box::new(changed));
     }
 
     /// What was asked so far, and what was not.
@@ -128,12 +149,18 @@ impl Replaying {
         let mut state = self.lock();
         let State { scopes, cursors, counts } = &mut *state;
         let live = scopes.entry(scope.clone()).or_default();
-        let mut asking =
-            Asking { recording: &self.recording, live, cursors, counts, scope: scope.as_deref(), request, at };
-        match cursor_asked(&request.command) {
+        let (recording, scope, causes) = (&*self.recording, scope.as_deref(), &self.causes);
+        let mut asking = Asking { recording, live, cursors, counts, scope, request, at, causes, caused: false };
+        let answer = match cursor_asked(&request.command) {
             Some((_, id)) => asking.more(id, is_last),
             None => asking.question(),
+        };
+        let caused = asking.caused;
+        drop(state);
+        if let Some(changed) = self.changed.0.get().filter(|_| caused) {
+            changed();
         }
+        answer
     }
 }
 
@@ -153,6 +180,9 @@ pub(super) struct Asking<'a> {
     scope: Option<&'a str>,
     pub(super) request: &'a Request,
     pub(super) at: Timestamp,
+    causes: &'a HashSet<Number>,
+    /// Something took place that a stream may be waiting for.
+    caused: bool,
 }
 
 impl Asking<'_> {
@@ -218,6 +248,7 @@ impl Asking<'_> {
     /// The request is that exchange's, and did what it did.
     pub(super) fn took_place(&mut self, number: Number, transaction: Option<u128>) {
         self.live.use_up(number);
+        self.caused |= self.causes.contains(&number);
         self.counts.matched += 1;
         let index = &self.recording.index;
         let Some(entry) = index.entry(number) else { return };

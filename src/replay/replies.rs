@@ -17,6 +17,7 @@ pub struct Replies {
     /// The `requestID` of the last message.
     last_id: i32,
     tick_at: Option<Timestamp>,
+    on_change: bool,
     closed: bool,
     forward: Option<Forward>,
     followed: Option<Followed>,
@@ -87,6 +88,11 @@ impl Replies {
         self.tick_at = Some(at);
     }
 
+    /// Asks for the tick earlier, once something has changed of what this connection answers from by what another one did.
+    pub fn tick_on_change(&mut self) {
+        self.on_change = true;
+    }
+
     fn send(&mut self, request: &Request, document: &RawDocument, more_to_come: bool) {
         self.last_id = self.last_id.wrapping_add(1);
         let mut frame = BytesMut::new();
@@ -104,6 +110,11 @@ impl Replies {
     /// When a tick is wanted; asking again gives `None`.
     pub fn take_tick(&mut self) -> Option<Timestamp> {
         self.tick_at.take()
+    }
+
+    /// Whether a tick is wanted earlier; asking again gives `false`.
+    pub fn take_tick_on_change(&mut self) -> bool {
+        std::mem::take(&mut self.on_change)
     }
 
     /// Whether the connection is to end after the last of the frames.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bson::oid::ObjectId;
 use bson::raw::RawDocumentBuf;
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::watch;
 
 use super::beyond::Beyond;
 use super::load::{Loaded, load};
@@ -22,6 +23,8 @@ pub(super) async fn serve(plan: Plan) -> Result<(Serving, Vec<Server>), ReplayEr
     let Plan { config, paths, settings, users, explain, credentials } = plan;
     let Loaded { recording, deployment, warnings } = load(&paths, settings)?;
     let replaying = Arc::new(Replaying::new(Arc::new(recording)));
+    let (tell, changes) = watch::channel(());
+    replaying.on_change(move || tell.send_replace(()));
     // Only now: what cannot be read leaves nothing behind.
     let (beyond, upstream) = Beyond::start(&config, &paths, credentials, &replaying).await?.unzip();
     let elsewhere = upstream.as_ref().map(|_| Arc::new(Elsewhere::default()));
@@ -45,7 +48,8 @@ pub(super) async fn serve(plan: Plan) -> Result<(Serving, Vec<Server>), ReplayEr
         let identity = Arc::new(identity.with_names(names.clone()).with_users(Arc::clone(&users)));
         let (replaying, explain, elsewhere) = (Arc::clone(&replaying), explain.clone(), elsewhere.clone());
         let endpoint = member.listening.endpoint().clone();
-        let server = member.listening.tls(acceptor.clone()).upstream(upstream.clone()).serve(move |number| {
+        let listening = member.listening.tls(acceptor.clone()).upstream(upstream.clone()).changes(changes.clone());
+        let server = listening.serve(move |number| {
             let mut recorded = Recorded::new(Arc::clone(&replaying), Arc::clone(&identity), number);
             if let Some(explain) = &explain {
                 recorded = recorded.explaining(Explain::clone(explain));
