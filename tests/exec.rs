@@ -269,9 +269,12 @@ with pymongo.MongoClient(uri, serverSelectionTimeoutMS=10000) as one, pymongo.Mo
                 orders.find_one({"item": "tea"}, session=session)
                 orders.insert_one({"item": "in", "_id": "in"}, session=session)
                 orders.update_one({"_id": "in"}, {"$set": {"n": 7}}, session=session)
+                if "within" in steps:
+                    orders.insert_one({"_id": "within"}, session=session)
             with session.start_transaction():
                 orders.insert_one({"item": "out", "_id": "out"}, session=session)
                 session.abort_transaction()
+    one.get_default_database().prices.insert_one({"item": "tea", "price": 2})
     print(orders.find_one({"_id": made})["n"])
     if "new" in steps:
         print(sorted(it["item"] for it in orders.find({})))
@@ -281,6 +284,7 @@ with pymongo.MongoClient(uri, serverSelectionTimeoutMS=10000) as one, pymongo.Mo
         print(orders.find_one({"_id": made})["n"], orders.count_documents({}), orders.count_documents({"of": upserted}))
     orders.delete_one({"_id": "s"})
     print(orders.find_one({"_id": "s"}))
+    print(two.get_default_database().prices.find_one({"price": 2})["item"])
 "#;
 
 impl Place {
@@ -319,8 +323,15 @@ fn what_is_asked_besides_sees_what_the_recording_answered() {
             assert_eq!(forwarded.is(0, &[]).stdout, expected);
             assert_eq!(fs::read_to_string(place.fixture()).unwrap(), fixture);
             drop_all();
-            let recorded = place.grow(uri, &["--mode", "new", "--strict=false"], &grown).is(0, &["more exchanges"]);
+            let report = place.directory.path().join("report.json");
+            let options = ["--mode", "new", "--strict=false", "--report", report.to_str().unwrap()];
+            let recorded = place.grow(uri, &options, &grown).is(0, &["more exchanges"]);
             assert_eq!(recorded.stdout, expected);
+            // What the new requests have not touched is answered from the fixture all the same.
+            let report = serde_json::from_str::<Value>(&fs::read_to_string(report).unwrap()).unwrap();
+            let unused = report["unused"].to_string();
+            assert_eq!(unused.contains("orders"), more == "write", "{unused}");
+            assert!(!unused.contains("prices"), "{unused}");
             let fixture = fs::read_to_string(place.fixture()).unwrap();
             for mode in ["none", "new"] {
                 let replayed = place.grow(&place.nowhere(), &["--mode", mode, "--strict=false"], &grown).is(0, &[]);
@@ -375,6 +386,9 @@ fn an_upstream_without_transactions_is_told() {
     let alone = format!("{}/growing", mongod.uri());
     let told = "it does not follow what the recording answered: it is a standalone server, which takes no transactions";
     place.grow(&alone, &["--mode", "new"], &["transaction", "new"]).is(1, &[told]);
+    let told =
+        ["no recorded answer to insert", "hint: a transaction or a cursor that the recording has begun to answer"];
+    place.grow(&place.nowhere(), &["--mode", "new"], &["transaction", "within"]).is(1, &told);
 }
 
 /// What was asked once may not be had again.

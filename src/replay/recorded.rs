@@ -45,16 +45,21 @@ impl Recorded {
         Self { elsewhere: Some(elsewhere), player, ..self }
     }
 
-    fn missed(&mut self, missed: Box<Missed>, replies: &mut Replies) {
-        let is_free = |elsewhere: &Elsewhere| missed.may_forward || elsewhere.begins(&missed.request);
-        if self.elsewhere.as_deref().is_some_and(is_free) {
+    fn missed(&mut self, mut missed: Box<Missed>, replies: &mut Replies) {
+        let Some(elsewhere) = &self.elsewhere else { return self.player.refuse(&missed, replies) };
+        if missed.may_forward || elsewhere.begins(&missed.request) {
             replies.forward(self.player.forward(missed.request.clone()));
             self.missed = Some(missed);
         } else {
+            missed.miss.hint = Some(BEGAN_HERE.to_owned());
             self.player.refuse(&missed, replies);
         }
     }
 }
+
+/// The way out where another server may not be asked.
+const BEGAN_HERE: &str = "a transaction or a cursor that the recording has begun to answer does not go on at the \
+     upstream: mongotap exec --mode all records it anew";
 
 impl Responder for Recorded {
     fn handle(&mut self, request: Request, at: Timestamp, replies: &mut Replies) {
