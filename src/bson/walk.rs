@@ -200,8 +200,18 @@ impl<'a> Iterator for Elements<'a> {
 /// What is before the first zero byte, and what is after it.
 #[inline]
 pub(crate) fn split_at_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let zero = memchr::memchr(0, bytes)?;
+    let zero = zero_in_word(bytes).or_else(|| memchr::memchr(0, bytes))?;
     Some((bytes.get(..zero)?, bytes.get(zero + 1..)?))
+}
+
+/// Where the first zero byte is, if it is among the first eight: most names are that short, and so found at once.
+#[inline]
+fn zero_in_word(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
+    // The high bit of each byte that is zero; beyond the first of them it may be set for others too.
+    let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+    (zeros != 0).then_some(zeros.trailing_zeros() as usize / 8)
 }
 
 /// The length of a value at the start of `rest`, which need not hold all of it.
@@ -328,6 +338,21 @@ mod tests {
         assert_eq!(find(bytes, b"missing"), None);
         assert_eq!(find_path(bytes, &[b"ok", b"id"]), None);
         assert_eq!(validate(bytes), Ok(()));
+    }
+
+    #[test]
+    fn the_first_zero_byte_is_found_wherever_it_is() {
+        for length in 0..20 {
+            for zero in 0..length {
+                for byte in [1, 0x7f, 0x80, 0xff] {
+                    let mut bytes = vec![byte; length];
+                    // What is behind it may be anything, more zeros and what borrows from them included.
+                    bytes[zero..].copy_from_slice(&[0, 1, 0, 0x80].repeat(5)[..length - zero]);
+                    assert_eq!(split_at_zero(&bytes), Some((&bytes[..zero], &bytes[zero + 1..])));
+                }
+            }
+            assert_eq!(split_at_zero(&vec![0x80; length]), None);
+        }
     }
 
     #[test]
