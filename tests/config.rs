@@ -15,10 +15,11 @@ use mongotap::sink::{EventKind, Format};
 const SHIPPED: &str = include_str!("../proxy.toml");
 
 /// A value other than the default for every key of the top level.
-const TOP: [(&str, &str); 8] = [
+const TOP: [(&str, &str); 9] = [
     ("listen", "[::1]:1"),
     ("upstream", "mongodb://%2Ftmp%2Fx.sock"),
     ("advertise", "db.example.org:27017"),
+    ("allow", "10.1.0.0/16,::1"),
     ("max_connections", "7"),
     ("max_message_bytes", "1 MiB"),
     ("inflate_max_bytes", "2MB"),
@@ -357,6 +358,7 @@ fn errors_name_the_key_where_it_was_written() {
 
     for (key, value, message) in [
         ("listen", "localhost", "\"localhost\" has no port"),
+        ("allow", "10.1.0.0/33", "\"10.1.0.0/33\" is no network"),
         ("max_connections", "0", "0 would let nobody in"),
         ("max_connections", "many", "\"many\" is not a number"),
         ("max_message_bytes", "15", "\"15\" is out of range"),

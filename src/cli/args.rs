@@ -28,7 +28,11 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
 
-    /// Client connections served at a time [default: 10000]
+    /// Where clients may connect from: networks or addresses [default: anywhere]
+    #[arg(long, value_name = "LIST")]
+    allow: Vec<String>,
+
+    /// Client connections served at a time; further ones are refused [default: 10000]
     #[arg(long, value_name = "N")]
     max_connections: Option<String>,
 
@@ -295,6 +299,7 @@ impl ConfigArgs {
             listen: text(&self.listen),
             upstream: text(&self.upstream),
             advertise: text(&self.advertise),
+            allow: list_of(&self.allow),
             max_connections: text(&self.max_connections),
             max_message_bytes: text(&self.max_message_bytes),
             inflate_max_bytes: text(&self.inflate_max_bytes),

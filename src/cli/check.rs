@@ -44,6 +44,8 @@ fn describe(name: &str, config: &Config) -> String {
         Advertise::Listener => line("advertise", &"the address listened on"),
         Advertise::As(address) => line("advertise", address),
     }
+    let allow = config.allow.iter().map(ToString::to_string).collect();
+    line("allow", &join(allow, "anywhere"));
     line("max_connections", &config.max_connections);
     line("max_message_bytes", &show_size(config.max_message_bytes as u64));
     line("inflate_max_bytes", &show_size(config.inflate_max_bytes as u64));
@@ -108,8 +110,11 @@ fn describe_tls(tls: &Tls, text: &mut String) {
     line("tls.upstream", format!("{whose}{own}"));
 }
 
+fn join(words: Vec<String>, none: &str) -> String {
+    if words.is_empty() { none.to_owned() } else { words.join(", ") }
+}
+
 fn describe_log(log: &Log, text: &mut String) {
-    let join = |words: Vec<String>, none: &str| if words.is_empty() { none.to_owned() } else { words.join(", ") };
     _ = writeln!(text, "log {}", log.target);
     let mut line = |key: &str, value: String| _ = writeln!(text, "  {key:<18} {value}");
     line("format", log.format.as_str().to_owned());

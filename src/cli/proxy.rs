@@ -1,13 +1,14 @@
 //! `mongotap proxy`: runs the proxy until a signal ends it.
 
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::ConfigArgs;
 use super::{Code, Error};
-use crate::config::{Endpoint, io_reason};
+use crate::config::{Config, Endpoint, io_reason};
 use crate::net::say::say;
 use crate::net::{Proxy, StartError};
 
@@ -28,9 +29,13 @@ pub fn run(args: &Args) -> Result<(), Error> {
     runtime.block_on(async {
         // Before the ready line: whoever has read it may send any signal.
         let mut signals = Signals::listen().map_err(start_failed)?;
+        let exposed = exposed(&config);
         let proxy = Proxy::builder().config(config).start().await?;
         for (endpoint, upstream) in proxy.listeners() {
             say(format_args!("listening on {endpoint} -> {upstream}"));
+        }
+        if let Some(warning) = exposed {
+            say(warning);
         }
         say(format_args!("use {}", proxy.uri()));
         let failed = serve(&proxy, &mut signals).await;
@@ -43,6 +48,16 @@ pub fn run(args: &Args) -> Result<(), Error> {
             Some(message) => Err(Error::new(Code::Io, message).hint("on_error = \"pass\" goes on without the log")),
             None => Ok(()),
         }
+    })
+}
+
+/// What is to be said of a proxy that others than this machine can reach, in the clear.
+fn exposed(config: &Config) -> Option<String> {
+    let Endpoint::Tcp { host, .. } = &config.listen else { return None };
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    (!is_here && config.tls.listen.is_none()).then(|| {
+        let whom = if config.allow.is_empty() { "anyone who reaches it" } else { "what `allow` lets in" };
+        format!("warning: {host} may be reached from other machines, by {whom}, and is not encrypted: see [tls.listen]")
     })
 }
 

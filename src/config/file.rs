@@ -22,6 +22,7 @@ pub struct Settings {
     pub listen: Option<Text>,
     pub upstream: Option<Text>,
     pub advertise: Option<Text>,
+    pub allow: Option<List>,
     pub max_connections: Option<Text>,
     pub max_message_bytes: Option<Text>,
     pub inflate_max_bytes: Option<Text>,

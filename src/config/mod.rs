@@ -24,6 +24,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::bson::json::Mode;
 use crate::event::{Address, Phase};
 use crate::sink::{EventKind, Format, Namespace};
@@ -52,7 +54,9 @@ pub struct Config {
     pub upstream: Upstream,
     /// What drivers are taken to call the listener: `connectionId` of the events.
     pub advertise: Advertise,
-    /// Client connections served at a time; further ones wait to be accepted. At least 1.
+    /// Where clients may connect from; empty is from anywhere.
+    pub allow: Vec<IpNet>,
+    /// Client connections served at a time; further ones are refused. At least 1.
     pub max_connections: usize,
     /// The longest message that is read, in bytes. A longer one is forwarded unread.
     pub max_message_bytes: usize,
@@ -269,6 +273,7 @@ impl Default for Config {
             listen: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 27027 },
             upstream: Upstream::single(Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 27017 }),
             advertise: Advertise::Listener,
+            allow: Vec::new(),
             max_connections: 10_000,
             max_message_bytes: 48_000_000, // the servers' maxMessageSizeBytes
             inflate_max_bytes: 48_000_000,

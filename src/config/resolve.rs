@@ -1,7 +1,10 @@
 //! The second stage: the file and the flags over it become a [`Config`].
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+use ipnet::IpNet;
 
 use crate::bson::json::Mode;
 use crate::event::Phase;
@@ -39,6 +42,7 @@ pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result
     read_keys! { place, top, file_top => config;
         listen: |it: &Text| Endpoint::parse(&it.0);
         advertise: |it: &Text| advertise(&it.0);
+        allow: networks;
         max_connections: |it: &Text| at_least_one(&it.0);
         max_message_bytes: |it: &Text| message_bytes(&it.0);
         inflate_max_bytes: |it: &Text| size(&it.0);
@@ -226,6 +230,16 @@ pub(super) fn word<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) 
 fn words<T: Copy + PartialEq>(list: &List, all: &[T], name: fn(T) -> &'static str) -> Result<Vec<T>, Problem> {
     let given: Vec<T> = list.0.iter().map(|text| word(text, all, name)).collect::<Result<_, _>>()?;
     Ok(all.iter().copied().filter(|one| given.contains(one)).collect())
+}
+
+/// `10.0.0.0/8`, or one address.
+fn networks(list: &List) -> Result<Vec<IpNet>, Problem> {
+    let network = |text: &String| match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+        (Ok(network), _) => Ok(network.trunc()),
+        (_, Ok(address)) => Ok(address.into()),
+        _ => Err(problem(format_args!("{text:?} is no network"), "write 10.0.0.0/8, or an address like ::1")),
+    };
+    list.0.iter().map(network).collect()
 }
 
 fn namespaces(list: &List) -> Result<Vec<Namespace>, Problem> {

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
+use super::admission::Admission;
 use super::clock;
 use super::listener::Listener;
 use super::members::{Joined, Member};
@@ -26,8 +27,7 @@ const SAME_TROUBLE: Duration = Duration::from_secs(10);
 pub(super) struct Acceptor {
     /// Where clients go, and how many each serves.
     workers: Vec<(mpsc::UnboundedSender<Arrival>, Arc<AtomicUsize>)>,
-    /// Clients that may be served at a time.
-    places: Arc<Semaphore>,
+    admission: Admission,
     listeners: Vec<(Listener, Arc<Member>)>,
     /// Further listeners.
     joined: mpsc::UnboundedReceiver<Joined>,
@@ -45,13 +45,12 @@ type Asked = (Arc<Member>, io::Result<(Accepted, String)>);
 impl Acceptor {
     pub(super) fn new(
         workers: Vec<(mpsc::UnboundedSender<Arrival>, Arc<AtomicUsize>)>,
-        max_connections: usize,
+        admission: Admission,
         joined: mpsc::UnboundedReceiver<Joined>,
         is_encrypted: bool,
         stop: Stop,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(max_connections));
-        Self { workers, places, listeners: Vec::new(), joined, turn: 0, is_encrypted, accepted: 0, stop }
+        Self { workers, admission, listeners: Vec::new(), joined, turn: 0, is_encrypted, accepted: 0, stop }
     }
 
     /// Accepts until the proxy ends.
@@ -66,10 +65,17 @@ impl Acceptor {
     async fn accept_all(&mut self) {
         let mut failed_at = None;
         loop {
-            let Ok(permit) = Arc::clone(&self.places).acquire_owned().await else { return };
             match std::future::poll_fn(|cx| self.poll_accept(cx)).await {
                 (member, Ok((socket, client))) => {
                     self.accepted += 1;
+                    let at = clock::now();
+                    // Who is refused is closed here and now.
+                    let admitted = self.admission.admit(socket.ip()).map(|place| (socket, place));
+                    if let Err(refused) = &admitted
+                        && let Some(word) = self.admission.word(&client, *refused, at)
+                    {
+                        say(word);
+                    }
                     let connection = Arc::new(Connection {
                         id: ConnectionId(self.accepted),
                         client,
@@ -77,7 +83,7 @@ impl Acceptor {
                         server: member.server.clone(),
                         tls: self.is_encrypted,
                     });
-                    self.hand_out(Arrival { socket, connection, member, at: clock::now(), permit });
+                    self.hand_out(Arrival { admitted, connection, member, at });
                 }
                 (_, Err(error)) => {
                     let now = clock::now();

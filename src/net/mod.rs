@@ -9,6 +9,7 @@
 //! decoded, paired and written of the bytes is not decided here.
 
 mod acceptor;
+mod admission;
 mod builder;
 pub mod client;
 pub mod clock;

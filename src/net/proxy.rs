@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::acceptor::Acceptor;
+use super::admission::Admission;
 use super::builder::{Builder, StartError};
 use super::clock;
 use super::discover::{self, Answer, Found, Poll};
@@ -145,8 +146,8 @@ impl Proxy {
             idlest.push((worker.arrivals, worker.load));
             self.threads.push(worker.thread);
         }
-        let mut acceptor =
-            Acceptor::new(idlest, config.max_connections, joined, context.acceptor.is_some(), context.stop.clone());
+        let admission = Admission::new(config.allow.clone(), config.max_connections);
+        let mut acceptor = Acceptor::new(idlest, admission, joined, context.acceptor.is_some(), context.stop.clone());
         let connector = context.connector.clone();
         let members = Arc::clone(&self.members);
         // The topologies end with the last of those that could observe something.

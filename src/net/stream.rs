@@ -1,6 +1,7 @@
 //! A socket of either kind, TCP or unix, plain or with TLS over it, as one type.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -41,6 +42,14 @@ pub(super) enum Accepted {
 }
 
 impl Accepted {
+    /// Where the client is, if it is not on this machine by necessity.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Makes it a socket of this thread's runtime.
     pub(super) fn adopt(self) -> io::Result<Stream> {
         match self {

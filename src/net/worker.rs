@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::admission::Refused;
 use super::clock;
 use super::members::{Member, Members};
 use super::pump::Pump;
@@ -95,13 +96,12 @@ pub(super) struct Context {
 /// A client on its way to a worker.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    pub(super) socket: Accepted,
+    /// Its socket, and its place among the connections that are served.
+    pub(super) admitted: Result<(Accepted, OwnedSemaphorePermit), Refused>,
     pub(super) connection: Arc<Connection>,
     /// The server it is for.
     pub(super) member: Arc<Member>,
     pub(super) at: crate::event::Timestamp,
-    /// Its place among the connections that are served.
-    pub(super) permit: OwnedSemaphorePermit,
 }
 
 /// A running worker, as the acceptor knows it. It ends when its sender is gone and its connections have ended.
@@ -252,22 +252,33 @@ impl Drop for Leaving {
 struct Refusal {
     side: Side,
     message: String,
-    /// It is for want of TLS as it should be: the log has it as an event of its own.
-    is_tls: bool,
+    /// It is the client's doing, or for want of TLS as it should be: the log has it as an event of its own.
+    is_told: bool,
 }
 
 impl Refusal {
     fn unreachable(message: String) -> Self {
-        Self { side: Side::Server, message, is_tls: false }
+        Self { side: Side::Server, message, is_told: false }
+    }
+
+    fn unwelcome(refused: Refused) -> Self {
+        Self { side: Side::Client, message: refused.to_string(), is_told: true }
     }
 }
 
 async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
-    let Arrival { socket, connection, member, at, permit } = arrival;
+    let Arrival { admitted, connection, member, at } = arrival;
     let shared = context.shared.clone();
     let mut pipeline = match context.is_captured {
         true => Pipeline::recorded(connection, at, shared, Box::new(capture)),
         false => Pipeline::new(connection, at, shared),
+    };
+    let (socket, place) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            close(&mut pipeline, &Refusal::unwelcome(refused));
+            return drop(leaving);
+        }
     };
     // The server hears of a client only when its handshake is done: of strangers it does not, nor is our own certificate
     // shown for them. A client is taken in even if there is no server, to see whose connection it was.
@@ -293,7 +304,7 @@ async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
         Ok((client, Err(refusal))) => turn_away(client, pipeline, &refusal).await,
         Err(refusal) => close(&mut pipeline, &refusal),
     }
-    drop((permit, leaving));
+    drop((place, leaving));
 }
 
 /// Takes the client's socket, and its handshake if there is one to be.
@@ -303,7 +314,7 @@ async fn adopt(socket: Accepted, acceptor: Option<&Acceptor>) -> Result<Stream, 
         Some(acceptor) => acceptor.accept(socket).await.map_err(|trouble| Refusal {
             side: Side::Client,
             message: trouble.message,
-            is_tls: true,
+            is_told: true,
         }),
         None => Ok(socket),
     }
@@ -331,7 +342,7 @@ async fn dial(member: &Member, connector: Option<&Connector>) -> Result<Stream, 
             .named(&member.named())
             .connect(socket, &endpoint)
             .await
-            .map_err(|trouble| Refusal { side: Side::Server, message: trouble.message, is_tls: true }),
+            .map_err(|trouble| Refusal { side: Side::Server, message: trouble.message, is_told: true }),
         None => Ok(socket),
     }
 }
@@ -347,9 +358,9 @@ async fn turn_away(mut client: Stream, mut pipeline: Pipeline, refusal: &Refusal
     close(&mut pipeline, refusal);
 }
 
-fn close(pipeline: &mut Pipeline, Refusal { side, message, is_tls }: &Refusal) {
+fn close(pipeline: &mut Pipeline, Refusal { side, message, is_told }: &Refusal) {
     with(|_, sink| {
-        if *is_tls {
+        if *is_told {
             pipeline.handle_withheld(*side, message, clock::now(), sink);
         }
         pipeline.handle_close(Some(*side), Some(message), clock::now(), sink);
