@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bson::{Document, doc};
 
@@ -10,6 +10,7 @@ use support::client::{Client, is_ok};
 use support::log::Log;
 use support::mongod::Mongod;
 use support::proxy::{Proxy, Stopped};
+use support::wait_for;
 
 fn ping() -> Document {
     doc! { "ping": 1, "$db": "admin" }
@@ -39,10 +40,8 @@ fn connections_beyond_the_most_are_refused_until_one_goes() {
     }
     assert!(is_ok(&first.command(&ping())), "those that are served go on");
     drop(second);
-    let patience = Instant::now() + Duration::from_secs(10);
-    while is_refused(&proxy.address) {
-        assert!(Instant::now() < patience, "the place of one that went is free again");
-    }
+    let again = || (!is_refused(&proxy.address)).then_some(());
+    wait_for("the place of one that went to be free again", Duration::from_secs(10), again);
     let Stopped { log, stderr, .. } = proxy.stop();
     let said = stderr.lines().filter(|line| line.starts_with("refused 127.0.0.1:")).count();
     assert_eq!(said, 1, "it is said once: {stderr}");
