@@ -150,11 +150,11 @@ fn the_same_program_gives_the_same_fixture() {
     assert_eq!(one, two);
     // It is about something.
     for there in [
-        r#"{"request":1,"body":{"drop":"orders","$db":"convert"}}"#,
-        r#"{"$born":"oid1"}"#,
+        r#"{"request":{"drop":"orders","$db":"convert"}}"#,
+        r#"{"$born":"oid_"#,
         r#""now":"-7d""#,
         r#"{"$now":"-7d"}"#,
-        r#"{"$text":[{"$born":"uuid1"}]}"#,
+        r#"{"$text":[{"$born":"uuid_"#,
         r#"{"$oid":"6741c1dff1e2d3c4b5a69788"}"#,
         r#""lsid":{"$session":1},"txnNumber":{"$numberLong":"2"}"#,
         r#"{"$given":"token1"}"#,
@@ -277,7 +277,7 @@ fn values_are_masked_and_structure_stays() {
     assert!(plain.contains("\"Ann\"") && !text.contains("Ann"), "{text}");
     assert!(text.contains(r#""name":"***""#) && text.contains(r#""n":0"#));
     assert_eq!(plain.lines().count(), text.lines().count());
-    for line in [r#"{"find":"orders","filter":{"user":{"$born":"oid1"}},"batchSize":7"#, r#""now":"-7d""#] {
+    for line in [r#"{"find":"orders","filter":{"user":{"$born":"oid_users"}},"batchSize":7"#, r#""now":"-7d""#] {
         assert!(text.contains(line), "{line}\n{text}");
     }
     // The same by way of the messages themselves, compressed ones too.
@@ -321,7 +321,7 @@ fn what_cannot_be_done_is_said() {
     let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/capture/v1.jsonl");
     let there = path("there.mtap", "precious");
     let new = directory.path().join("new.mtap");
-    let wrong = fs::read_to_string(&demo).unwrap().replacen("\"request\":3", "\"request\":4", 1);
+    let wrong = fs::read_to_string(&demo).unwrap().replacen("\"reply\"", "\"replay\"", 2);
     let wrong = path("wrong.jsonl", &wrong);
     for (from, to, arguments, code, said) in [
         (&demo, &there, &[][..], 2, "there is a file already\nhint: --force overwrites it"),
@@ -332,7 +332,13 @@ fn what_cannot_be_done_is_said() {
         (&there, &new, &[], 3, "neither a capture nor a fixture\nhint: mongotap proxy --capture"),
         (&path("empty", ""), &new, &[], 3, "empty\nhint:"),
         (&directory.path().join("nosuch"), &new, &[], 3, "no such file or directory\nhint:"),
-        (&wrong, &new, &[], 3, "line 6, column 12: expected request 3, found request 4\nhint:"),
+        (
+            &wrong,
+            &new,
+            &[],
+            3,
+            "line 3, column 9: expected \"request\", \"documents\", \"updates\", \"deletes\", \"reply\", \"cursor.firstBatch\" or \"cursor.nextBatch\", found \"replay\"; did you mean \"reply\"?\nhint:",
+        ),
         (&demo, &directory.path().join("no/such.mtap"), &[], 4, "hint: name a file in a directory that is there"),
     ] {
         let (message, found) = convert(from, to, arguments);

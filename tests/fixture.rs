@@ -71,22 +71,23 @@ fn each_document_of_a_batch_has_a_line() {
         r#"{"mongotap":"fixture","version":1,"server":"6.0.5","recordedWith":"a \"quoted\" command","#,
         r#""hello":{"isWritablePrimary":true,"maxWireVersion":17,"ok":1.0}}"#,
         "\n",
-        r#"{"request":1,"body":{"insert":"orders","documents":[],"$db":"shop"}}"#,
+        r#"{"request":{"insert":"orders","documents":[],"$db":"shop"}}"#,
         "\n",
-        r#"{"request":1,"documents":{"_id":1,"price":2.5}}"#,
+        r#"{"documents":{"_id":1,"price":2.5}}"#,
         "\n",
-        r#"{"request":1,"documents":{"_id":{"$numberLong":"2"}}}"#,
+        r#"{"documents":{"_id":{"$numberLong":"2"}}}"#,
         "\n",
-        r#"{"reply":1,"body":{"n":2,"ok":1.0}}"#,
+        r#"{"reply":{"n":2,"ok":1.0}}"#,
         "\n",
-        r#"{"request":2,"body":{"find":"orders","$db":"shop"}}"#,
+        r#"{"request":{"find":"orders","$db":"shop"}}"#,
         "\n",
-        r#"{"reply":2,"body":{"cursor":{"firstBatch":[],"id":{"$numberLong":"0"},"ns":"shop.orders"},"ok":1.0}}"#,
+        r#"{"reply":{"cursor":{"firstBatch":[],"id":{"$numberLong":"0"},"ns":"shop.orders"},"ok":1.0}}"#,
         "\n",
-        r#"{"reply":2,"cursor.firstBatch":{"_id":1}}"#,
+        r#"{"cursor.firstBatch":{"_id":1}}"#,
         "\n",
-        r#"{"request":3,"body":{"insert":"orders","documents":[],"$db":"shop"}}"#,
+        r#"{"request":{"insert":"orders","documents":[],"$db":"shop"}}"#,
         "\n",
+        "{\"reply\":null}\n",
     );
     assert_eq!(text, expected);
     let parsed = Fixture::parse(&text).unwrap();
@@ -136,50 +137,107 @@ fn the_readme_shows_a_fixture() {
 #[test]
 fn wrong_lines_are_told_with_their_place() {
     let first = fixture(Vec::new()).to_text();
-    for (line, expected) in [
-        ("", "line 2, column 1: EOF while parsing a value"),
-        ("[]", "line 2, column 1: invalid type: sequence, expected a line {\"request\":N,…} or {\"reply\":N,…}"),
-        (r#"{"ask":1}"#, r#"line 2, column 6: expected "request" or "reply", found "ask""#),
-        (r#"{"request":"1"}"#, "line 2, column 14: invalid type: string \"1\", expected usize"),
+    for (lines, expected) in [
+        ("[]", "line 2, column 1: expected a line like {\"request\":…} or {\"reply\":…}, found an array"),
         (
-            r#"{"request":1,"cursor.firstBatch":{}}"#,
-            r#"line 2, column 32: expected "body", "documents", "updates", "deletes", found "cursor.firstBatch""#,
+            r#"{"ask":1}"#,
+            r#"line 2, column 6: expected "request", "documents", "updates", "deletes", "reply", "cursor.firstBatch" or "cursor.nextBatch", found "ask""#,
         ),
-        (r#"{"request":1,"body":{"ping":1,"ping":2}}"#, r#"line 2, column 36: the name "ping" is there twice"#),
-        (r#"{"request":1,"body":{"ping":1}"#, "line 2, column 30: EOF while parsing an object"),
-        (r#"{"request":1,"body":{},"body":{}}"#, r#"line 2, column 29: expected the end of the line, found "body""#),
-        (r#"{"request":2,"body":{}}"#, "line 2, column 12: expected request 1, found request 2"),
-        (r#"{"request":1,"app":"a"}"#, "line 2, column 23: expected \"body\""),
-        (r#"{"reply":1,"body":{}}"#, "line 2, column 10: expected request 1 first"),
+        (r#"{"requst":{}}"#, "found \"requst\"; did you mean \"request\"?"),
+        (r#"{"request":"1"}"#, "line 2, column 14: this is not base64"),
+        (r#"{"request":-1}"#, "line 2, column 13: expected a document, or its BSON in base64, found -1"),
+        (r#"{"request":{"ping":1,"ping":2}}"#, r#"line 2, column 27: the name "ping" is there twice"#),
+        (r#"{"request":{"ping":1}"#, "line 2, column 21: the line ends within an object: a } is missing"),
+        (r#"{"request":{"ping":[1}}"#, "line 2, column 22: expected , or ] behind a value of an array"),
+        (r#"{"request":{"ping":1,}}"#, "line 2, column 22: expected no comma before a closing } or ]"),
+        (r#"{"request":{ping:1}}"#, "line 2, column 13: expected the name of a field in double quotes"),
+        (r#"{"request":{"a":1}} x"#, "line 2, column 21: expected the end of the line behind the last }"),
+        (r#"{"request":{},"body":{}}"#, r#"line 2, column 20: expected the end of the line, found "body""#),
+        ("  // a note", "line 2, column 3: expected an object: JSON has no comments, remove this line"),
+        (r#"{"app":"a"}"#, "line 2, column 11: expected \"request\""),
+        (r#"{"reply":{}}"#, "line 2, column 1: expected a request before it: a line {\"request\":…}"),
+        (r#"{"documents":{}}"#, "line 2, column 1: expected a request before it: a line {\"request\":…}"),
         (
-            "{\"request\":1,\"body\":{}}\n{\"request\":1,\"documents\":{}}",
+            "{\"request\":{}}\n{\"documents\":{}}",
             r#"line 3, column 1: expected an empty array "documents" in the body before its documents"#,
         ),
         (
-            "{\"request\":1,\"body\":{}}\n{\"reply\":1,\"cursor.nextBatch\":{}}",
+            "{\"request\":{}}\n{\"cursor.nextBatch\":{}}",
             "line 3, column 1: expected the reply's body before its documents",
         ),
         (
-            "{\"request\":1,\"body\":{}}\n{\"reply\":2,\"body\":{}}",
-            "line 3, column 10: expected a line of exchange 1, found one of 2",
+            "{\"request\":{}}\n{\"reply\":null}\n{\"reply\":{}}",
+            "line 4, column 1: expected the next request: this one has no reply",
+        ),
+        (
+            "{\"request\":{}}\n{\"reply\":{}}\n{\"reply\":null}",
+            "line 4, column 1: expected no null: there is a reply before it",
+        ),
+        (
+            "{\"request\":{}}\n\n{\"request\":{}}",
+            "line 4, column 1: expected the reply to the request of line 2 first: {\"reply\":…}, or {\"reply\":null} if there was none",
+        ),
+        ("{\"request\":{}}\n", "line 2, column 15: expected the reply to the request of line 2 first"),
+    ] {
+        let message = Fixture::parse(&format!("{first}{lines}\n")).unwrap_err().to_string();
+        assert!(
+            message.starts_with(expected) || expected.starts_with("found") && message.ends_with(expected),
+            "{lines}\n{message}\n{expected}"
+        );
+    }
+}
+
+#[test]
+fn numbers_only_tell_exchanges_apart() {
+    let first = fixture(Vec::new()).to_text();
+    let exchange = |number: u64| {
+        format!("{{\"request\":{number},\"body\":{{\"a\":{number}}}}}\n{{\"reply\":{number},\"body\":{{}}}}\n")
+    };
+    let plain = "{\"request\":{\"b\":1}}\n \n{\"reply\":{}}\n";
+    let text = format!("{first}{}{plain}{}\r\n{}", exchange(7), exchange(3), exchange(900));
+    let read = Fixture::parse(&text).unwrap();
+    let asked: Vec<_> = documents(&read).iter().map(|(request, _)| request.to_string().replace(' ', "")).collect();
+    assert_eq!(asked, [r#"{"a":7}"#, r#"{"b":1}"#, r#"{"a":3}"#, r#"{"a":900}"#]);
+    for (lines, expected) in [
+        (
+            exchange(7) + &exchange(3) + &exchange(7),
+            "line 6, column 12: expected a number that no other exchange has: 7 is that of line 2",
+        ),
+        (
+            exchange(7) + &exchange(3) + "{\"reply\":7,\"body\":{}}",
+            "line 6, column 10: expected the lines of an exchange one behind the other: exchange 7 began in line 2, and another one has begun since",
+        ),
+        (
+            exchange(7) + "{\"reply\":9,\"body\":{}}",
+            "line 4, column 10: expected {\"request\":9,\"body\":…} before it: there is no request 9",
+        ),
+        ("{\"reply\":1,\"body\":{}}".into(), "line 2, column 10: expected a request before it: a line {\"request\":…}"),
+        (
+            "{\"request\":1,\"cursor.firstBatch\":{}}".into(),
+            r#"line 2, column 32: expected "body", "documents", "updates" or "deletes", found "cursor.firstBatch""#,
+        ),
+        ("{\"request\":1,\"app\":\"a\"}".into(), "line 2, column 23: expected \"body\""),
+        (
+            "{\"request\":1,\"body\":{}}\n{\"request\":2,\"body\":{}}".into(),
+            "line 3, column 12: expected the reply to the request of line 2 first",
         ),
     ] {
-        let message = Fixture::parse(&format!("{first}{line}\n")).unwrap_err().to_string();
-        assert!(message.starts_with(expected), "{line}\n{message}\n{expected}");
+        let message = Fixture::parse(&format!("{first}{lines}")).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{lines}\n{message}\n{expected}");
     }
 }
 
 #[test]
 fn wrong_headers_are_told() {
     for (line, expected) in [
-        ("", "line 1, column 1: EOF while parsing a value"),
-        (r#"{"seq":0}"#, "line 1, column 9: missing field `mongotap`"),
+        ("", "line 1, column 1: the line ends where a value was expected"),
+        (r#"{"seq":0}"#, "line 1, column 9: expected \"mongotap\" in it"),
         (
             r#"{"mongotap":"capture","version":1}"#,
             "line 1, column 1: expected a fixture's header, this is one of a \"capture\"",
         ),
         (r#"{"mongotap":"fixture","version":2}"#, "line 1, column 1: written in version 2, this build reads version 1"),
-        (r#"{"mongotap":"fixture","version":1}"#, "line 1, column 34: missing field `server`"),
+        (r#"{"mongotap":"fixture","version":1}"#, "line 1, column 34: expected \"server\" in it"),
     ] {
         let message = Fixture::parse(line).unwrap_err().to_string();
         assert!(message.starts_with(expected), "{line}\n{message}");
@@ -276,32 +334,32 @@ fn run(n: u8, apart_ms: i64) -> Fixture {
 #[test]
 fn what_is_made_anew_has_names() {
     let text = run(1, 3).to_text();
-    let expected = r#"{"request":1,"body":{"insert":"c","documents":[],"$db":"d"}}
-{"request":1,"documents":{"_id":{"$born":"oid1"},"at":{"$born":"date1","now":"+0s"},"was":{"$born":"date2","now":"-7d"},"born":{"$date":{"$numberLong":"0"}},"of":{"$born":"oid2"}}}
-{"request":1,"documents":{"_id":{"$born":"oid3"},"at":{"$born":"date3","now":"+0s"},"token":{"$text":[{"$born":"uuid1"}]},"old":{"$born":"uuid2","subType":"03"}}}
-{"reply":1,"body":{"ok":1.0}}
-{"request":2,"body":{"insert":"c","documents":[],"$db":"d"}}
-{"request":2,"documents":{"_id":{"$born":"oid1"}}}
-{"reply":2,"body":{"n":0,"writeErrors":[{"errmsg":{"$text":["E11000 dup key: { _id: ObjectId('",{"$born":"oid1"},"') }"]}}],"ok":1.0}}
-{"request":3,"body":{"find":"c","filter":{"_id":{"$in":[{"$born":"oid1"},{"$born":"oid2"}]},"at":{"$gt":{"$now":"-7d"}}},"$db":"d"}}
-{"reply":3,"body":{"cursor":{"firstBatch":[],"id":{"$numberLong":"1"}},"ok":1.0}}
-{"reply":3,"cursor.firstBatch":{"_id":{"$born":"oid1"},"at":{"$born":"date1"},"was":{"$born":"date2"},"of":{"$born":"oid2"}}}
-{"request":4,"body":{"getMore":{"$numberLong":"1"},"collection":"c","$db":"d"}}
-{"reply":4,"body":{"cursor":{"nextBatch":[],"id":{"$numberLong":"0"}},"ok":1.0}}
-{"reply":4,"cursor.nextBatch":{"_id":{"$born":"oid3"},"at":{"$born":"date3"},"note":{"$text":[{"$born":"oid1"},"/",{"$born":"uuid1"}]},"token":{"$text":[{"$born":"uuid1"}]}}}
-{"request":5,"body":{"update":"c","updates":[],"startTransaction":true,"lsid":{"$session":1},"txnNumber":{"$numberLong":"1"},"autocommit":false,"$db":"d"}}
-{"request":5,"updates":{"q":{"_id":{"$born":"oid1"}},"u":{"$set":{"x.at":{"$born":"date4","now":"+0s"}}}}}
-{"reply":5,"body":{"upserted":[{"_id":{"$given":"oid1"}},{"_id":{"$given":"uuid1"}}],"ok":1.0}}
-{"request":6,"body":{"commitTransaction":1,"lsid":{"$session":1},"txnNumber":{"$numberLong":"1"},"autocommit":false,"$db":"d"}}
-{"reply":6,"body":{"ok":1.0}}
-{"request":7,"body":{"aggregate":"c","pipeline":[{"$changeStream":{"resumeAfter":{"_data":"8200000000AAAAAAAA"}}}],"$db":"d"}}
-{"reply":7,"body":{"cursor":{"firstBatch":[],"postBatchResumeToken":{"_data":{"$given":"token1"}},"id":{"$numberLong":"2"}},"ok":1.0}}
-{"reply":7,"cursor.firstBatch":{"_id":{"_data":{"$given":"token1"}},"clusterTime":{"$given":"timestamp1"},"wallTime":{"$given":"date1","now":"+0s"},"fullDocument":{"_id":{"$born":"oid1"},"made":{"$given":"oid1"},"by":{"$given":"uuid1"}}}}
-{"request":8,"body":{"aggregate":"c","pipeline":[{"$changeStream":{"resumeAfter":{"_data":{"$given":"token1"}},"startAtOperationTime":{"$given":"timestamp1"}}}],"$db":"d"}}
-{"reply":8,"body":{"ok":1.0}}
-{"request":9,"body":{"find":"c","filter":{"made":{"$given":"oid1"},"$born":1},"$db":"d"}}
-{"reply":9,"body":{"cursor":{"firstBatch":[],"id":{"$numberLong":"0"}}}}
-{"reply":9,"cursor.firstBatch":{"$document":{"$now":{"$given":"oid1"}}}}
+    let expected = r#"{"request":{"insert":"c","documents":[],"$db":"d"}}
+{"documents":{"_id":{"$born":"oid_c"},"at":{"$born":"date_c","now":"+0s"},"was":{"$born":"date_c_was","now":"-7d"},"born":{"$date":{"$numberLong":"0"}},"of":{"$born":"oid_c_of"}}}
+{"documents":{"_id":{"$born":"oid_c_0000"},"at":{"$born":"date_c_at","now":"+0s"},"token":{"$text":[{"$born":"uuid_c"}]},"old":{"$born":"uuid_c_old","subType":"03"}}}
+{"reply":{"ok":1.0}}
+{"request":{"insert":"c","documents":[],"$db":"d"}}
+{"documents":{"_id":{"$born":"oid_c"}}}
+{"reply":{"n":0,"writeErrors":[{"errmsg":{"$text":["E11000 dup key: { _id: ObjectId('",{"$born":"oid_c"},"') }"]}}],"ok":1.0}}
+{"request":{"find":"c","filter":{"_id":{"$in":[{"$born":"oid_c"},{"$born":"oid_c_of"}]},"at":{"$gt":{"$now":"-7d"}}},"$db":"d"}}
+{"reply":{"cursor":{"firstBatch":[],"id":{"$numberLong":"4175"}},"ok":1.0}}
+{"cursor.firstBatch":{"_id":{"$born":"oid_c"},"at":{"$born":"date_c"},"was":{"$born":"date_c_was"},"of":{"$born":"oid_c_of"}}}
+{"request":{"getMore":{"$numberLong":"4175"},"collection":"c","$db":"d"}}
+{"reply":{"cursor":{"nextBatch":[],"id":{"$numberLong":"0"}},"ok":1.0}}
+{"cursor.nextBatch":{"_id":{"$born":"oid_c_0000"},"at":{"$born":"date_c_at"},"note":{"$text":[{"$born":"oid_c"},"/",{"$born":"uuid_c"}]},"token":{"$text":[{"$born":"uuid_c"}]}}}
+{"request":{"update":"c","updates":[],"startTransaction":true,"lsid":{"$session":1},"txnNumber":{"$numberLong":"1"},"autocommit":false,"$db":"d"}}
+{"updates":{"q":{"_id":{"$born":"oid_c"}},"u":{"$set":{"x.at":{"$born":"date_c_x_at","now":"+0s"}}}}}
+{"reply":{"upserted":[{"_id":{"$given":"oid_c"}},{"_id":{"$given":"uuid_c"}}],"ok":1.0}}
+{"request":{"commitTransaction":1,"lsid":{"$session":1},"txnNumber":{"$numberLong":"1"},"autocommit":false,"$db":"d"}}
+{"reply":{"ok":1.0}}
+{"request":{"aggregate":"c","pipeline":[{"$changeStream":{"resumeAfter":{"_data":"8200000000AAAAAAAA"}}}],"$db":"d"}}
+{"reply":{"cursor":{"firstBatch":[],"postBatchResumeToken":{"_data":{"$given":"token1"}},"id":{"$numberLong":"26323"}},"ok":1.0}}
+{"cursor.firstBatch":{"_id":{"_data":{"$given":"token1"}},"clusterTime":{"$given":"timestamp1"},"wallTime":{"$given":"date_c","now":"+0s"},"fullDocument":{"_id":{"$born":"oid_c"},"made":{"$given":"oid_c"},"by":{"$given":"uuid_c"}}}}
+{"request":{"aggregate":"c","pipeline":[{"$changeStream":{"resumeAfter":{"_data":{"$given":"token1"}},"startAtOperationTime":{"$given":"timestamp1"}}}],"$db":"d"}}
+{"reply":{"ok":1.0}}
+{"request":{"find":"c","filter":{"made":{"$given":"oid_c"},"$born":1},"$db":"d"}}
+{"reply":{"cursor":{"firstBatch":[],"id":{"$numberLong":"0"}}}}
+{"cursor.firstBatch":{"$document":{"$now":{"$given":"oid_c"}}}}
 "#;
     for (line, expected) in body(&text).lines().zip(expected.lines()) {
         assert_eq!(line, expected);
@@ -338,10 +396,12 @@ fn names_have_values_that_are_written_with_the_same_names() {
 #[test]
 fn wrong_names_are_told_with_their_place() {
     let first = fixture(Vec::new()).to_text();
-    let insert =
-        |value: &str| format!(r#"{{"request":1,"body":{{"insert":"c","documents":[{{"a":{value}}}],"$db":"d"}}}}"#);
-    let find = |value: &str| format!(r#"{{"request":1,"body":{{"find":"c","filter":{{"a":{value}}},"$db":"d"}}}}"#);
-    let name = "expected a name like oid1, uuid1 or date1 in $born";
+    let insert = |value: &str| format!(r#"{{"request":{{"insert":"c","documents":[{{"a":{value}}}],"$db":"d"}}}}"#);
+    let find = |value: &str| format!(r#"{{"request":{{"find":"c","filter":{{"a":{value}}},"$db":"d"}}}}"#);
+    let name = "expected a name like oid_tea, uuid_tea or date_tea in $born";
+    let unknown =
+        |name: &str, place: &str| format!("{name:?} is not known here: expected it to appear first in {place}");
+    let told = insert(r#"{"$born":"oid_tea"}"#) + "\n{\"reply\":{}}\n";
     let distance = "expected a distance from now, in steps of five seconds up to two hours, hours up to a week, days up to 400, like \"+0s\", \"-90m\" or \"-7d\"";
     for (line, shown, expected) in [
         (insert(r#"{"$born":5}"#), r#""$born""#, format!("{name}, found 5")),
@@ -361,9 +421,9 @@ fn wrong_names_are_told_with_their_place() {
             r#""date1" has appeared before: expected no "now" beside it"#.into(),
         ),
         (insert(r#"{"$born":"uuid1","subType":"05"}"#), r#""05""#, r#"expected "03" in subType, found "05""#.into()),
-        (find(r#"{"$born":"oid1"}"#), r#""oid1""#, r#"expected "oid1" to appear first in the value of a write"#.into()),
-        (find(r#"{"$given":"oid1"}"#), r#""oid1""#, r#"expected "oid1" to appear first in a reply"#.into()),
-        (find(r#"{"$given":"token1"}"#), r#""token1""#, r#"expected "token1" to appear first in a reply"#.into()),
+        (find(r#"{"$born":"oid1"}"#), r#""oid1""#, unknown("oid1", "the value of a write")),
+        (find(r#"{"$given":"oid1"}"#), r#""oid1""#, unknown("oid1", "a reply")),
+        (find(r#"{"$given":"token1"}"#), r#""token1""#, unknown("token1", "a reply")),
         (find(r#"{"$now":"-7"}"#), r#""-7""#, format!("{distance}, found \"-7\"")),
         (find(r#"{"$now":"-7d","x":1}"#), r#""x""#, r#""x" cannot stand beside $now"#.into()),
         (find(r#"{"$now":{"a":1}}"#), r#""$now""#, format!("{distance}, found a value of type document")),
@@ -380,11 +440,28 @@ fn wrong_names_are_told_with_their_place() {
             "expected a string or the name of an oid or a uuid in $text".into(),
         ),
         (find(r#"{"$document":1}"#), r#""$document""#, "expected a document in $document, found 1".into()),
-        (r#"{"request":1,"body":{"$born":"oid1"}}"#.into(), "", "expected a document, this is a single value".into()),
+        (r#"{"request":{"$born":"oid1"}}"#.into(), "", "expected a document, this is a single value".into()),
+        // The one that is wrong, not the first that looks like it.
+        (insert(r#"["oid_x",{"$born":"oid_tea"},{"$given":"oid_x"}]"#), r#""oid_x"}"#, unknown("oid_x", "a reply")),
+        (find(r#"{"$borm":"oid1"}"#), r#""$borm""#, r#"expected "$born" before such a value, found "$borm""#.into()),
+        (find(r#"{"$noww":"-7d"}"#), r#""$noww""#, r#"expected "$now" before such a value, found "$noww""#.into()),
+        (
+            told.clone() + &find(r#"{"$born":"oid_tae"}"#),
+            r#""oid_tae""#,
+            unknown("oid_tae", "the value of a write") + r#"; did you mean "oid_tea"?"#,
+        ),
+        (
+            told + &find(r#"{"$given":"oid_tea"}"#),
+            r#""oid_tea""#,
+            unknown("oid_tea", "a reply") + r#"; did you mean {"$born":"oid_tea"}?"#,
+        ),
     ] {
-        let column = line.find(shown).unwrap() + 1;
-        let error = Fixture::parse(&format!("{first}{line}\n")).unwrap_err();
-        assert_eq!((error.message.as_str(), error.line, error.column), (expected.as_str(), 2, column), "{line}");
+        let last = line.lines().last().unwrap();
+        let column = last.find(shown).unwrap() + 1;
+        // The last one is whole.
+        let error = Fixture::parse(&format!("{first}{line}\n{{\"reply\":{{}}}}\n")).unwrap_err();
+        let place = (error.line, error.column);
+        assert_eq!((error.message.as_str(), place), (expected.as_str(), (line.lines().count() + 1, column)), "{line}");
     }
 }
 
@@ -412,7 +489,7 @@ fn reply() -> impl Strategy<Value = Document> {
         prop::collection::vec(any::<i32>().prop_map(Bson::Int32), 0..4),
     ];
     ("(first|next)Batch", batch, document()).prop_map(|(name, batch, rest)| {
-        let mut reply = doc! { "cursor": { name: batch, "id": 1_i64 } };
+        let mut reply = doc! { "cursor": { name: batch, "id": 0_i64 } };
         reply.extend(rest);
         reply
     })

@@ -11,12 +11,14 @@ pub mod cut;
 pub mod json;
 mod kind;
 pub mod lossless;
+mod nearest;
 pub mod rewrite;
 mod text;
 pub mod walk;
 pub(crate) mod write;
 
 pub use kind::{BsonError, Kind};
+pub(crate) use nearest::nearest;
 pub use walk::{Element, Elements, count, find, find_path};
 
 #[cfg(test)]

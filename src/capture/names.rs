@@ -34,6 +34,16 @@ pub enum Origin {
     Given,
 }
 
+impl Origin {
+    /// Who else there is.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Born => Self::Given,
+            Self::Given => Self::Born,
+        }
+    }
+}
+
 /// What a value is called: its origin, and its place, from 1, among the values of its origin and type in the order in
 /// which they appear.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -120,7 +120,7 @@ mod tests {
             (log, "an event log, which does not hold what was asked and answered as it was"),
             (b"listen = 5", "neither a capture nor a fixture"),
             (b"{\"mongotap\":\"\xff\"}", "line 1, column 14: expected UTF-8"),
-            (b"{}", "line 1, column 2: missing field `mongotap`"),
+            (b"{}", "line 1, column 2: expected \"mongotap\" in it"),
         ];
         for (bytes, expected) in rows {
             let error = Recorded::open(bytes).unwrap_err();

@@ -9,6 +9,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::bson::nearest;
+
 use super::Error;
 use super::capture::CaptureSettings;
 use super::replay::ReplaySettings;
@@ -163,29 +165,6 @@ fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error {
     Error { message: format!("{place}: unknown key {key:?}"), hint: Some(hint) }
 }
 
-/// The known word that a misspelt one is closest to, if it is close.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let limit = 1 + word.chars().count() / 3;
-    let far = |known: &str| distance(&word.to_lowercase().replace('-', "_"), known);
-    known.iter().map(|known| (far(known), *known)).filter(|(far, _)| *far <= limit).min().map(|(_, known)| known)
-}
-
-/// The least number of letters to insert, remove or exchange to make one word the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (above, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (column, other) in to.iter().enumerate() {
-            let exchanged = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = exchanged.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
-}
-
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         struct Reader;
@@ -329,12 +308,5 @@ mod tests {
             message.starts_with("proxy.toml: line 2: ") && hint.starts_with("write [[log]], "),
             "{message}: {hint}"
         );
-    }
-
-    #[test]
-    fn the_nearest_word() {
-        assert_eq!(nearest("lisen", &["upstream", "listen"]), Some("listen"));
-        assert_eq!(nearest("bogus", &["upstream", "listen"]), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

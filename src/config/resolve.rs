@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::bson::json::Mode;
+use crate::bson::nearest;
 use crate::event::Phase;
 use crate::sink::{EventKind, Format, Namespace};
 
 use super::address::Problem;
 use super::capture;
-use super::file::{List, Text, nearest};
+use super::file::{List, Text};
 use super::replay;
 use super::tls;
 use super::topology;
