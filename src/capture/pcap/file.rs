@@ -35,8 +35,10 @@ pub(super) struct Packet<'a> {
     pub(super) unix_nanos: i64,
     /// What its first bytes are.
     pub(super) link: Linktype,
-    /// The bytes; the end may have been cut off.
+    /// The bytes.
     pub(super) data: &'a [u8],
+    /// There were more: the end was cut off.
+    pub(super) is_cut_off: bool,
 }
 
 /// Reads packets one after the other.
@@ -187,6 +189,13 @@ fn not_opened(error: &ParserError<&[u8]>) -> PcapError {
     }
 }
 
+/// The parts of a second that times count: a power of ten, or of two if the highest bit is set. Microseconds if it is none
+/// that a time could count.
+fn per_second(resolution: u8) -> u64 {
+    let (base, exponent): (u64, _) = if resolution & 0x80 == 0 { (10, resolution) } else { (2, resolution & 0x7f) };
+    base.checked_pow(exponent.into()).unwrap_or(1_000_000)
+}
+
 impl Networks {
     /// The packet that a block is; takes note of what others say.
     fn packet<'b>(&mut self, block: &'b PcapBlockOwned<'_>) -> Option<Packet<'b>> {
@@ -199,35 +208,36 @@ impl Networks {
             PcapBlockOwned::Legacy(packet) => {
                 let interface = self.interfaces.first()?;
                 let ticks = u64::from(packet.ts_sec) * interface.per_second + u64::from(packet.ts_usec);
-                Some(self.at(*interface, Some(ticks), packet.data))
+                Some(self.at(*interface, Some(ticks), (packet.data, packet.origlen)))
             }
             PcapBlockOwned::NG(Block::SectionHeader(_)) => {
                 self.interfaces.clear();
                 None
             }
             PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
-                let per_second = interface.ts_resolution().filter(|it| *it > 0).unwrap_or(1_000_000);
+                let per_second = per_second(interface.if_tsresol);
                 self.interfaces.push(Interface { link: interface.linktype, per_second, offset: interface.ts_offset() });
                 None
             }
             PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
                 let interface = *self.interfaces.get(packet.if_id as usize)?;
                 let ticks = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-                Some(self.at(interface, Some(ticks), packet.packet_data()))
+                Some(self.at(interface, Some(ticks), (packet.packet_data(), packet.origlen)))
             }
             PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
-                Some(self.at(*self.interfaces.first()?, None, packet.packet_data()))
+                Some(self.at(*self.interfaces.first()?, None, (packet.packet_data(), packet.origlen)))
             }
             PcapBlockOwned::NG(_) => None,
         }
     }
 
-    fn at<'b>(&mut self, interface: Interface, ticks: Option<u64>, data: &'b [u8]) -> Packet<'b> {
+    fn at<'b>(&mut self, interface: Interface, ticks: Option<u64>, (data, length): (&'b [u8], u32)) -> Packet<'b> {
         if let Some(ticks) = ticks {
             let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(interface.per_second);
             let offset = i128::from(interface.offset) * 1_000_000_000;
             self.last_nanos = i64::try_from(nanos as i128 + offset).unwrap_or(i64::MAX);
         }
-        Packet { unix_nanos: self.last_nanos, link: interface.link, data }
+        let is_cut_off = data.len() < length as usize;
+        Packet { unix_nanos: self.last_nanos, link: interface.link, data, is_cut_off }
     }
 }

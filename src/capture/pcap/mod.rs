@@ -1,23 +1,26 @@
 //! Packet captures, read and written: what tcpdump and Wireshark know.
 //!
 //! [`read_packets`] makes a capture of one: classic pcap of either byte order, with microseconds or nanoseconds, and
-//! pcapng. TCP is put together again, the connections that speak MongoDB are found by how their messages begin, on whatever
+//! pcapng. IP fragments and TCP are put together again, the connections that speak MongoDB are found by how their messages begin, on whatever
 //! port, and their bytes go through the same pipeline as live: what comes out is redacted, like any capture. What the
 //! packets lack is named ([`Lost`]); the connection is taken up again where the next message begins, as another one.
 //!
 //! [`write_packets`] makes pcapng of a capture: each connection as well-formed TCP over IP, with the messages as they are in
 //! the capture, so decrypted and without credentials, at their times.
 //!
-//! Left out: IP fragments, decryption, checks of checksums (network cards compute them after the capture).
+//! Left out: decryption, tunnels, checks of checksums (network cards compute them after the capture).
 
 mod connection;
 mod file;
+mod fragments;
 mod half;
 mod messages;
 mod packet;
 mod read;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_packets;
 mod write;
 
 use std::fmt;
@@ -81,8 +84,12 @@ impl fmt::Display for Lost {
 pub struct Summary {
     /// Packets in the file.
     pub packets: u64,
-    /// Those of them that are not TCP over IP, or of a kind of network that is not known.
+    /// Those of them that are not TCP over IP, or of a kind of network that is not known, or fragments before the last.
     pub passed_over: u64,
+    /// Packets whose end the capture has cut off: it was told to keep so much of each.
+    pub cut_off: u64,
+    /// Packets of TCP that came in fragments of which some are missing.
+    pub in_pieces: u64,
     /// Connections of the capture.
     pub connections: u64,
     /// Connections that begin with a TLS handshake: nothing can be read of them.

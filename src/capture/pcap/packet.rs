@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{
+    EtherType, IpNumber, Ipv6ExtensionSlice, Ipv6FragmentHeader, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice,
+};
 use pcap_parser::Linktype;
 
 use super::file::Packet;
+use super::fragments::{Fragments, Piece, Whole};
 
 /// A TCP segment. If the end of its packet was cut off, less is here than was sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,22 +33,53 @@ impl Segment<'_> {
     }
 }
 
-/// The segment of a packet; `None` if it is something else, or a fragment.
-pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
+/// The segment of a packet; `None` if it is something else, or a fragment of a packet that is not whole by it.
+pub(super) fn segment<'a>(packet: &Packet<'a>, fragments: &mut Fragments) -> Option<Segment<'a>> {
     let sliced = sliced(packet.link, packet.data)?;
-    let (from, to, is_fragment): (IpAddr, IpAddr, bool) = match sliced.net? {
-        LaxNetSlice::Ipv4(ip) => {
-            let header = ip.header();
-            (header.source_addr().into(), header.destination_addr().into(), ip.payload().fragmented)
-        }
-        LaxNetSlice::Ipv6(ip) => {
-            let header = ip.header();
-            (header.source_addr().into(), header.destination_addr().into(), ip.payload().fragmented)
-        }
+    let net = sliced.net?;
+    if let Some((whole, piece)) = fragment(&net) {
+        let (from, to) = (whole.from, whole.to);
+        let payload = (whole.protocol == IpNumber::TCP).then(|| fragments.add(whole, piece, packet.unix_nanos))??;
+        return Some(of_tcp((from, to), &TcpSlice::from_slice(&payload).ok()?).to_owned());
+    }
+    let addresses = match net {
+        LaxNetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+        LaxNetSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
         LaxNetSlice::Arp(_) => return None,
     };
     let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { return None };
-    (!is_fragment).then(|| Segment {
+    Some(of_tcp(addresses, &tcp))
+}
+
+/// What a fragment is, and of what; `None` if the packet is whole.
+fn fragment<'a>(net: &LaxNetSlice<'a>) -> Option<(Whole, Piece<'a>)> {
+    match net {
+        LaxNetSlice::Ipv4(ip) if ip.payload().fragmented => {
+            let header = ip.header();
+            let (from, to) = (header.source_addr().into(), header.destination_addr().into());
+            let (identification, protocol) = (header.identification().into(), header.protocol());
+            let (offset, more) = (header.fragments_offset(), header.more_fragments());
+            let whole = Whole { from, to, identification, protocol };
+            Some((whole, Piece { offset, more, payload: ip.payload().payload }))
+        }
+        LaxNetSlice::Ipv6(ip) if ip.payload().fragmented => {
+            let header = ip.header();
+            let (from, to) = (header.source_addr().into(), header.destination_addr().into());
+            let fragment = ip.extensions().clone().into_iter().find_map(|extension| match extension {
+                Ipv6ExtensionSlice::Fragment(fragment) => Some(fragment.to_header()),
+                _ => None,
+            })?;
+            let Ipv6FragmentHeader { next_header: protocol, fragment_offset, more_fragments, identification } =
+                fragment;
+            let whole = Whole { from, to, identification, protocol };
+            Some((whole, Piece { offset: fragment_offset, more: more_fragments, payload: ip.payload().payload }))
+        }
+        _ => None,
+    }
+}
+
+fn of_tcp<'a>((from, to): (IpAddr, IpAddr), tcp: &TcpSlice<'a>) -> Segment<'a> {
+    Segment {
         from: SocketAddr::new(from, tcp.source_port()),
         to: SocketAddr::new(to, tcp.destination_port()),
         sequence: tcp.sequence_number(),
@@ -54,7 +88,7 @@ pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
         fin: tcp.fin(),
         rst: tcp.rst(),
         payload: tcp.payload().into(),
-    })
+    }
 }
 
 fn sliced(link: Linktype, data: &[u8]) -> Option<LaxSlicedPacket<'_>> {

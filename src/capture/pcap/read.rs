@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::connection::Conversation;
-use super::file::{End, Packet, Packets};
+use super::file::{End, Packets};
+use super::fragments::Fragments;
 use super::packet::{Segment, segment};
 use super::{PcapError, Summary};
 use crate::capture::mtap::{Header, Index, Records, write_records};
@@ -58,6 +59,7 @@ pub fn read_packets(input: impl Read, run: &str, out: &mut dyn Write) -> Result<
 /// Reads packets, and gives the records of a capture.
 pub struct PacketReader<'r> {
     packets: Packets<'r>,
+    fragments: Fragments,
     conversations: HashMap<[SocketAddr; 2], Conversation>,
     run: Run,
     /// When the first packet was captured, in nanoseconds since 1970.
@@ -88,6 +90,7 @@ impl<'r> PacketReader<'r> {
         let shared = Shared { limits, ..Shared::default() };
         Ok(Self {
             packets: Packets::open(input)?,
+            fragments: Fragments::default(),
             conversations: HashMap::new(),
             run: Run { shared, summary: Summary::default(), records: Arc::default(), last_id: 0, server: None },
             base: None,
@@ -103,11 +106,15 @@ impl<'r> PacketReader<'r> {
     /// [`PcapError`], after all that comes before it.
     pub fn next_block(&mut self) -> Result<Option<Records>, PcapError> {
         while !self.is_over && self.run.gathered() < BLOCK_BYTES {
-            let Self { packets, conversations, run, base, now, .. } = self;
+            let Self { packets, fragments, conversations, run, base, now, .. } = self;
             let end = packets.next(&mut |packet| {
                 run.summary.packets += 1;
+                run.summary.cut_off += u64::from(packet.is_cut_off);
                 *now = time(packet.unix_nanos, base, *now);
-                handle(&packet, conversations, run, *now);
+                match segment(&packet, fragments) {
+                    Some(segment) => handle(&segment, conversations, run, *now),
+                    None => run.summary.passed_over += 1,
+                }
             })?;
             if let Some(end) = end {
                 self.end(end);
@@ -121,6 +128,7 @@ impl<'r> PacketReader<'r> {
 
     fn end(&mut self, end: End) {
         self.is_over = true;
+        self.run.summary.in_pieces = self.fragments.incomplete();
         if end == End::Torn {
             self.run.summary.torn_at = Some(self.packets.offset());
         }
@@ -208,25 +216,21 @@ fn time(unix_nanos: i64, base: &mut Option<i64>, now: Timestamp) -> Timestamp {
 }
 
 fn handle(
-    packet: &Packet<'_>,
+    segment: &Segment<'_>,
     conversations: &mut HashMap<[SocketAddr; 2], Conversation>,
     run: &mut Run,
     now: Timestamp,
 ) {
-    let Some(segment) = segment(packet) else {
-        run.summary.passed_over += 1;
-        return;
-    };
     let (direct, reverse) = ([segment.from, segment.to], [segment.to, segment.from]);
     let (key, from) = if conversations.contains_key(&reverse) { (reverse, 1) } else { (direct, 0) };
     if let Some(conversation) = conversations.get_mut(&key) {
-        if !conversation.is_succeeded_by(&segment, from) {
-            return conversation.handle(&segment, from, now, run);
+        if !conversation.is_succeeded_by(segment, from) {
+            return conversation.handle(segment, from, now, run);
         }
         conversation.finish(now, run);
         conversations.remove(&key);
     }
-    begin(&segment, conversations, run, now);
+    begin(segment, conversations, run, now);
 }
 
 fn begin(

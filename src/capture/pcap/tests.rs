@@ -17,7 +17,7 @@ use crate::session::Shared;
 use crate::wire::{Compressor, OpMsg, compress};
 
 /// A message with the side that says it.
-type Said = (Side, Vec<u8>);
+pub(super) type Said = (Side, Vec<u8>);
 
 fn at(micros: u64) -> Timestamp {
     Timestamp { monotonic_nanos: 5_000 + micros * 1000, unix_micros: 1_795_333_471_867_123 + micros as i64 }
@@ -49,7 +49,7 @@ fn conversation(number: i32) -> Vec<Said> {
 }
 
 /// A capture of these connections, which take turns.
-fn capture(conversations: &[Vec<Said>], host: &str) -> Vec<u8> {
+pub(super) fn capture(conversations: &[Vec<Said>], host: &str) -> Vec<u8> {
     let records = Arc::new(Mutex::new(Records::default()));
     let mut pipelines = Vec::new();
     for number in 1..=conversations.len() as u64 {
@@ -76,12 +76,12 @@ fn capture(conversations: &[Vec<Said>], host: &str) -> Vec<u8> {
     bytes
 }
 
-fn conversations() -> Vec<Vec<Said>> {
+pub(super) fn conversations() -> Vec<Vec<Said>> {
     (1..=3).map(conversation).collect()
 }
 
 /// What is said in a capture, by connection, with the times.
-fn said(capture: &[u8]) -> Vec<Vec<(u64, Said)>> {
+pub(super) fn said(capture: &[u8]) -> Vec<Vec<(u64, Said)>> {
     let mut connections: Vec<Vec<(u64, Said)>> = Vec::new();
     let mut reader = Reader::new(capture);
     while let Some(records) = reader.next_block().unwrap() {
@@ -97,24 +97,24 @@ fn said(capture: &[u8]) -> Vec<Vec<(u64, Said)>> {
     connections
 }
 
-fn without_times(capture: &[u8]) -> Vec<Vec<Said>> {
+pub(super) fn without_times(capture: &[u8]) -> Vec<Vec<Said>> {
     said(capture).into_iter().map(|it| it.into_iter().map(|(_, said)| said).collect()).collect()
 }
 
-fn packets(capture: &[u8]) -> Vec<u8> {
+pub(super) fn packets(capture: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     write_packets(capture, &mut out).unwrap();
     out
 }
 
-fn read(file: &[u8]) -> (Vec<u8>, Summary) {
+pub(super) fn read(file: &[u8]) -> (Vec<u8>, Summary) {
     let mut out = Vec::new();
     let summary = read_packets(file, "run", &mut out).unwrap();
     (out, summary)
 }
 
 /// The packets of a file, with their times.
-fn split(file: &[u8]) -> Vec<(i64, Vec<u8>)> {
+pub(super) fn split(file: &[u8]) -> Vec<(i64, Vec<u8>)> {
     let (mut packets, mut found) = (Packets::open(file).unwrap(), Vec::new());
     while packets.next(&mut |packet| found.push((packet.unix_nanos, packet.data.to_vec()))).unwrap() != Some(End::Whole)
     {
@@ -123,7 +123,7 @@ fn split(file: &[u8]) -> Vec<(i64, Vec<u8>)> {
 }
 
 /// A file of classic pcap.
-fn classic(packets: &[(i64, Vec<u8>)], link: u32, nanoseconds: bool, big_endian: bool) -> Vec<u8> {
+pub(super) fn classic(packets: &[(i64, Vec<u8>)], link: u32, nanoseconds: bool, big_endian: bool) -> Vec<u8> {
     let mut out = Vec::new();
     let mut put = |number: u32| {
         out.extend_from_slice(&if big_endian { number.to_be_bytes() } else { number.to_le_bytes() });

@@ -171,6 +171,14 @@ fn say_of_packets(args: &Args, summary: &Summary) {
         let (count, bytes) = (summary.lost_count, summary.lost_bytes);
         say(format_args!("mongotap: {input}: lost: {bytes} bytes in {count} places in all"));
     }
+    if summary.in_pieces > 0 {
+        let count = summary.in_pieces;
+        say(format_args!("mongotap: {input}: {count} packets came in fragments that are not all there"));
+    }
+    if summary.cut_off > 0 {
+        let count = summary.cut_off;
+        say(format_args!("mongotap: {input}: {count} packets are cut off: capture them whole, with tcpdump -s 0"));
+    }
     if summary.encrypted > 0 {
         say(format_args!(
             "mongotap: {input}: {} connections are encrypted: nothing of them is read",
