@@ -13,6 +13,7 @@ mod kind;
 pub mod lossless;
 mod nearest;
 pub mod rewrite;
+pub(crate) mod scan;
 mod text;
 pub mod walk;
 pub(crate) mod write;

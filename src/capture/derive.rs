@@ -1,6 +1,6 @@
 //! From a capture's records to events: the same pipeline as live, in the order of the records' times.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,38 +14,62 @@ use crate::topology::SETTLED_AFTER;
 /// Bytes of messages that may wait to be put in order.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
+/// What has a time and takes room: a record, or one with something that goes with it.
+pub trait Timed {
+    /// The record.
+    fn record(&self) -> &Record;
+}
+
+impl Timed for Record {
+    fn record(&self) -> &Record {
+        self
+    }
+}
+
 /// Puts records in the order of their times.
-#[derive(Debug, Default)]
-pub struct InOrder {
-    waiting: BTreeMap<(u64, u64), Record>,
+#[derive(Debug)]
+pub struct InOrder<T = Record> {
+    /// By their times, those of one time as they came. Most come in order: they are put at the end.
+    waiting: VecDeque<(u64, T)>,
     bytes: usize,
-    /// How many came, and the latest time that was seen.
-    arrived: u64,
+    /// The latest time that was seen.
     latest: u64,
 }
 
-impl InOrder {
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), bytes: 0, latest: 0 }
+    }
+}
+
+impl<T: Timed> InOrder<T> {
     /// Takes a record as it comes in a file.
-    pub fn push(&mut self, record: Record) {
+    pub fn push(&mut self, timed: T) {
+        let record = timed.record();
         let at = record.at().monotonic_nanos;
         self.latest = self.latest.max(at);
-        self.arrived += 1;
-        self.bytes += bytes_of(&record);
-        self.waiting.insert((at, self.arrived), record);
+        self.bytes += bytes_of(record);
+        match self.waiting.back() {
+            Some((last, _)) if *last > at => {
+                let place = self.waiting.partition_point(|(other, _)| *other <= at);
+                self.waiting.insert(place, (at, timed));
+            }
+            _ => self.waiting.push_back((at, timed)),
+        }
     }
 
     /// The first record, if none that is to come can be before it.
-    pub fn pop(&mut self) -> Option<Record> {
+    pub fn pop(&mut self) -> Option<T> {
         let settled = self.latest.saturating_sub(OUT_OF_ORDER.as_nanos() as u64);
-        let is_settled = self.waiting.first_key_value().is_some_and(|((at, _), _)| *at <= settled);
+        let is_settled = self.waiting.front().is_some_and(|(at, _)| *at <= settled);
         if is_settled || self.bytes > WAITING_BYTES_MAX { self.pop_last() } else { None }
     }
 
     /// The first record, if no more are expected.
-    pub fn pop_last(&mut self) -> Option<Record> {
-        let (_, record) = self.waiting.pop_first()?;
-        self.bytes -= bytes_of(&record);
-        Some(record)
+    pub fn pop_last(&mut self) -> Option<T> {
+        let (_, timed) = self.waiting.pop_front()?;
+        self.bytes -= bytes_of(timed.record());
+        Some(timed)
     }
 }
 

@@ -10,9 +10,11 @@ use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::derive::{InOrder, Since};
+use super::blocks::{Blocks, FileBlock};
+use super::derive::{InOrder, Since, Timed};
 use super::exchange::{Exchange, Place, Reply};
-use super::mtap::{CaptureError, Header, Reader, Record, Torn};
+use super::mtap::{CaptureError, Header, Record, Torn};
+use super::spots::{BlockPlace, Source, Spot, Spots};
 use crate::bson::{find, find_path};
 use crate::event::{
     CommandInfo, Connection, ConnectionId, Document, Entry, Event, Failure, Given, Input, Phase, Timestamp,
@@ -29,32 +31,18 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 /// A connection whose opening is missing has none. What was asked and never answered has no replies.
 #[derive(Debug)]
 pub struct Exchanges<R> {
-    /// The files, in the order in which they were written, each with its place among those that were given.
-    files: VecDeque<(usize, Reader<R>)>,
-    is_sorted: bool,
-    in_order: InOrder,
-    run: Option<(Header, Run)>,
-    ready: VecDeque<Exchange>,
-    torn: Vec<(usize, Torn)>,
-    missing: u64,
+    blocks: Blocks<R>,
+    deriving: Deriving,
     /// What was wrong behind what is still to come.
     error: Option<CaptureError>,
+    is_done: bool,
 }
 
 impl<R: Read> Exchanges<R> {
     /// Reads the files of a run, or of several, from their beginnings. Those that a capture was rotated to may be given in
     /// any order.
     pub fn new(files: impl IntoIterator<Item = R>) -> Self {
-        Self {
-            files: files.into_iter().map(Reader::new).enumerate().collect(),
-            is_sorted: false,
-            in_order: InOrder::default(),
-            run: None,
-            ready: VecDeque::new(),
-            torn: Vec::new(),
-            missing: 0,
-            error: None,
-        }
+        Self { blocks: Blocks::new(files), deriving: Deriving::default(), error: None, is_done: false }
     }
 
     /// The header of the file that is being read; `None` if no file has one.
@@ -62,108 +50,18 @@ impl<R: Read> Exchanges<R> {
     /// # Errors
     /// [`CaptureError`].
     pub fn header(&mut self) -> Result<Option<&Header>, CaptureError> {
-        self.sort()?;
-        match (&self.run, self.files.front_mut()) {
-            (None, Some((_, reader))) => reader.header(),
-            _ => Ok(self.run.as_ref().map(|(header, _)| header)),
-        }
+        self.blocks.header()
     }
 
     /// The files that were not written to their ends, by their places among those given from 0; all of them once there
     /// are no more exchanges.
     pub fn torn(&self) -> &[(usize, Torn)] {
-        &self.torn
+        self.blocks.torn()
     }
 
     /// How many exchanges the capture says were not recorded, so far as it was read.
     pub fn missing(&self) -> u64 {
-        self.missing
-    }
-
-    fn sort(&mut self) -> Result<(), CaptureError> {
-        if self.is_sorted {
-            return Ok(());
-        }
-        self.is_sorted = true;
-        let mut runs: Vec<String> = Vec::new();
-        let mut sorted = Vec::new();
-        for (place, mut reader) in std::mem::take(&mut self.files) {
-            let Some(header) = reader.header()? else {
-                self.torn.extend(reader.torn().map(|torn| (place, torn)));
-                continue;
-            };
-            let run = runs.iter().position(|run| *run == header.run).unwrap_or_else(|| {
-                runs.push(header.run.clone());
-                runs.len() - 1
-            });
-            sorted.push(((run, header.part), (place, reader)));
-        }
-        sorted.sort_by_key(|(key, _)| *key);
-        self.files = sorted.into_iter().map(|(_, file)| file).collect();
-        Ok(())
-    }
-
-    /// Reads on until there is something to give. Whether there may be more.
-    fn advance(&mut self) -> bool {
-        match self.read_block() {
-            Ok(Some(block)) => {
-                block.into_iter().for_each(|record| self.in_order.push(record));
-                while let Some(record) = self.in_order.pop() {
-                    self.take(&record);
-                }
-                true
-            }
-            Ok(None) => {
-                self.finish();
-                false
-            }
-            Err(error) => {
-                self.finish();
-                self.files.clear();
-                self.error = Some(error);
-                false
-            }
-        }
-    }
-
-    /// The next block of the run; of the next run, after what is left of the one before was given.
-    fn read_block(&mut self) -> Result<Option<Vec<Record>>, CaptureError> {
-        self.sort()?;
-        while let Some((place, mut reader)) = self.files.pop_front() {
-            if let Some(header) = reader.header()?.cloned() {
-                if self.run.as_ref().is_some_and(|(run, _)| run.run != header.run) {
-                    self.finish();
-                }
-                self.run.get_or_insert_with(|| (header.clone(), Run::new(&header)));
-            }
-            match reader.next_block()? {
-                Some(block) => {
-                    self.files.push_front((place, reader));
-                    return Ok(Some(block));
-                }
-                None => self.torn.extend(reader.torn().map(|torn| (place, torn))),
-            }
-        }
-        Ok(None)
-    }
-
-    fn take(&mut self, record: &Record) {
-        if let Record::Missing { exchanges, .. } = record {
-            self.missing += exchanges;
-        }
-        if let Some((_, run)) = &mut self.run {
-            run.handle(record, &mut self.ready);
-        }
-    }
-
-    /// No more comes of this run.
-    fn finish(&mut self) {
-        while let Some(record) = self.in_order.pop_last() {
-            self.take(&record);
-        }
-        if let Some((_, mut run)) = self.run.take() {
-            run.finish(&mut self.ready);
-        }
+        self.deriving.missing()
     }
 }
 
@@ -172,10 +70,104 @@ impl<R: Read> Iterator for Exchanges<R> {
 
     /// The next exchange; an error comes after everything that can be read before it, and is the last.
     fn next(&mut self) -> Option<Self::Item> {
-        while self.ready.is_empty() && self.error.is_none() && self.advance() {}
-        match self.ready.pop_front() {
-            Some(exchange) => Some(Ok(exchange)),
-            None => self.error.take().map(Err),
+        loop {
+            if let Some(found) = self.deriving.pop() {
+                return Some(Ok(found.exchange));
+            }
+            if self.is_done {
+                return self.error.take().map(Err);
+            }
+            match self.blocks.next() {
+                Some(Ok(block)) => self.deriving.push(block),
+                end => {
+                    self.is_done = true;
+                    self.error = end.and_then(Result::err);
+                    self.deriving.finish();
+                }
+            }
+        }
+    }
+}
+
+/// Exchanges out of blocks, for who reads those elsewhere.
+#[derive(Debug, Default)]
+pub struct Deriving {
+    in_order: InOrder<Placed>,
+    run: Option<(Arc<Header>, Run)>,
+    ready: VecDeque<Found>,
+    blocks: Vec<BlockPlace>,
+    missing: u64,
+}
+
+/// An exchange out of a capture.
+#[derive(Debug)]
+pub struct Found {
+    /// The exchange.
+    pub exchange: Exchange,
+    /// Where its documents can be read again; `None` if they cannot be, each by itself.
+    pub spots: Option<Spots>,
+}
+
+#[derive(Debug)]
+struct Placed {
+    record: Record,
+    spot: Spot,
+}
+
+impl Timed for Placed {
+    fn record(&self) -> &Record {
+        &self.record
+    }
+}
+
+impl Deriving {
+    /// Takes the next block.
+    pub fn push(&mut self, FileBlock { file, header, block }: FileBlock) {
+        if self.run.as_ref().is_some_and(|(run, _)| run.run != header.run) {
+            self.finish();
+        }
+        self.run.get_or_insert_with(|| (Arc::clone(&header), Run::new(&header)));
+        let number = self.blocks.len() as u32;
+        self.blocks.push(BlockPlace { file, offset: block.offset, len: block.len });
+        for (place, record) in block.records {
+            self.in_order.push(Placed { record, spot: Spot { block: number, place } });
+        }
+        while let Some(placed) = self.in_order.pop() {
+            self.take(&placed);
+        }
+    }
+
+    /// Notes that no more blocks come of this run.
+    pub fn finish(&mut self) {
+        while let Some(placed) = self.in_order.pop_last() {
+            self.take(&placed);
+        }
+        if let Some((_, mut run)) = self.run.take() {
+            run.finish(&mut self.ready);
+        }
+    }
+
+    /// The next exchange, if it is known to be that.
+    pub fn pop(&mut self) -> Option<Found> {
+        self.ready.pop_front()
+    }
+
+    /// How many exchanges the capture says were not recorded, so far as it was read.
+    pub fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// The blocks that were taken, by their numbers from 0.
+    pub fn into_blocks(self) -> Vec<BlockPlace> {
+        self.blocks
+    }
+
+    fn take(&mut self, placed: &Placed) {
+        if let Record::Missing { exchanges, .. } = &placed.record {
+            self.missing += exchanges;
+        }
+        if let Some((_, run)) = &mut self.run {
+            run.handle(placed, &mut self.ready);
         }
     }
 }
@@ -206,10 +198,10 @@ impl Run {
         Self { shared, sessions: HashMap::new(), drafts: Drafts::default(), now: header.started() }
     }
 
-    fn handle(&mut self, record: &Record, ready: &mut VecDeque<Exchange>) {
+    fn handle(&mut self, Placed { record, spot }: &Placed, ready: &mut VecDeque<Found>) {
         self.now = record.at();
         match record {
-            Record::Input(input) => self.input(input),
+            Record::Input(input) => self.input(input, *spot),
             // It goes on where it was, if the file before was read.
             Record::Carried { connection, .. } if self.sessions.contains_key(&connection.id) => {}
             Record::Carried { at, connection } => self.open(connection, *at, Since::Carried),
@@ -223,13 +215,14 @@ impl Run {
         self.sessions.insert(connection.id, Derived { session, since, app_name: None });
     }
 
-    fn input(&mut self, input: &Input<'_>) {
+    fn input(&mut self, input: &Input<'_>, spot: Spot) {
         if let Given::Opened(connection) = &input.given {
             return self.open(connection, input.at, Since::Opened);
         }
         let Some(Derived { session, since, app_name }) = self.sessions.get_mut(&input.connection) else { return };
         if since.is_known(input) {
-            session.handle_input(input, &mut |entry| self.drafts.take(entry, app_name));
+            let source = Source::of(input, spot);
+            session.handle_input(input, &mut |entry| self.drafts.take(entry, app_name, source));
         }
         if matches!(input.given, Given::Closed { .. }) {
             self.sessions.remove(&input.connection);
@@ -237,11 +230,13 @@ impl Run {
     }
 
     /// Gives what there is of the exchanges that were not answered.
-    fn finish(&mut self, ready: &mut VecDeque<Exchange>) {
+    fn finish(&mut self, ready: &mut VecDeque<Found>) {
         let mut sessions: Vec<_> = self.sessions.drain().collect();
         sessions.sort_by_key(|(id, _)| *id);
         for (_, Derived { mut session, mut app_name, .. }) in sessions {
-            session.handle_close(None, None, self.now, &mut |entry| self.drafts.take(entry, &mut app_name));
+            session.handle_close(None, None, self.now, &mut |entry| {
+                self.drafts.take(entry, &mut app_name, None);
+            });
         }
         self.drafts.finish(ready);
     }
@@ -264,28 +259,34 @@ struct Drafts {
 
 #[derive(Debug)]
 struct Draft {
-    exchange: Exchange,
+    found: Found,
     is_ended: bool,
 }
 
 impl Drafts {
-    fn take(&mut self, entry: Entry<'_>, app_name: &mut Option<Arc<str>>) {
+    /// Takes an event, and the message that it follows from, if it is of one.
+    fn take(&mut self, entry: Entry<'_>, app_name: &mut Option<Arc<str>>, source: Option<Source>) {
         let (at, phase) = (entry.at, entry.phase);
         match &entry.event {
             Event::CommandStarted(event) => {
                 if let Some(name) = app_name_of(event.command.as_bytes(), &event.info) {
                     *app_name = Some(name);
                 }
-                self.start(&entry, &event.info, &event.command, app_name);
+                let spot = source.and_then(|source| source.of_request(&event.info, &event.command));
+                self.start(&entry, &event.info, &event.command, app_name, spot);
             }
             Event::CommandSucceeded(event) => {
                 let is_unacknowledged = event.measures.reply_bytes == 0;
                 let reply = (!is_unacknowledged).then(|| Reply { at, body: event.reply.as_bytes().to_vec() });
-                self.end(event.info.exchange.0, phase, reply, is_unacknowledged);
+                let spot = source.and_then(|source| source.of_reply(&event.info, &event.reply));
+                self.end(event.info.exchange.0, phase, reply.map(|reply| (reply, spot)), is_unacknowledged);
             }
             Event::CommandFailed(event) => {
                 let reply = match &event.failure {
-                    Failure::Reply(document) => Some(Reply { at, body: document.as_bytes().to_vec() }),
+                    Failure::Reply(document) => {
+                        let spot = source.and_then(|source| source.of_reply(&event.info, document));
+                        Some((Reply { at, body: document.as_bytes().to_vec() }, spot))
+                    }
                     Failure::Network { .. } => None,
                 };
                 self.end(event.info.exchange.0, phase, reply, false);
@@ -300,6 +301,7 @@ impl Drafts {
         info: &CommandInfo<'_>,
         command: &Document<'_>,
         app_name: &Option<Arc<str>>,
+        spot: Option<Spot>,
     ) {
         let number = info.exchange.0;
         if let Some(first) = info.continues.map(|first| first.0)
@@ -322,35 +324,40 @@ impl Drafts {
             replies: Vec::new(),
         };
         let drafts = if entry.phase == Phase::App { &mut self.apps } else { &mut self.others };
-        drafts.insert(number, Draft { exchange, is_ended: false });
+        let found = Found { exchange, spots: spot.map(Spots::new) };
+        drafts.insert(number, Draft { found, is_ended: false });
     }
 
-    fn end(&mut self, number: u64, phase: Phase, reply: Option<Reply>, is_unacknowledged: bool) {
+    fn end(&mut self, number: u64, phase: Phase, reply: Option<(Reply, Option<Spot>)>, is_unacknowledged: bool) {
         let number = self.parts.remove(&number).unwrap_or(number);
         let is_app = self.apps.contains_key(&number);
         let drafts = if is_app { &mut self.apps } else { &mut self.others };
         let Some(draft) = drafts.get_mut(&number) else { return };
         draft.is_ended = true;
-        draft.exchange.wants_reply = !is_unacknowledged && (draft.exchange.wants_reply || reply.is_some());
-        draft.exchange.replies.extend(reply);
+        let Found { exchange, spots } = &mut draft.found;
+        exchange.wants_reply = !is_unacknowledged && (exchange.wants_reply || reply.is_some());
+        if let Some((reply, spot)) = reply {
+            exchange.replies.push(reply);
+            *spots = spots.take().zip(spot).map(|(spots, spot)| spots.with(spot));
+        }
         if is_app {
-            self.bytes += bytes_of(&draft.exchange);
+            self.bytes += bytes_of(exchange);
         } else {
             // Whose connection it is may have been found out meanwhile.
-            draft.exchange.phase = phase;
+            exchange.phase = phase;
             self.others_ended = true;
         }
     }
 
     /// Gives what has ended, so far as its turn has come.
-    fn settle(&mut self, ready: &mut VecDeque<Exchange>) {
+    fn settle(&mut self, ready: &mut VecDeque<Found>) {
         if std::mem::take(&mut self.others_ended) {
             take_ended(&mut self.others, ready);
         }
         while let Some(first) = self.apps.first_entry().filter(|first| first.get().is_ended) {
-            let exchange = first.remove().exchange;
-            self.bytes = self.bytes.saturating_sub(bytes_of(&exchange));
-            ready.push_back(exchange);
+            let found = first.remove().found;
+            self.bytes = self.bytes.saturating_sub(bytes_of(&found.exchange));
+            ready.push_back(found);
         }
         if self.bytes > WAITING_BYTES_MAX {
             self.bytes = 0;
@@ -358,18 +365,18 @@ impl Drafts {
         }
     }
 
-    fn finish(&mut self, ready: &mut VecDeque<Exchange>) {
+    fn finish(&mut self, ready: &mut VecDeque<Found>) {
         let drafts = std::mem::take(self);
-        ready.extend(drafts.others.into_values().chain(drafts.apps.into_values()).map(|draft| draft.exchange));
+        ready.extend(drafts.others.into_values().chain(drafts.apps.into_values()).map(|draft| draft.found));
     }
 }
 
 /// Gives those that have ended, whatever is before them.
-fn take_ended(drafts: &mut BTreeMap<u64, Draft>, ready: &mut VecDeque<Exchange>) {
+fn take_ended(drafts: &mut BTreeMap<u64, Draft>, ready: &mut VecDeque<Found>) {
     let (ended, others) = std::mem::take(drafts).into_iter().partition(|(_, draft)| draft.is_ended);
     *drafts = others;
     let ended: BTreeMap<u64, Draft> = ended;
-    ready.extend(ended.into_values().map(|draft| draft.exchange));
+    ready.extend(ended.into_values().map(|draft| draft.found));
 }
 
 /// What a `hello` says of who is connecting.
@@ -389,6 +396,7 @@ fn bytes_of(exchange: &Exchange) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::mtap::Reader;
 
     /// A frozen capture of several connections.
     const CAPTURE: &[u8] = include_bytes!("../../fixtures/capture/v1.mtap");
@@ -461,7 +469,7 @@ mod tests {
     impl<R: Read> Exchanges<R> {
         fn collect_torn(mut self) -> Vec<(usize, Torn)> {
             _ = self.by_ref().count();
-            self.torn
+            self.torn().to_vec()
         }
     }
 

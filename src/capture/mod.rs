@@ -4,6 +4,7 @@
 //! too. [`exchanges`] gives what was asked and answered in a capture, [`open`] in either, [`convert`] makes one of the other.
 //! Files are told apart by their first bytes, never by their names.
 
+pub mod blocks;
 pub mod convert;
 pub mod derive;
 mod edit;
@@ -18,3 +19,4 @@ pub mod names;
 pub mod open;
 pub mod pcap;
 pub mod source;
+pub mod spots;

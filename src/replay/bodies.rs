@@ -9,6 +9,11 @@ use crate::capture::exchange::Exchange;
 pub trait Bodies: Send + Sync {
     /// That exchange; `None` if it cannot be read any more.
     fn exchange(&self, index: usize) -> Option<Arc<Exchange>>;
+
+    /// Why one could not be read any more, the last that could not.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Bodies for Vec<Arc<Exchange>> {

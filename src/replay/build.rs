@@ -1,21 +1,22 @@
 //! Makes the index of a recording, exchange by exchange.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::counted::{collection_of, database_of};
 use super::cursors::{cursor_asked, cursor_given, without_cursor};
 use super::digest::{AsItIs, Digest, Digests, digests, in_state, written};
-use super::effect::{Effect, effect, reads};
+use super::effect::{Effect, Reads, effect, reads};
 use super::more::tells_nothing;
 use super::recording::{Birth, Entry, EntryKind, Index, Number};
 use super::settings::{Scope, Settings};
 use super::state::States;
 use super::streams::{Streams, is_stream};
 use super::transaction::transaction_of;
-use crate::bson::Elements;
+use crate::bson::scan::scan;
+use crate::bson::{Element, Elements, Kind};
 use crate::capture::exchange::{Exchange, Place};
 use crate::capture::names::{
     VARYING_IN_REPLIES, VARYING_IN_REQUESTS, Value, leaves, relative, text_of, value_of, write_values,
@@ -38,6 +39,28 @@ pub(super) struct Build {
     /// The exchange that gave each open cursor's last batch.
     cursors: HashMap<i64, Number>,
     streams: Streams,
+    effects: Shared<Effect>,
+    reads: Shared<Reads>,
+}
+
+/// Values of which most are the same few, each held once as long as it is among these.
+#[derive(Debug)]
+struct Shared<T>(VecDeque<Arc<T>>);
+
+const SHARED_MAX: usize = 32;
+
+impl<T: PartialEq> Shared<T> {
+    fn shared(&mut self, value: T) -> Arc<T> {
+        if let Some(known) = self.0.iter().find(|known| ***known == value) {
+            return Arc::clone(known);
+        }
+        if self.0.len() >= SHARED_MAX {
+            self.0.pop_front();
+        }
+        let value = Arc::new(value);
+        self.0.push_back(Arc::clone(&value));
+        value
+    }
 }
 
 impl Build {
@@ -52,6 +75,8 @@ impl Build {
             last_at: 0,
             cursors: HashMap::new(),
             streams: Streams::default(),
+            effects: Shared(VecDeque::new()),
+            reads: Shared(VecDeque::new()),
         }
     }
 
@@ -76,7 +101,7 @@ impl Build {
                 entry.kind = EntryKind::Idle;
             }
             self.births(exchange, number, continues);
-            if entry.effect != Effect::None {
+            if *entry.effect != Effect::None {
                 entry.written = self.written(exchange, (number, entry.masked));
             }
             let answered = exchange.replies.first().map_or(exchange.at, |reply| reply.at);
@@ -87,6 +112,7 @@ impl Build {
     }
 
     pub(super) fn finish(mut self) -> (Index, Settings) {
+        self.index.questions.sort();
         self.index.causes = self.streams.causes(&self.index);
         (self.index, self.settings)
     }
@@ -128,8 +154,8 @@ impl Build {
             masked: digests.masked,
             written: 0,
             epoch: states.epoch(&reads),
-            effect: effect(exchange, namespaces),
-            reads,
+            effect: self.effects.shared(effect(exchange, namespaces)),
+            reads: self.reads.shared(reads),
             transaction,
             next: None,
             kind,
@@ -137,7 +163,7 @@ impl Build {
         if kind != EntryKind::More {
             let Digests { exact, masked } = digests;
             let all = [exact, masked, in_state(exact, state), in_state(masked, state)];
-            all.into_iter().for_each(|digest| self.index.put(digest, number));
+            all.into_iter().for_each(|digest| self.index.questions.put(digest, number));
         }
         entry
     }
@@ -156,11 +182,17 @@ impl Build {
             });
         }
         let mut see = |document: &[u8], varying: &[&[u8]], at: Timestamp| {
+            let seen = &mut self.seen;
+            let at_ms = millis(at);
+            let mut note = |value: Option<Value>| {
+                seen.extend(value.filter(|value| may_be_born(*value, at_ms)).map(key));
+            };
             for element in Elements::readable(document).filter(|element| !varying.contains(&element.name)) {
-                leaves(&element, &mut |leaf| {
-                    let value = value_of(leaf).or_else(|| text_of(leaf));
-                    self.seen.extend(value.filter(|value| may_be_born(*value, millis(at))).map(key));
-                });
+                let is_seen = element.kind.is_container()
+                    && scan(element.value, &mut |kind, value| note(named_value(kind, value)));
+                if !is_seen {
+                    leaves(&element, &mut |leaf| note(value_of(leaf).or_else(|| text_of(leaf))));
+                }
             }
         };
         // A date that is asked for may be made anew each time.
@@ -214,6 +246,16 @@ fn may_be_born(value: Value, at_ms: i64) -> bool {
     }
 }
 
+/// The value that can have a name, if this is one or is its text and nothing else.
+fn named_value(kind: Kind, value: &[u8]) -> Option<Value> {
+    // A text's length, itself, and a zero byte.
+    if kind == Kind::String && !matches!(value.len(), 29 | 41) {
+        return None;
+    }
+    let element = Element { kind, name: b"", value, offset: 0 };
+    value_of(&element).or_else(|| text_of(&element))
+}
+
 /// A value as a number, no two of them the same but by chance.
 fn key(value: Value) -> Digest {
     const ODD: Digest = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
@@ -234,9 +276,9 @@ impl Entry {
         Self {
             masked: 0,
             written: 0,
-            reads: super::effect::Reads::Nothing,
+            reads: Arc::new(Reads::Nothing),
             epoch: 0,
-            effect: Effect::None,
+            effect: Arc::new(Effect::None),
             transaction: None,
             next: None,
             kind: EntryKind::Housekeeping,

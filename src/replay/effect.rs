@@ -13,27 +13,35 @@ pub(super) type Namespace = u32;
 /// Numbers of databases and their collections, in the order in which they appear.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
-    numbers: HashMap<(String, String), Namespace>,
     databases: HashMap<String, u32>,
+    /// The collections of each database.
+    numbers: Vec<HashMap<String, Namespace>>,
     /// The database of each collection, and its whole name.
     collections: Vec<(u32, String)>,
 }
 
 impl Namespaces {
     pub(super) fn number(&mut self, database: &str, collection: &str) -> Namespace {
-        let next = self.numbers.len() as Namespace;
-        let number = *self.numbers.entry((database.to_owned(), collection.to_owned())).or_insert(next);
-        if number == next {
-            let name = format!("{database}.{collection}");
-            let database = self.database(database);
-            self.collections.push((database, name));
+        let next = self.collections.len() as Namespace;
+        let of = self.database(database);
+        let Some(numbers) = self.numbers.get_mut(of as usize) else { return next };
+        // Most are known: their names are not copied.
+        if let Some(number) = numbers.get(collection) {
+            return *number;
         }
-        number
+        numbers.insert(collection.to_owned(), next);
+        self.collections.push((of, format!("{database}.{collection}")));
+        next
     }
 
     pub(super) fn database(&mut self, name: &str) -> u32 {
-        let next = self.databases.len() as u32;
-        *self.databases.entry(name.to_owned()).or_insert(next)
+        if let Some(number) = self.databases.get(name) {
+            return *number;
+        }
+        let number = self.databases.len() as u32;
+        self.databases.insert(name.to_owned(), number);
+        self.numbers.push(HashMap::new());
+        number
     }
 
     pub(super) fn is_in(&self, namespace: Namespace, database: u32) -> bool {

@@ -150,7 +150,7 @@ impl Replaying {
         let effect = &self.recording.index.entry(number)?.effect;
         let transaction = transaction_of(&request.command).map(|(transaction, _)| transaction);
         let step = step(effect, request.name(), transaction)?;
-        let empties = matches!(effect, Effect::Empty(_) | Effect::Drop(_) | Effect::DropDatabase(_));
+        let empties = matches!(**effect, Effect::Empty(_) | Effect::Drop(_) | Effect::DropDatabase(_));
         let place = self.recording.exchange(number)?.place;
         let told = |reply: &[u8]| Told { place, outcome: outcome(reply), empties };
         Some(Followed {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::bodies::Bodies;
 use super::build::Build;
-use super::digest::{ByDigest, Digest};
+use super::digest::Digest;
 use super::effect::{Effect, Namespace, Namespaces, Reads};
 use super::settings::{Scope, Settings};
 use super::state::Transaction;
@@ -32,7 +32,7 @@ pub(super) struct Index {
     pub(super) entries: Vec<Entry>,
     /// The exchanges of each question: by the digest of everything, by the one without what can be bound, and by both of
     /// them [in the state](super::digest::in_state) in which it was asked.
-    pub(super) questions: ByDigest<List>,
+    pub(super) questions: Questions,
     /// Values that are born, and where.
     pub(super) births: HashMap<Value, Birth>,
     /// The values born in each exchange, in the order in which they stand.
@@ -45,18 +45,53 @@ pub(super) struct Index {
     pub(super) app_names: HashSet<Arc<str>>,
 }
 
-/// Exchanges in recorded order; most lists are of one.
-#[derive(Clone, Debug)]
-pub(super) enum List {
-    One([Number; 1]),
-    Many(Vec<Number>),
+/// Exchanges by digests, in recorded order: sorted, since there are several digests for each exchange, and a table of
+/// them all would be the largest part of what is held.
+///
+/// Of a digest 96 bits count; those that are left hold a number.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    /// Each digest with an exchange's number, as they come.
+    added: Vec<u128>,
+    /// Each digest once, in order, with where its exchanges begin.
+    digests: Vec<u128>,
+    exchanges: Vec<Number>,
 }
 
-impl List {
-    fn as_slice(&self) -> &[Number] {
-        match self {
-            Self::One(one) => one,
-            Self::Many(many) => many,
+const NUMBER_BITS: u128 = u32::MAX as u128;
+
+impl Questions {
+    /// Adds an exchange to a digest's.
+    pub(super) fn put(&mut self, digest: Digest, number: Number) {
+        self.added.push(digest & !NUMBER_BITS | u128::from(number));
+    }
+
+    /// Makes what was added be found.
+    pub(super) fn sort(&mut self) {
+        let mut added = std::mem::take(&mut self.added);
+        added.sort_unstable();
+        added.dedup();
+        self.exchanges = added.iter().map(|it| *it as Number).collect();
+        let mut place = 0;
+        added.iter_mut().for_each(|it| {
+            *it = *it & !NUMBER_BITS | place;
+            place += 1;
+        });
+        added.dedup_by_key(|it| *it & !NUMBER_BITS);
+        added.shrink_to_fit();
+        self.digests = added;
+    }
+
+    fn list(&self, digest: Digest) -> &[Number] {
+        let digest = digest & !NUMBER_BITS;
+        let at = self.digests.partition_point(|it| *it < digest);
+        let place = |it: &u128| *it as u32 as usize;
+        match self.digests.get(at..) {
+            Some([found, rest @ ..]) if *found & !NUMBER_BITS == digest => {
+                let end = rest.first().map_or(self.exchanges.len(), place);
+                self.exchanges.get(place(found)..end).unwrap_or_default()
+            }
+            _ => &[],
         }
     }
 }
@@ -68,10 +103,10 @@ pub(super) struct Entry {
     pub(super) masked: Digest,
     /// What it wrote: its question, blind to which identities were born and to dates of now.
     pub(super) written: Digest,
-    pub(super) reads: Reads,
+    pub(super) reads: Arc<Reads>,
     /// How often the collection had been emptied.
     pub(super) epoch: u32,
-    pub(super) effect: Effect,
+    pub(super) effect: Arc<Effect>,
     pub(super) transaction: Option<Transaction>,
     /// The `getMore` that continues its cursor.
     pub(super) next: Option<Number>,
@@ -158,19 +193,7 @@ impl Indexing {
 impl Index {
     /// The exchanges with a digest.
     pub(super) fn list(&self, digest: Digest) -> &[Number] {
-        self.questions.get(&digest).map_or(&[], List::as_slice)
-    }
-
-    /// Adds an exchange to a digest's, unless it is the last of them.
-    pub(super) fn put(&mut self, digest: Digest, number: Number) {
-        match self.questions.entry(digest).or_insert(List::One([number])) {
-            List::One([one]) if *one != number => {
-                let many = List::Many(vec![*one, number]);
-                self.questions.insert(digest, many);
-            }
-            List::Many(many) if many.last() != Some(&number) => many.push(number),
-            _ => {}
-        }
+        self.questions.list(digest)
     }
 
     pub(super) fn entry(&self, number: Number) -> Option<&Entry> {

@@ -1,5 +1,6 @@
 //! A recording in use: who asked what already, and what becomes of the next request.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -204,8 +205,12 @@ impl Asking<'_> {
         }
         let question = Question { recording: self.recording, digests: self.digests(), transaction, ends };
         let (scope, settings) = (self.recording.asked_in(self.scope), &self.recording.settings);
+        let is_unread = Cell::new(false);
         let chosen = question.choose(self.live, &mut |live, number, is_same| {
-            let recorded = self.recording.exchange(number)?;
+            let Some(recorded) = self.recording.exchange(number) else {
+                is_unread.set(true);
+                return None;
+            };
             let again = live.times(number) > 0;
             let fit = fitting(self.recording, live, again, self.at, recorded.at.unix_micros);
             let may_swap = |one, other| live.may_swap(one, other, &self.recording.index);
@@ -217,7 +222,8 @@ impl Asking<'_> {
                         == exact(&recorded.request, database_of(&recorded.request), scope, settings));
             fit.or_else(|| is_same.then(Fit::default))
         });
-        let Choice { number, fit, rival } = match chosen {
+        // What cannot be read may have been the right one.
+        let Choice { number, fit, rival } = match chosen.and_then(|it| if is_unread.get() { UNREAD } else { Ok(it) }) {
             Ok(choice) => choice,
             Err(why) => return self.miss(why, transaction, ends),
         };
@@ -339,6 +345,9 @@ impl Asking<'_> {
             miss.reason = Some(format!("the first of its transaction that had none was {first}"));
             (miss.nearest, miss.hint) = (None, None);
         }
+        if let Some(trouble) = self.recording.bodies.trouble() {
+            miss.reason = Some(format!("the recording cannot be read any more: {trouble}"));
+        }
         Answer::Miss { miss: Box::new(miss), may_forward: transaction.is_none() }
     }
 }
@@ -367,6 +376,9 @@ fn is_to_be_retried(exchange: &Exchange) -> bool {
     let concern = find(&reply.body, b"writeConcernError").is_some();
     !is_ok(&reply.body) || concern || crate::bson::Elements::readable(labels).next().is_some()
 }
+
+/// What stands for an answer that may be in what cannot be read any more.
+const UNREAD: Result<Choice, NoChoice> = Err(NoChoice::Unknown);
 
 /// The longest wait for an answer that is said to have come too late.
 const DELAY_MAX: Duration = Duration::from_secs(60);

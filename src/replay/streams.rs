@@ -96,7 +96,7 @@ impl Streams {
             find(reply, b"upserted").and_then(|it| it.as_array()).map_or(0, |it| Elements::readable(it).count() as i64);
         let updated = find_path(reply, &[b"lastErrorObject", b"updatedExisting"]).is_some_and(|it| it.as_bool_truthy());
         let documents = changed(name, reply).max(i64::from(!exchange.wants_reply));
-        let kinds = match (name, &entry.effect) {
+        let kinds = match (name, &*entry.effect) {
             (_, Effect::None) => return,
             (_, Effect::Commit) => {
                 self.commits
@@ -110,7 +110,7 @@ impl Streams {
             ("findAndModify" | "findandmodify", _) => vec![(EventKind::Insert, 1), (EventKind::Delete, 1)],
             _ => vec![(EventKind::Other, 1), (EventKind::Insert, i64::MAX)],
         };
-        let written = match &entry.effect {
+        let written = match &*entry.effect {
             Effect::Write(written) => written.clone(),
             Effect::Empty(it) | Effect::Replace(it) | Effect::Drop(it) | Effect::Schema(it) => vec![*it],
             _ => return,

@@ -43,6 +43,7 @@ use framing::{Content, Frame, Framer};
 pub(crate) use legacy::query_command;
 pub(crate) use merge::merged;
 pub use observe::{Observations, Observing};
+pub(crate) use opened::document_of;
 pub use role::Monitors;
 
 use crate::event::{Connection, Entry, Exchange, Given, GivenMessage, Input, Seen, Side, Timestamp};

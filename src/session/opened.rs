@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use super::Limits;
 use super::framing::{Content, Frame, is_shortened};
+use super::merge::merged;
 use super::shorten::{Shortened, Shortener};
 use crate::bson::cut::cut;
 use crate::event::{Compressor, Document, Truncated};
-use crate::wire::{HEADER_LEN, Header, OpCode, OpCompressed, Reader, WireError};
+use crate::wire::{HEADER_LEN, Header, MESSAGE_LEN_MAX, Message, OpCode, OpCompressed, Reader, WireError};
 
 /// A message that can be decoded, taken out of its compression, and shortened if it is long.
 pub(super) struct Opened<'a> {
@@ -70,6 +71,24 @@ pub(super) fn open<'a>(
     shortener.push(inflated);
     let (bytes, shortened) = shortener.finish()?;
     Ok(Opened { bytes: Cow::Owned(bytes), shortened: Some(shortened), compressor })
+}
+
+/// The document of an `OP_MSG`, compressed or not, sequences merged in; `None` if the message cannot be read or is
+/// another one.
+pub(crate) fn document_of(message: &[u8]) -> Option<Vec<u8>> {
+    let (header, decoded) = Message::decode(message).ok()?;
+    match decoded {
+        Message::Msg(message) => Some(merged(&message).into_owned()),
+        Message::Compressed(compressed) => {
+            let mut inflated = Vec::new();
+            compressed.inflate(&header, MESSAGE_LEN_MAX, &mut inflated).ok()?;
+            match Message::decode(&inflated).ok()? {
+                (_, Message::Msg(message)) => Some(merged(&message).into_owned()),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 /// A document no longer than the limit; one that was shortened already is left as it is.

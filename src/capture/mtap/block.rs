@@ -1,6 +1,9 @@
 //! Blocks: what is written at once, with checksums, compressed.
 
+use std::fmt;
 use std::io::Read;
+
+use zstd::bulk::Decompressor;
 
 use super::record::Records;
 
@@ -73,22 +76,45 @@ impl Head {
     }
 
     /// What the bytes behind the head hold.
-    pub(super) fn content(&self, stored: &[u8]) -> Result<Vec<u8>, &'static str> {
+    pub(super) fn content(&self, stored: &[u8], inflater: &mut Inflater) -> Result<Vec<u8>, &'static str> {
         if crc32c::crc32c(stored) != self.checksum {
             return Err("the checksum of a block is another");
         }
         let content = match self.codec {
             AS_IT_IS => stored.to_vec(),
-            ZSTD => {
-                let decoder = zstd::stream::read::Decoder::new(stored).map_err(|_| "a block cannot be inflated")?;
-                let mut content = Vec::new();
-                // One byte more than was said is enough to see that there is more.
-                let read = decoder.take(self.content_len as u64 + 1).read_to_end(&mut content);
-                read.map_err(|_| "a block cannot be inflated")?;
-                content
-            }
+            ZSTD => inflater.inflate(stored, self.content_len).ok_or("a block cannot be inflated")?,
             _ => return Err("a block is compressed in a way that is not known"),
         };
         if content.len() == self.content_len { Ok(content) } else { Err("a block has another length than it says") }
+    }
+}
+
+/// What inflates blocks, one after the other: making one costs as much as a block.
+#[derive(Default)]
+pub(super) struct Inflater(Option<Decompressor<'static>>);
+
+/// Room that is made for a block because it says so.
+const BELIEVED_MAX: usize = 64 << 20;
+
+impl Inflater {
+    /// At most one byte more than is expected, which is enough to see that there is more.
+    fn inflate(&mut self, stored: &[u8], expected: usize) -> Option<Vec<u8>> {
+        if expected > BELIEVED_MAX {
+            let mut content = Vec::new();
+            let decoder = zstd::stream::read::Decoder::new(stored).ok()?;
+            decoder.take(expected as u64 + 1).read_to_end(&mut content).ok()?;
+            return Some(content);
+        }
+        let decompressor = match &mut self.0 {
+            Some(decompressor) => decompressor,
+            none => none.insert(Decompressor::new().ok()?),
+        };
+        decompressor.decompress(stored, expected).ok()
+    }
+}
+
+impl fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inflater")
     }
 }

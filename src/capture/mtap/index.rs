@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use super::block::{self, HEAD_LEN, Head};
+use super::block::{self, HEAD_LEN, Head, Inflater};
 use super::record::{Fields, Records, Span, put_varint};
 use super::{CaptureError, TRAILER};
 
@@ -105,7 +105,7 @@ pub fn read_index(file: &mut (impl Read + Seek)) -> Result<Option<Vec<Entry>>, C
     if head.kind != block::INDEX || head.stored_len != stored.len() {
         return Err(damaged("no index is here"));
     }
-    let content = head.content(stored).map_err(damaged)?;
+    let content = head.content(stored, &mut Inflater::default()).map_err(damaged)?;
     let mut fields = Fields(&content);
     let mut entries = Vec::new();
     while !fields.0.is_empty() {

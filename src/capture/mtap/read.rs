@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::block::{self, HEAD_LEN, Head};
+use super::block::{self, HEAD_LEN, Head, Inflater};
 use super::header::FIXED_LEN;
 use super::record::{self, Record};
 use super::{CaptureError, Header, MAGIC, TRAILER};
@@ -18,6 +18,38 @@ pub struct Torn {
     pub bytes: u64,
 }
 
+/// A block, and where it is.
+#[derive(Debug)]
+pub struct Block {
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// How many bytes it has there.
+    pub len: u32,
+    /// Its records, each with its place in what the block holds, for [`record_at`].
+    pub records: Vec<(u32, Record)>,
+}
+
+/// What a block holds, from its bytes in the file.
+///
+/// # Errors
+/// In a word, if they are not those of one whole block.
+pub fn block_content(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let (head, stored) = bytes.split_first_chunk().ok_or("a block is torn")?;
+    let head = Head::parse(head)?;
+    if head.stored_len != stored.len() {
+        return Err("a block is torn");
+    }
+    head.content(stored, &mut Inflater::default())
+}
+
+/// The record at that place in what a block holds; `None` for one of a kind that is not known.
+///
+/// # Errors
+/// In a word, if there is none.
+pub fn record_at(content: &[u8], place: u32) -> Result<Option<Record>, &'static str> {
+    record::decode(&mut content.get(place as usize..).ok_or("a block is too short")?)
+}
+
 /// Reads a capture block by block.
 #[derive(Debug)]
 pub struct Reader<R> {
@@ -28,6 +60,7 @@ pub struct Reader<R> {
     /// What was read of it.
     pending: Vec<u8>,
     expects: Expects,
+    inflater: Inflater,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,7 +72,7 @@ enum Expects {
 
 /// What was read.
 enum Step {
-    Records(Vec<Record>),
+    Block(Block),
     Other,
     /// More is needed than there is.
     NotYet,
@@ -48,7 +81,14 @@ enum Step {
 impl<R: Read> Reader<R> {
     /// Reads from the beginning of a file.
     pub fn new(input: R) -> Self {
-        Self { input, header: None, offset: 0, pending: Vec::new(), expects: Expects::Blocks }
+        Self {
+            input,
+            header: None,
+            offset: 0,
+            pending: Vec::new(),
+            expects: Expects::Blocks,
+            inflater: Inflater::default(),
+        }
     }
 
     /// Reads on at `offset`, where a block begins and `input` stands. The header is that of the file.
@@ -72,6 +112,15 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`CaptureError`]. Nothing can be read behind it.
     pub fn next_block(&mut self) -> Result<Option<Vec<Record>>, CaptureError> {
+        let block = self.next_placed_block()?;
+        Ok(block.map(|block| block.records.into_iter().map(|(_, record)| record).collect()))
+    }
+
+    /// The same, with where they are.
+    ///
+    /// # Errors
+    /// [`CaptureError`]. Nothing can be read behind it.
+    pub fn next_placed_block(&mut self) -> Result<Option<Block>, CaptureError> {
         if self.header()?.is_none() {
             return Ok(None);
         }
@@ -82,7 +131,7 @@ impl<R: Read> Reader<R> {
                 Expects::End => self.end()?,
             };
             match step {
-                Step::Records(records) => return Ok(Some(records)),
+                Step::Block(block) => return Ok(Some(block)),
                 Step::Other => {}
                 Step::NotYet => return Ok(None),
             }
@@ -125,9 +174,14 @@ impl<R: Read> Reader<R> {
         if !self.fill(HEAD_LEN + head.stored_len)? {
             return Ok(Step::NotYet);
         }
-        let content = head.content(&self.pending[HEAD_LEN..]).map_err(|what| self.damaged(what))?;
+        let content = head.content(&self.pending[HEAD_LEN..], &mut self.inflater);
+        let content = content.map_err(|what| self.damaged(what))?;
         let step = match head.kind {
-            block::RECORDS => Step::Records(self.records(&content)?),
+            block::RECORDS => Step::Block(Block {
+                offset: self.offset,
+                len: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
+                records: self.records(&content)?,
+            }),
             block::INDEX => {
                 self.expects = Expects::Trailer;
                 Step::Other
@@ -138,10 +192,13 @@ impl<R: Read> Reader<R> {
         Ok(step)
     }
 
-    fn records(&self, mut content: &[u8]) -> Result<Vec<Record>, CaptureError> {
-        let mut records = Vec::new();
-        while !content.is_empty() {
-            records.extend(record::decode(&mut content).map_err(|what| self.damaged(what))?);
+    fn records(&self, content: &[u8]) -> Result<Vec<(u32, Record)>, CaptureError> {
+        let (mut records, mut rest) = (Vec::new(), content);
+        while !rest.is_empty() {
+            // The length of a block has 32 bits.
+            let place = (content.len() - rest.len()) as u32;
+            let record = record::decode(&mut rest).map_err(|what| self.damaged(what))?;
+            records.extend(record.map(|record| (place, record)));
         }
         Ok(records)
     }

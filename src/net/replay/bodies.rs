@@ -1,166 +1,188 @@
-//! The documents of a recording while it is replayed: in memory as long as they are few, else in a file of their own that
-//! nobody else sees.
+//! The documents of a recording while it is replayed: in memory as long as they are few, else in the capture, where they
+//! are read again when they are wanted.
 //!
-//! What is read of that file is checked for its length alone: it is written and read by one process.
+//! The files stay open, so that it does no harm if they are removed. What they hold is checked whenever it is read: a file
+//! that was cut or changed meanwhile gives no answer, and says why.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bson::oid::ObjectId;
-
-use crate::capture::exchange::{Exchange, Reply};
+use crate::capture::exchange::{Exchange, Place};
+use crate::capture::exchanges::Found;
+use crate::capture::mtap::block_content;
+use crate::capture::spots::{BlockPlace, Spot, Spots, read_again};
+use crate::config::io_reason;
+use crate::event::{ConnectionId, Phase, Timestamp};
 use crate::replay::Bodies;
 
-/// Bytes of documents that are kept in memory; what comes after them goes to the file.
-const IN_MEMORY_MAX: usize = 64 << 20;
+/// Bytes of documents that are kept in memory; those of what comes after stay in the capture.
+const IN_MEMORY_MAX: usize = 8 << 20;
 
-/// What is gathered before it is written.
-const WRITTEN_AT_ONCE: usize = 1 << 20;
+/// Bytes of blocks that are kept inflated, beside the last one.
+const INFLATED_MAX: usize = 4 << 20;
 
 /// Keeps exchanges in the order in which they come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Keeper {
-    in_memory_max: usize,
     in_memory: usize,
     kept: Vec<Kept>,
-    file: Option<File>,
-    /// What is in the file, and what is to be.
-    written: u64,
-    pending: Vec<u8>,
+    app_names: Vec<Arc<str>>,
+    /// The spots of replies after the first.
+    more: HashMap<usize, Vec<Spot>>,
 }
 
 #[derive(Debug)]
 enum Kept {
     Here(Arc<Exchange>),
-    /// Without its documents, which are in the file from there on: of the request and each reply, one after the other.
-    There {
-        exchange: Arc<Exchange>,
-        offset: u64,
-        lengths: Box<[u32]>,
-    },
+    There(There),
+}
+
+/// What is kept of an exchange beside its documents.
+#[derive(Debug)]
+struct There {
+    number: u64,
+    request: Spot,
+    reply: Option<Spot>,
+    /// The place of its application's name, from 1; 0 for none.
+    app_name: u32,
+    phase: Phase,
+    wants_reply: bool,
 }
 
 impl Keeper {
-    pub(super) fn new() -> Self {
-        Self::with_room(IN_MEMORY_MAX)
-    }
-
-    fn with_room(in_memory_max: usize) -> Self {
-        Self { in_memory_max, in_memory: 0, kept: Vec::new(), file: None, written: 0, pending: Vec::new() }
-    }
-
     /// Takes the next exchange.
-    ///
-    /// # Errors
-    /// If the file cannot be made or written.
-    pub(super) fn keep(&mut self, mut exchange: Exchange) -> io::Result<()> {
+    pub(super) fn keep(&mut self, Found { exchange, spots }: Found) {
         let bytes = exchange.request.len() + exchange.replies.iter().map(|reply| reply.body.len()).sum::<usize>();
-        if self.in_memory + bytes <= self.in_memory_max {
-            self.in_memory += bytes;
-            self.kept.push(Kept::Here(Arc::new(exchange)));
-            return Ok(());
-        }
-        // From here on all go to the file: their order on disk is that of the recording.
-        self.in_memory = self.in_memory_max;
-        let offset = self.written + self.pending.len() as u64;
-        let documents =
-            std::iter::once(&mut exchange.request).chain(exchange.replies.iter_mut().map(|it| &mut it.body));
-        let pending = &mut self.pending;
-        let lengths = documents.map(|document| {
-            pending.extend_from_slice(document);
-            let length = document.len() as u32;
-            *document = Vec::new();
-            length
-        });
-        let lengths = lengths.collect();
-        self.kept.push(Kept::There { exchange: Arc::new(exchange), offset, lengths });
-        if self.pending.len() >= WRITTEN_AT_ONCE { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(unnamed()?),
+        let kept = match (spots, exchange.place) {
+            (Some(spots), Place::Exchange(number)) if self.in_memory + bytes > IN_MEMORY_MAX => {
+                // From here on none are kept, or only the large ones would not be.
+                self.in_memory = IN_MEMORY_MAX;
+                let Spots { request, reply, more } = spots;
+                if !more.is_empty() {
+                    self.more.insert(self.kept.len(), more);
+                }
+                let app_name = exchange.app_name.map_or(0, |name| self.app_name(name));
+                let Exchange { phase, wants_reply, .. } = exchange;
+                Kept::There(There { number, request, reply, app_name, phase, wants_reply })
+            }
+            (_, _) => {
+                self.in_memory += bytes;
+                Kept::Here(Arc::new(exchange))
+            }
         };
-        file.write_all(&self.pending)?;
-        self.written += self.pending.len() as u64;
-        self.pending.clear();
-        Ok(())
+        self.kept.push(kept);
     }
 
-    /// All that was kept.
-    ///
-    /// # Errors
-    /// If the file cannot be made or written.
-    pub(super) fn finish(mut self) -> io::Result<Box<dyn Bodies>> {
-        if !self.pending.is_empty() {
-            self.flush()?;
-        }
-        Ok(Box::new(Keeping { kept: self.kept, file: self.file }))
+    fn app_name(&mut self, name: Arc<str>) -> u32 {
+        let known = self.app_names.iter().rposition(|known| *known == name);
+        let place = known.unwrap_or_else(|| {
+            self.app_names.push(name);
+            self.app_names.len() - 1
+        });
+        place as u32 + 1
+    }
+
+    /// All that was kept; `files` are those in which the rest is, `blocks` the places there by the numbers of blocks.
+    pub(super) fn finish(mut self, files: Vec<(PathBuf, File)>, blocks: Vec<BlockPlace>) -> Box<dyn Bodies> {
+        self.kept.shrink_to_fit();
+        Box::new(Keeping { keeper: self, files, blocks, read: Mutex::default() })
     }
 }
 
 struct Keeping {
-    kept: Vec<Kept>,
-    file: Option<File>,
+    keeper: Keeper,
+    files: Vec<(PathBuf, File)>,
+    blocks: Vec<BlockPlace>,
+    read: Mutex<Read>,
+}
+
+/// What was read again.
+#[derive(Default)]
+struct Read {
+    /// The exchange that was wanted last: it tends to be wanted twice.
+    last: Option<(usize, Arc<Exchange>)>,
+    /// Blocks by their numbers, the latest last.
+    blocks: VecDeque<(u32, Arc<Vec<u8>>)>,
+    bytes: usize,
+    trouble: Option<String>,
 }
 
 impl Bodies for Keeping {
     fn exchange(&self, index: usize) -> Option<Arc<Exchange>> {
-        match self.kept.get(index)? {
-            Kept::Here(exchange) => Some(Arc::clone(exchange)),
-            Kept::There { exchange, offset, lengths } => {
-                let mut documents = vec![0; lengths.iter().map(|length| *length as usize).sum()];
-                self.file.as_ref()?.read_exact_at(&mut documents, *offset).ok()?;
-                let mut lengths = lengths.iter().map(|length| *length as usize);
-                let request = documents.drain(..lengths.next()?).collect();
-                let replies = exchange.replies.iter().zip(lengths);
-                let replies =
-                    replies.map(|(reply, length)| Reply { at: reply.at, body: documents.drain(..length).collect() });
-                let replies = replies.collect();
-                let Exchange { place, connection, phase, at, wants_reply, .. } = **exchange;
-                let app_name = exchange.app_name.clone();
-                Some(Arc::new(Exchange { place, connection, app_name, phase, at, request, wants_reply, replies }))
+        let there = match self.keeper.kept.get(index)? {
+            Kept::Here(exchange) => return Some(Arc::clone(exchange)),
+            Kept::There(there) => there,
+        };
+        let mut read = self.read();
+        if let Some((_, exchange)) = read.last.as_ref().filter(|(last, _)| *last == index) {
+            return Some(Arc::clone(exchange));
+        }
+        match self.read_again(index, there, &mut read) {
+            Ok(exchange) => {
+                let exchange = Arc::new(exchange);
+                read.last = Some((index, Arc::clone(&exchange)));
+                Some(exchange)
+            }
+            Err(trouble) => {
+                read.trouble = Some(trouble);
+                None
             }
         }
     }
+
+    fn trouble(&self) -> Option<String> {
+        self.read().trouble.clone()
+    }
 }
 
-/// A file for this process alone: it is gone when it is closed.
-pub(super) fn unnamed() -> io::Result<File> {
-    let path = std::env::temp_dir().join(format!("mongotap-{}", ObjectId::new()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
-}
+impl Keeping {
+    fn read(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::capture::exchange::Place;
-    use crate::event::{ConnectionId, Phase, Timestamp};
-
-    #[test]
-    fn what_is_kept_comes_back_wherever_it_was() {
-        let exchange = |number: u64| Exchange {
-            place: Place::Exchange(number),
-            connection: ConnectionId(number),
-            app_name: Some("app".into()),
-            phase: Phase::App,
-            at: Timestamp { monotonic_nanos: number, unix_micros: 5 },
-            request: vec![number as u8; 10],
-            wants_reply: true,
-            replies: (0..number % 3).map(|n| Reply { at: Timestamp::default(), body: vec![n as u8; 7] }).collect(),
+    fn read_again(&self, index: usize, there: &There, read: &mut Read) -> Result<Exchange, String> {
+        let more = self.keeper.more.get(&index).cloned().unwrap_or_default();
+        let spots = Spots { request: there.request, reply: there.reply, more };
+        let app_name = (there.app_name as usize).checked_sub(1).and_then(|place| self.keeper.app_names.get(place));
+        let exchange = Exchange {
+            place: Place::Exchange(there.number),
+            // What stands in the capture comes from there.
+            connection: ConnectionId::default(),
+            at: Timestamp::default(),
+            request: Vec::new(),
+            replies: Vec::new(),
+            app_name: app_name.cloned(),
+            phase: there.phase,
+            wants_reply: there.wants_reply,
         };
-        let mut keeper = Keeper::with_room(100);
-        (0..50).for_each(|number| keeper.keep(exchange(number)).unwrap());
-        assert!(keeper.kept.iter().filter(|kept| matches!(kept, Kept::There { .. })).count() > 40);
-        let bodies = keeper.finish().unwrap();
-        for number in (0..50).rev() {
-            assert_eq!(*bodies.exchange(number as usize).unwrap(), exchange(number));
+        read_again(exchange, &spots, |number| read.block(number, || self.load(number)))
+    }
+
+    fn load(&self, number: u32) -> Result<Vec<u8>, String> {
+        let place = self.blocks.get(number as usize).ok_or("there is no such block")?;
+        let (path, file) = self.files.get(place.file).ok_or("there is no such file")?;
+        let mut bytes = vec![0; place.len as usize];
+        let is_read = file.read_exact_at(&mut bytes, place.offset).map_err(|error| io_reason(&error));
+        let content = is_read.and_then(|()| block_content(&bytes).map_err(str::to_owned));
+        content.map_err(|why| format!("{}: it was changed, at byte {}: {why}", path.display(), place.offset))
+    }
+}
+
+impl Read {
+    fn block(&mut self, number: u32, load: impl FnOnce() -> Result<Vec<u8>, String>) -> Result<Arc<Vec<u8>>, String> {
+        if let Some((_, block)) = self.blocks.iter().find(|(known, _)| *known == number) {
+            return Ok(Arc::clone(block));
         }
-        assert!(bodies.exchange(50).is_none());
+        let block = Arc::new(load()?);
+        self.bytes += block.len();
+        self.blocks.push_back((number, Arc::clone(&block)));
+        while self.bytes > INFLATED_MAX && self.blocks.len() > 1 {
+            let oldest = self.blocks.pop_front();
+            self.bytes -= oldest.map_or(0, |(_, block)| block.len());
+        }
+        Ok(block)
     }
 }

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 use bson::raw::RawDocumentBuf;
 
 use super::bodies::Keeper;
-use crate::capture::exchange::Exchange;
-use crate::capture::exchanges::Exchanges;
+use crate::capture::blocks::{Blocks, FileBlock};
+use crate::capture::exchanges::{Deriving, Found};
+use crate::capture::mtap::CaptureError;
 use crate::capture::open::{OpenError, Recorded};
+use crate::capture::spots::BlockPlace;
 use crate::config::io_reason;
 use crate::replay::{Deployment, Indexing, Recording, Settings};
 
@@ -48,7 +50,7 @@ pub(super) struct Loaded {
 pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, LoadError> {
     let mut loading = Loading {
         indexing: Indexing::new(settings),
-        keeper: Keeper::new(),
+        keeper: Keeper::default(),
         deployment: Deployment::default(),
         warnings: Vec::new(),
     };
@@ -61,7 +63,7 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
             Recorded::Fixture(fixture) => fixtures.push((path, fixture)),
         }
     }
-    loading.captures(&captures)?;
+    let (files, blocks) = loading.captures(&captures)?;
     for (path, fixture) in fixtures {
         let hello = RawDocumentBuf::from_bytes(fixture.header.hello.clone());
         let hello = hello.map_err(|error| LoadError {
@@ -71,11 +73,10 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
         if captures.is_empty() {
             loading.deployment = Deployment::of(hello, &fixture.header.server);
         }
-        fixture.exchanges.into_iter().try_for_each(|exchange| loading.take(exchange))?;
+        fixture.exchanges.into_iter().for_each(|exchange| loading.take(Found { exchange, spots: None }));
     }
     let Loading { indexing, keeper, deployment, warnings } = loading;
-    let bodies = keeper.finish().map_err(|error| not_kept(&error))?;
-    Ok(Loaded { recording: indexing.finish(bodies), deployment, warnings })
+    Ok(Loaded { recording: indexing.finish(keeper.finish(files, blocks)), deployment, warnings })
 }
 
 /// What is being read.
@@ -86,59 +87,95 @@ struct Loading {
     warnings: Vec<String>,
 }
 
-/// Exchanges that are handed from the thread that reads to the one that indexes, and how often that may be ahead.
-const HANDED_OVER: usize = 256;
-const AHEAD_MAX: usize = 8;
+/// Blocks and exchanges that are handed from a thread to the next at once, and how often that may be ahead.
+const BLOCKS_AT_ONCE: usize = 4;
+const EXCHANGES_AT_ONCE: usize = 256;
+const AHEAD_MAX: usize = 4;
+
+/// The files of captures, and where in them their blocks are.
+type Places = (Vec<(PathBuf, File)>, Vec<BlockPlace>);
 
 impl Loading {
-    fn captures(&mut self, paths: &[&PathBuf]) -> Result<(), LoadError> {
-        let files = paths.iter().map(|path| open(path).map(BufReader::new)).collect::<Result<Vec<_>, _>>()?;
+    fn captures(&mut self, paths: &[&PathBuf]) -> Result<Places, LoadError> {
+        let mut files = Vec::new();
+        for path in paths {
+            files.push(((*path).clone(), open(path)?));
+        }
         let all = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        let mut exchanges = Exchanges::new(files);
-        // Reading takes about as long as indexing.
-        let (hand_over, taken) = mpsc::sync_channel(AHEAD_MAX);
-        let (exchanges, result) = thread::scope(|scope| {
-            let reader = scope.spawn(move || {
-                loop {
-                    let some = exchanges.by_ref().take(HANDED_OVER).collect::<Vec<_>>();
-                    if some.is_empty() || hand_over.send(some).is_err() {
-                        return exchanges;
-                    }
-                }
+        let failed = |error: OpenError| LoadError::new(Path::new(&all), &error);
+        let readers =
+            files.iter().map(|(_, file)| Ok(BufReader::new(file.try_clone()?))).collect::<io::Result<Vec<_>>>();
+        let mut blocks = Blocks::new(readers.map_err(|error| failed(error.into()))?);
+        // Each of the three takes about as long as the others: reading, understanding, indexing.
+        let (hand_over, understand) = mpsc::sync_channel(AHEAD_MAX);
+        let (give, taken) = mpsc::sync_channel(AHEAD_MAX);
+        let (blocks, deriving) = thread::scope(|scope| {
+            let reading = scope.spawn(move || {
+                read(&mut blocks, &hand_over);
+                blocks
             });
-            let mut exchanges = taken.iter().flatten();
-            let result = exchanges.try_for_each(|exchange| {
-                let exchange = exchange.map_err(|error| LoadError::new(Path::new(&all), &error.into()))?;
-                self.deployment.learn(&exchange);
-                self.take(exchange)
-            });
-            drop(exchanges);
-            drop(taken);
-            (reader.join(), result)
+            let understanding = scope.spawn(move || understood(&understand, &give));
+            for found in taken.iter().flatten() {
+                self.deployment.learn(&found.exchange);
+                self.take(found);
+            }
+            (reading.join(), understanding.join())
         });
-        result?;
-        let Ok(exchanges) = exchanges else { return Err(LoadError::new(Path::new(&all), &panicked())) };
-        for (index, torn) in exchanges.torn() {
+        let (Ok(blocks), Ok((deriving, error))) = (blocks, deriving) else { return Err(failed(panicked())) };
+        if let Some(error) = error {
+            return Err(failed(error.into()));
+        }
+        for (index, torn) in blocks.torn() {
             let path = paths.get(*index).map(|path| path.display().to_string()).unwrap_or_default();
             let (offset, bytes) = (torn.offset, torn.bytes);
             let warning = format!("{path}: torn at byte {offset}, the {bytes} bytes from there on were left out");
             self.warnings.push(warning);
         }
-        if exchanges.missing() > 0 {
-            self.warnings.push(format!("{all}: {} exchanges were not recorded", exchanges.missing()));
+        if deriving.missing() > 0 {
+            self.warnings.push(format!("{all}: {} exchanges were not recorded", deriving.missing()));
         }
-        Ok(())
+        Ok((files, deriving.into_blocks()))
     }
 
-    fn take(&mut self, exchange: Exchange) -> Result<(), LoadError> {
-        self.indexing.add(&exchange);
-        self.keeper.keep(exchange).map_err(|error| not_kept(&error))
+    fn take(&mut self, found: Found) {
+        self.indexing.add(&found.exchange);
+        self.keeper.keep(found);
     }
 }
 
-fn not_kept(error: &io::Error) -> LoadError {
-    let message = format!("{}: {}", std::env::temp_dir().display(), io_reason(error));
-    LoadError { message, hint: Some("a large recording needs room there; TMPDIR names another place".to_owned()) }
+type ReadBlocks = Vec<Result<FileBlock, CaptureError>>;
+
+/// Reads blocks and hands them over until there are no more, or nobody wants them.
+fn read(blocks: &mut Blocks<BufReader<File>>, hand_over: &SyncSender<ReadBlocks>) {
+    loop {
+        let some = blocks.by_ref().take(BLOCKS_AT_ONCE).collect::<Vec<_>>();
+        if some.is_empty() || hand_over.send(some).is_err() {
+            return;
+        }
+    }
+}
+
+/// Gives the exchanges of blocks; why there are not more of these, if something is wrong with them.
+fn understood(blocks: &Receiver<ReadBlocks>, give: &SyncSender<Vec<Found>>) -> (Deriving, Option<CaptureError>) {
+    let (mut deriving, mut error) = (Deriving::default(), None);
+    for block in blocks.iter().flatten() {
+        match block {
+            Ok(block) => deriving.push(block),
+            Err(found) => error = Some(found),
+        }
+        let mut ready = std::iter::from_fn(|| deriving.pop()).peekable();
+        while ready.peek().is_some() {
+            let some = ready.by_ref().take(EXCHANGES_AT_ONCE).collect();
+            if give.send(some).is_err() {
+                drop(ready);
+                return (deriving, error);
+            }
+        }
+    }
+    deriving.finish();
+    // Whoever takes them is there until this ends.
+    _ = give.send(std::iter::from_fn(|| deriving.pop()).collect());
+    (deriving, error)
 }
 
 fn panicked() -> OpenError {

@@ -1,11 +1,11 @@
 //! Byte strings that are kept for a while: in memory as long as they are few, else in a file of their own that nobody else
 //! sees. Once none is kept any more, the file is empty again.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use super::bodies::unnamed;
+use bson::oid::ObjectId;
 
 /// Bytes that are kept in memory; what would be more goes to the file.
 const IN_MEMORY_MAX: usize = 16 << 20;
@@ -83,6 +83,14 @@ impl Spool {
             self.file = None;
         }
     }
+}
+
+/// A file for this process alone: it is gone when it is closed.
+fn unnamed() -> io::Result<File> {
+    let path = std::env::temp_dir().join(format!("mongotap-{}", ObjectId::new()));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 #[cfg(test)]
