@@ -264,6 +264,8 @@ fn parts_are_taken_out() {
     assert_eq!(differing(&fs::read_to_string(part).unwrap(), &text), []);
     let (said, code) = convert(capture, &directory.path().join("none.jsonl"), &["--only", "convert.nosuch"]);
     assert!(said.contains("0 exchanges\nhint: nothing matches") && code == Some(0), "{said}");
+    let (said, _) = convert(capture, &directory.path().join("typo.jsonl"), &["--only", "convert.usres"]);
+    assert!(said.contains("nothing matches --only convert.usres; did you mean convert.users?"), "{said}");
 }
 
 #[test]

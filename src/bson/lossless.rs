@@ -162,7 +162,11 @@ fn wrapped<'de, A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Option<Bso
         }
         "$date" => match map.next_value::<Value>()?.0 {
             Bson::Int64(millis) => Bson::DateTime(DateTime::from_millis(millis)),
-            _ => return Err(A::Error::custom("expected a $numberLong of milliseconds in $date")),
+            Bson::String(text) => match DateTime::parse_rfc3339_str(&text) {
+                Ok(date) => Bson::DateTime(date),
+                Err(_) => return Err(expected(&text, DATE)),
+            },
+            _ => return Err(A::Error::custom(format_args!("expected {DATE} in $date"))),
         },
         "$binary" => map.next_value::<BinaryFields>()?.binary::<A::Error>()?,
         "$timestamp" => {
@@ -183,6 +187,8 @@ fn wrapped<'de, A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Option<Bso
         _ => return Ok(None),
     }))
 }
+
+const DATE: &str = "a date like \"2026-01-31T12:00:00Z\", or {\"$numberLong\": milliseconds since 1970 in quotes}";
 
 /// Code, with a scope or without, after `$code`.
 fn code<'de, A: MapAccess<'de>>(mut map: A) -> Result<Bson, A::Error> {
@@ -296,11 +302,25 @@ mod tests {
             (r#"{"a":{"$oid":"12"}}"#, "expected 24 hex digits, found \"12\" at line 1 column 18"),
             (r#"{"a":{"$numberLong":5}}"#, "invalid type: integer `5`, expected a string at line 1 column 21"),
             (r#"{"a":{"$maxKey":1,"b":2}}"#, "\"b\" cannot stand beside $maxKey at line 1 column 21"),
+            (
+                r#"{"a":{"$date":"soon"}}"#,
+                "expected a date like \"2026-01-31T12:00:00Z\", or {\"$numberLong\": milliseconds since 1970 in quotes}, found \"soon\"",
+            ),
             ("7", "invalid type: integer `7`, expected a document, or its BSON in base64 at line 1 column 1"),
             (r#""AAAA""#, "this base64 is not of a document: document at offset 0 needs 5 bytes, only 3 left"),
         ] {
             let message = serde_json::from_str::<Lossless>(text).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_date_may_be_written_as_people_do() {
+        for (text, millis) in
+            [("2026-01-31T12:00:00Z", 1_769_860_800_000), ("2026-01-31T13:00:00.5+01:00", 1_769_860_800_500)]
+        {
+            let read = serde_json::from_str::<Lossless>(&format!(r#"{{"a":{{"$date":"{text}"}}}}"#)).unwrap().0;
+            assert_eq!(read, doc! { "a": DateTime::from_millis(millis) }.to_vec().unwrap(), "{text}");
         }
     }
 

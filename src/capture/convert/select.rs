@@ -1,6 +1,6 @@
 //! Which exchanges of a recording are wanted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
 
 use crate::bson::{Kind, find, find_path};
@@ -27,6 +27,15 @@ impl FromStr for Only {
     }
 }
 
+impl std::fmt::Display for Only {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.collection {
+            Some(collection) => write!(f, "{}.{collection}", self.database),
+            None => f.write_str(&self.database),
+        }
+    }
+}
+
 impl Only {
     /// Whether a command works on it. One that empties its database does.
     fn is_of(&self, exchange: &Exchange) -> bool {
@@ -35,11 +44,14 @@ impl Only {
             return false;
         }
         let Some(wanted) = &self.collection else { return true };
-        let name = exchange.name();
-        let field = if name == "getMore" { "collection" } else { name };
-        let collection = find(&exchange.request, field.as_bytes()).and_then(|it| it.as_str());
-        name == "dropDatabase" || collection == Some(wanted)
+        exchange.name() == "dropDatabase" || collection_of(exchange) == Some(wanted)
     }
+}
+
+fn collection_of(exchange: &Exchange) -> Option<&str> {
+    let name = exchange.name();
+    let field = if name == "getMore" { "collection" } else { name };
+    find(&exchange.request, field.as_bytes())?.as_str()
 }
 
 /// What is wanted of a recording; everything, unless something is said.
@@ -96,6 +108,8 @@ pub struct Selection {
     /// The applications' own, and what is not: documents are in the former.
     applications: HashSet<u64>,
     connections: HashMap<ConnectionId, bool>,
+    /// The collections that applications worked on.
+    namespaces: BTreeSet<String>,
     filter: Filter,
 }
 
@@ -118,6 +132,9 @@ impl Selecting {
             return;
         }
         self.selection.applications.insert(number);
+        let database = find(&exchange.request, b"$db").and_then(|it| it.as_str());
+        let namespace = database.zip(collection_of(exchange));
+        self.selection.namespaces.extend(namespace.map(|(database, collection)| format!("{database}.{collection}")));
         let cursor = find(&exchange.request, b"getMore").and_then(|it| it.as_i64());
         let mut is_wanted = self.filter.only.is_empty()
             || self.filter.only.iter().any(|only| only.is_of(exchange))
@@ -186,6 +203,11 @@ impl Selection {
     /// Whether what is in no exchange is wanted.
     pub(super) fn has_strays(&self) -> bool {
         self.filter.only.is_empty()
+    }
+
+    /// The collections that there are, as `db.collection`, wanted or not.
+    pub fn namespaces(&self) -> Vec<&str> {
+        self.namespaces.iter().map(String::as_str).collect()
     }
 
     /// How many exchanges are wanted.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use output::{Output, refused};
 
 use super::{Code, Error, print};
+use crate::bson::nearest;
 use crate::capture::convert::{Filter, Only, Selecting, Selection, filter_capture, mask, record};
 use crate::capture::exchange::Exchange;
 use crate::capture::fixture::{Collected, Fixture, collect};
@@ -29,7 +30,8 @@ pub struct Args {
     #[arg(value_name = "IN")]
     input: PathBuf,
 
-    /// What is written, by its name: .jsonl a fixture, .mtap a capture, .pcapng packets; - is a fixture on stdout
+    /// What is written, by its name: .jsonl a fixture (mode 0644), .mtap a capture, .pcapng packets (both 0600); - is a
+    /// fixture on stdout
     #[arg(value_name = "OUT")]
     output: PathBuf,
 
@@ -107,7 +109,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let mut output = Output::create(&args.output, ".part", 0o644)?;
         output.write(|out| out.write_all(text.as_bytes()).map_err(|error| refused(&args.output, &error)))?;
         output.finish()?;
-        return done(args, collected.fixture.exchanges.len());
+        return done(args, collected.fixture.exchanges.len(), &selection);
     }
     let mut output = Output::create(&args.output, ".part", 0o600)?;
     if form == Form::Capture {
@@ -128,16 +130,28 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
     }
     output.finish()?;
-    done(args, selection.len())
+    done(args, selection.len(), &selection)
 }
 
-fn done(args: &Args, exchanges: usize) -> Result<(), Error> {
+fn done(args: &Args, exchanges: usize, selection: &Selection) -> Result<(), Error> {
     say(format_args!("mongotap: {}: {exchanges} exchanges", args.output.display()));
     if exchanges == 0 && !(args.only.is_empty() && args.connection.is_empty()) {
-        say("hint: nothing matches --only or --connection; mongotap stats lists the collections");
+        let there = selection.namespaces();
+        let wanted = args.only.first().map(ToString::to_string).unwrap_or_default();
+        match nearest(&wanted, &there) {
+            Some(meant) => say(format_args!("hint: nothing matches --only {wanted}; did you mean {meant}?")),
+            None if there.is_empty() => say("hint: nothing matches --only or --connection"),
+            None => {
+                let names = there.iter().take(NAMES_TOLD).copied().collect::<Vec<_>>().join(", ");
+                say(format_args!("hint: nothing matches --only or --connection; there are {names}"));
+            }
+        }
     }
     Ok(())
 }
+
+/// Collections that are told of, where none is what was asked for.
+const NAMES_TOLD: usize = 20;
 
 /// Opens the input; packets are made a capture of, which `packets` keeps as long as it is needed.
 fn open(args: &Args, packets: &mut Option<Output>) -> Result<Input, Error> {
