@@ -39,7 +39,10 @@ fn lines(differs: &[Differs<'_>], is_born: &dyn Fn(&Element<'_>) -> bool) -> Opt
                 (is_generated_name(last) || it.path.len() == 1 && SAYS_NOTHING.contains(last)).then_some(&mut ignore)?
             }
         };
-        let step = |step: &&[u8]| match step.iter().all(u8::is_ascii_digit) || is_generated_name(step) {
+        // A name with a dot in it cannot be written in a path.
+        let is_any =
+            |step: &[u8]| step.iter().all(u8::is_ascii_digit) || step.contains(&b'.') || is_generated_name(step);
+        let step = |step: &&[u8]| match is_any(step) {
             true => "*".to_owned(),
             false => String::from_utf8_lossy(step).into_owned(),
         };

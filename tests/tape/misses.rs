@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
 use mongotap::capture::fixture::Fixture;
-use mongotap::replay::{Recording, Repeat, Replaying, Settings};
+use mongotap::replay::{CODE, Paths, Recording, Repeat, Replaying, Settings};
 
 use super::{Asker, Live, Tape, first_batch, written};
 
@@ -14,6 +14,13 @@ use super::{Asker, Live, Tape, first_batch, written};
 fn tells(asker: &mut Asker, asked: Document, expected: &str) {
     let message = asker.miss(asked);
     assert!(message.ends_with(expected), "{message}\nis not\n{expected}");
+}
+
+/// The paths that a proposed line names.
+fn named(lines: &str, key: &str) -> Paths {
+    let Some((_, list)) = lines.split_once(&format!("{key} = [")) else { return Paths::default() };
+    let list = format!("[{}]", list.split_once(']').unwrap().0);
+    Paths::parse(&serde_json::from_str::<Vec<String>>(&list).unwrap()).unwrap()
 }
 
 /// What is said where the program has changed.
@@ -41,7 +48,8 @@ fn misses_say_what_came_closest_and_what_would_mend_them() {
     .add(insert(doc! { "_id": 1, "item": "tea", "token": "d41d8cd98f00b204" }), written(1))
     .add(update(doc! { "$set": { "a": 1 } }), written(1))
     .add(update(doc! { "$set": { "days.2026-11-22": 1 } }), written(1))
-    .add(doc! { "count": "orders", "query": {}, "$db": "shop" }, written(1));
+    .add(doc! { "count": "orders", "query": {}, "$db": "shop" }, written(1))
+    .add(doc! { "count": "orders", "query": { "made.by": ObjectId::from_bytes([1; 12]) }, "$db": "shop" }, written(1));
     let live = tape.replay(Settings { repeat: Repeat::Once, ..Settings::default() });
     let mut asker = live.connect();
     let rows: Vec<(Document, String)> = vec![
@@ -86,6 +94,14 @@ fn misses_say_what_came_closest_and_what_would_mend_them() {
              hint: if that differs from run to run, in [replay]: bind = [\"documents.*.token\"]"
                 .to_owned(),
         ),
+        // At a place whose name no line can have as it is.
+        (
+            doc! { "count": "orders", "query": { "made.by": ObjectId::from_bytes([2; 12]) }, "$db": "shop" },
+            "the nearest is exchange 9: query.made.by is {\"$oid\":\"010101010101010101010101\"} there and \
+             {\"$oid\":\"020202020202020202020202\"} here\n\
+             hint: if that differs from run to run, in [replay]: bind = [\"query.*\"]"
+                .to_owned(),
+        ),
         // The same in the name of a field.
         (
             update(doc! { "$set": { "days.2026-11-23": 1 } }),
@@ -123,6 +139,13 @@ fn misses_say_what_came_closest_and_what_would_mend_them() {
     ];
     for (asked, expected) in &rows {
         tells(&mut asker, asked.clone(), expected);
+        // A line that is proposed does mend it.
+        if let Some((_, lines)) = expected.split_once("in [replay]: ") {
+            let settings =
+                Settings { bind: named(lines, "bind"), ignore: named(lines, "ignore"), ..Settings::default() };
+            let answer = tape.replay(settings).connect().ask(asked.clone());
+            assert_ne!(answer.get_i32("code").ok(), Some(CODE), "{answer}");
+        }
     }
     // A call twice.
     asker.ask(doc! { "count": "orders", "query": {}, "$db": "shop" });
@@ -135,8 +158,8 @@ fn misses_say_what_came_closest_and_what_would_mend_them() {
     assert_eq!(json["misses"][0]["nearest"]["place"]["exchange"], 3);
     assert_eq!(json["misses"][0]["nearest"]["differences"][0]["path"], "filter.status");
     // A call that is missing.
-    assert_eq!(json["unusedCount"], 7);
-    assert!(report.to_string().starts_with("1 matched, 14 missed\nmissed: no recorded answer to find"), "{report}");
+    assert_eq!(json["unusedCount"], 8);
+    assert!(report.to_string().starts_with("1 matched, 15 missed\nmissed: no recorded answer to find"), "{report}");
 }
 
 /// An order is made, found by its id, by its text and by its time.
