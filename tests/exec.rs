@@ -369,7 +369,7 @@ fn each_application_has_what_it_asked_besides() {
     let grown = run(&uri, &["--mode", "new"], &["new"]).is(0, &["recorded 4 more exchanges"]);
     assert_eq!(grown.stdout, "ann 1\n['ann'] 3\nbob 1\n['ann', 'bob'] 3\n");
     let fixture = fs::read_to_string(place.fixture()).unwrap();
-    assert_eq!(fixture.matches("\"app\":\"ann\",\"body\":{\"find\"").count(), 2, "{fixture}");
+    assert_eq!(fixture.matches("\"app\":\"ann\",\"request\":{\"find\"").count(), 2, "{fixture}");
     drop(mongod);
     assert_eq!(run(&place.nowhere(), &[], &["new"]).is(0, &[]).stdout, grown.stdout);
 }
