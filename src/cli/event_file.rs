@@ -117,7 +117,8 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 
 const WRITE_ONE_HINT: &str = "mongotap proxy --log FILE.jsonl writes a log";
 const READABLE_HINT: &str = "name a file that you may read; logs are made for their owner only";
-const FORMAT_HINT: &str = "mongotap reads captures, and logs in the jsonl format: mongotap proxy --log FILE.jsonl";
+const FORMAT_HINT: &str = "mongotap reads captures, and logs in the jsonl format: mongotap proxy --log FILE.jsonl; \
+     mongotap convert FILE run.mtap makes a capture of a fixture or of packets";
 const LINE_HINT: &str = "the line is not one that mongotap writes; without it the rest can be read";
 const NEWER_HINT: &str = "a later mongotap reads it";
 const DAMAGED_HINT: &str = "what comes before was read; a copy of the file may be whole";
