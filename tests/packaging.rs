@@ -1,4 +1,5 @@
-//! What is in `packaging/`: systemd finds the unit good and well shut in, and the container's files are there.
+//! What is in `packaging/`: systemd finds the unit good and well shut in, and the container's files are there. So is what
+//! `SECURITY.md` names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,4 +80,15 @@ fn what_the_container_copies_is_there_and_enough_to_build() {
     let minor: u32 = version.split('-').next().and_then(|minor| minor.parse().ok()).expect("a number");
     let wanted = include_str!("../Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = \"1."));
     assert!(wanted.is_some_and(|it| it.trim_end_matches('"').parse::<u32>().expect("a number") <= minor));
+}
+
+#[test]
+fn the_proofs_that_are_named_are_there() {
+    let text = include_str!("../SECURITY.md");
+    let named: Vec<_> =
+        text.split('`').skip(1).step_by(2).filter(|it| it.starts_with("tests/") || it.contains("src/")).collect();
+    assert!(named.len() > 8, "{named:?}");
+    for path in named {
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "{path}");
+    }
 }

@@ -479,7 +479,7 @@ fn made_certificates_work() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("db.example.org, 192.0.2.7\n") && text.contains("valid for a year, until 20"), "{text}");
     let mode = |file: &str| to.join(file).metadata().expect("a file").permissions().mode() & 0o777;
-    assert_eq!((mode("server.pem"), mode("client.pem")), (0o600, 0o600));
+    assert_eq!((mode("server.pem"), mode("client.pem"), mode(".")), (0o600, 0o600, 0o700));
     let ca = fs::read_to_string(to.join("ca.pem")).expect("a file");
     assert!(!ca.contains("PRIVATE KEY"), "the CA's key is not kept");
 

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,7 +66,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Error::new(Code::Io, format!("{}: {}", path.display(), io_reason(error)))
             .hint("name a directory that you may write to")
     };
-    fs::create_dir_all(&args.directory).map_err(|error| failed(&args.directory, &error))?;
+    // Whoever may list it learns what is served; one that is there keeps its mode.
+    let mut directory = fs::DirBuilder::new();
+    directory.recursive(true).mode(0o700).create(&args.directory).map_err(|error| failed(&args.directory, &error))?;
     let directory = args.directory.canonicalize().map_err(|error| failed(&args.directory, &error))?;
     for file in &made.files {
         let path = directory.join(file.name);
