@@ -207,6 +207,37 @@ fn the_connection_string_keeps_database_options_and_user() {
     assert_eq!(lines.next(), Some(uri.as_str()), "the other variable is left alone");
 }
 
+/// What is recorded besides passes the same door as what is recorded first.
+#[test]
+fn no_password_comes_into_a_fixture_with_what_is_recorded_besides() {
+    const USERS: &str = r#"
+import os, sys, pymongo
+with pymongo.MongoClient(os.environ["MONGODB_URI"], serverSelectionTimeoutMS=10000) as client:
+    database = client.get_default_database()
+    print(database.orders.find_one({}))
+    if len(sys.argv) > 1:
+        database.command("createUser", "ann", pwd="correct horse", roles=["read"])
+        database.command("updateUser", "ann", pwd="battery staple")
+        print(database.command("usersInfo", "ann")["users"][0]["roles"])
+"#;
+    let mongod = Mongod::start(Options { auth: true, ..Options::default() });
+    let user = format!("mongodb://{USER}:{}@", PASSWORD.replace(' ', "%20"));
+    let uri = format!("{}/users?authSource=admin", mongod.uri()).replacen("mongodb://", &user, 1);
+    let place = Place::new("users");
+    let run = |options: &[&str], more: &[&str]| {
+        Ran::of(place.exec(&uri, options).arg(manifest::python()).args(["-c", USERS]).args(more))
+    };
+    run(&[], &[]).is(0, &["recorded 1 exchanges"]);
+    let grown = run(&["--mode", "new"], &["users"]).is(0, &["recorded 3 more exchanges"]);
+    let text = fs::read_to_string(place.fixture()).unwrap();
+    assert!(text.contains(r#"{"createUser":"ann","pwd":"[redacted]","roles":["read"]"#), "{text}");
+    for secret in ["correct horse", "battery staple", PASSWORD, "sasl"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+    drop(mongod);
+    assert_eq!(run(&[], &["users"]).is(0, &["answered 4 commands"]).stdout, grown.stdout);
+}
+
 #[test]
 fn signals_are_the_commands() {
     let place = Place::new("signals");

@@ -136,6 +136,11 @@ fn masked(seen: &SeenMessage<'_>, inflate_max_bytes: usize) -> Result<(Vec<u8>, 
     Ok((out.to_vec(), compressor))
 }
 
+/// A document of a sensitive command, with markers in the place of credentials.
+pub(super) fn masked_document(document: &[u8]) -> Vec<u8> {
+    mask(document, 0)
+}
+
 /// The document with markers in the place of credentials.
 fn mask(document: &[u8], depth: usize) -> Vec<u8> {
     let mut out = Vec::new();

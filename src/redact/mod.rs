@@ -90,6 +90,24 @@ pub fn told(connection: ConnectionId, at: Timestamp, told: Told<'_>) -> Redacted
     Redacted(Input { connection, at, given })
 }
 
+/// A command and its reply, as BSON, that no session has read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchanged {
+    /// The command, `$db` included.
+    pub request: Vec<u8>,
+    /// What it was answered.
+    pub reply: Vec<u8>,
+}
+
+/// Takes the credentials out of a command and its reply, as [`seen`] does out of messages. Whether the command is
+/// sensitive the session's list says.
+pub fn exchanged(it: Exchanged, sensitive: bool) -> Redacted<Exchanged> {
+    if !sensitive {
+        return Redacted(it);
+    }
+    Redacted(Exchanged { request: message::masked_document(&it.request), reply: message::masked_document(&it.reply) })
+}
+
 /// See [`told`]; each is the [`Given`] of its name.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "as in Given")]

@@ -42,6 +42,7 @@ use commands::Commands;
 use framing::{Content, Frame, Framer};
 pub(crate) use legacy::query_command;
 pub(crate) use merge::merged;
+pub use names::is_sensitive;
 pub use observe::{Observations, Observing};
 pub(crate) use opened::document_of;
 pub use role::Monitors;

@@ -66,7 +66,7 @@ fn is_in(sorted: &[&str], name: &str) -> bool {
 }
 
 /// Whether the command carries credentials whatever is in it.
-pub(super) fn is_sensitive(name: &str) -> bool {
+pub fn is_sensitive(name: &str) -> bool {
     is_in(SENSITIVE, name)
 }
 

@@ -4,7 +4,7 @@
 //! answered so far: see [`following`](super::following).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::rawdoc;
@@ -15,7 +15,9 @@ use crate::config::Endpoint;
 use crate::event::{ConnectionId, Phase, Timestamp};
 use crate::net::client::{Client, ClientError, Credentials, Options};
 use crate::net::clock;
+use crate::redact::{self, Exchanged, Redacted};
 use crate::replay::{Followed, Forward, Takes};
+use crate::session::is_sensitive;
 use crate::wire::OpMsg;
 
 /// Where it is reached, and as whom.
@@ -29,11 +31,22 @@ pub(in crate::net) struct Upstream {
     pub(super) recorded: Option<Arc<Answers>>,
 }
 
-/// What is recorded of an upstream.
+/// What is recorded of an upstream: all of it stays in memory until the end, as the fixture does that it goes into.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    exchanges: Mutex<Vec<Exchange>>,
+    answers: Mutex<Vec<Answer>>,
     connections: AtomicU64,
+}
+
+/// One of its answers. It goes into a file, so there is nothing secret in it.
+#[derive(Debug)]
+struct Answer {
+    connection: ConnectionId,
+    app_name: Option<Arc<str>>,
+    at: Timestamp,
+    replied_at: Timestamp,
+    wants_reply: bool,
+    exchanged: Redacted<Exchanged>,
 }
 
 /// A client's way to it: a connection that is made when it is needed.
@@ -145,16 +158,14 @@ impl Asking {
 
     fn record(&self, Forward { request, app_name, .. }: &Forward, at: Timestamp, reply: &[u8]) {
         let Some(answers) = &self.upstream.recorded else { return };
-        let reply = Reply { at: clock::now(), body: reply.to_vec() };
-        answers.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(Exchange {
-            place: Place::Exchange(0),
+        let exchanged = Exchanged { request: request.command.clone(), reply: reply.to_vec() };
+        answers.lock().push(Answer {
             connection: ConnectionId(self.number),
             app_name: app_name.clone(),
-            phase: Phase::App,
             at,
-            request: request.command.clone(),
+            replied_at: clock::now(),
             wants_reply: request.answered,
-            replies: if request.answered { vec![reply] } else { Vec::new() },
+            exchanged: redact::exchanged(exchanged, is_sensitive(request.name())),
         });
     }
 }
@@ -162,8 +173,29 @@ impl Asking {
 impl Answers {
     /// All of them so far, in the order in which they were asked.
     pub(super) fn take(&self) -> Vec<Exchange> {
-        let mut exchanges = std::mem::take(&mut *self.exchanges.lock().unwrap_or_else(PoisonError::into_inner));
-        exchanges.sort_by_key(|exchange| exchange.at.monotonic_nanos);
-        exchanges
+        let mut answers = std::mem::take(&mut *self.lock());
+        answers.sort_by_key(|answer| answer.at.monotonic_nanos);
+        answers.into_iter().map(Answer::into_exchange).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answer {
+    fn into_exchange(self) -> Exchange {
+        let Self { connection, app_name, at, replied_at, wants_reply, exchanged } = self;
+        let reply = Reply { at: replied_at, body: exchanged.reply.clone() };
+        Exchange {
+            place: Place::Exchange(0),
+            connection,
+            app_name,
+            phase: Phase::App,
+            at,
+            request: exchanged.request.clone(),
+            wants_reply,
+            replies: if wants_reply { vec![reply] } else { Vec::new() },
+        }
     }
 }
