@@ -262,10 +262,20 @@ fn parts_are_taken_out() {
     let part = directory.path().join("part.jsonl");
     converted(&whole, &part, &["--only", "convert.users"]);
     assert_eq!(differing(&fs::read_to_string(part).unwrap(), &text), []);
-    let (said, code) = convert(capture, &directory.path().join("none.jsonl"), &["--only", "convert.nosuch"]);
-    assert!(said.contains("0 exchanges\nhint: nothing matches") && code == Some(0), "{said}");
-    let (said, _) = convert(capture, &directory.path().join("typo.jsonl"), &["--only", "convert.usres"]);
-    assert!(said.contains("nothing matches --only convert.usres; did you mean convert.users?"), "{said}");
+    let none = directory.path().join("none.mtap");
+    for (from, arguments, expected) in [
+        (
+            capture,
+            ["--only", "nosuch.thing"],
+            "nothing matches --only nosuch.thing\nhint: its collections are convert.",
+        ),
+        (capture, ["--only", "convert.usres"], "--only convert.usres\nhint: did you mean convert.users?"),
+        (&whole, ["--only", "convert.usres"], "--only convert.usres\nhint: did you mean convert.users?"),
+        (capture, ["--connection", "999999"], "nothing matches --connection 999999\nhint: its connections are 1, "),
+    ] {
+        let (said, code) = convert(from, &none, &arguments);
+        assert!(said.contains(expected) && code == Some(2) && !none.exists(), "{said}");
+    }
 }
 
 #[test]

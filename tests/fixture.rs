@@ -7,7 +7,7 @@ use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, Timestamp as BsonTimestamp, doc};
 use mongotap::capture::exchange::{Exchange, Place, Reply};
-use mongotap::capture::fixture::{Fixture, Header};
+use mongotap::capture::fixture::{FileNames, Fixture, Header};
 use mongotap::event::{ConnectionId, Phase, Timestamp};
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ fn exchange_at(ms: i64, request: &Document, replies: &[Document]) -> Exchange {
 }
 
 fn fixture(exchanges: Vec<Exchange>) -> Fixture {
-    Fixture { header: header(), exchanges }
+    Fixture { header: header(), exchanges, names: FileNames::default() }
 }
 
 /// The documents of the exchanges.
@@ -504,4 +504,45 @@ proptest! {
         let text = fixture.to_text();
         prop_assert_eq!(documents(&Fixture::parse(&text).unwrap()), documents(&fixture), "{}", text);
     }
+}
+
+#[test]
+fn names_that_somebody_chose_stay() {
+    let text = fixture(Vec::new()).to_text()
+        + concat!(
+            r#"{"request":{"insert":"c","documents":[],"$db":"d"}}"#,
+            "\n",
+            r#"{"documents":{"_id":{"$born":"oid_the.first-Customer"},"at":{"$born":"date_of-birth","now":"-1h"},"name":"Ann"}}"#,
+            "\n",
+            r#"{"documents":{"_id":{"$born":"uuid_A"},"at":{"$born":"date_x","now":"+0s"},"name":"Bob"}}"#,
+            "\n",
+            r#"{"reply":{"n":2,"ok":1.0}}"#,
+            "\n",
+            r#"{"request":{"find":"c","filter":{"_id":{"$born":"oid_the.first-Customer"},"at":{"$born":"date_of-birth"}},"$db":"d"}}"#,
+            "\n",
+            r#"{"reply":{"ok":1.0}}"#,
+            "\n",
+        );
+    let mut read = Fixture::parse(&text).unwrap();
+    assert_eq!(read.to_text(), text);
+    // What is added has names of its own.
+    let insert = doc! { "insert": "c", "documents": [{ "_id": oid(7), "name": "Ann" }], "$db": "d" };
+    read.exchanges.push(exchange(&insert, &[doc! { "n": 1, "ok": 1.0 }]));
+    let added = read.to_text();
+    assert!(added.starts_with(&text) && added.contains(r#"{"_id":{"$born":"oid_ann"},"name":"Ann"}"#), "{added}");
+}
+
+#[test]
+fn thousands_of_dates_are_told_apart() {
+    let mut text = fixture(Vec::new()).to_text();
+    for exchange in 0..10 {
+        text += "{\"request\":{\"insert\":\"c\",\"documents\":[],\"$db\":\"d\"}}\n";
+        for number in 0..500 {
+            let name = exchange * 500 + number;
+            text +=
+                &format!("{{\"documents\":{{\"n\":{name},\"at\":{{\"$born\":\"date_n{name}\",\"now\":\"+0s\"}}}}}}\n");
+        }
+        text += "{\"reply\":{\"ok\":1.0}}\n";
+    }
+    assert!(Fixture::parse(&text).unwrap().to_text() == text);
 }

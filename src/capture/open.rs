@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use super::exchange::Exchange;
 use super::exchanges::Exchanges;
-use super::fixture::{Fixture, FixtureError};
+use super::fixture::{FixtureError, ReadError, Reader};
 use super::mtap::{CaptureError, MAGIC};
 
 /// Why there are no exchanges in a file, or no more.
@@ -30,6 +30,15 @@ pub enum OpenError {
     Unknown,
 }
 
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => Self::Io(error),
+            ReadError::Fixture(error) => Self::Fixture(error),
+        }
+    }
+}
+
 impl OpenError {
     /// The way out.
     pub fn hint(&self) -> Option<&'static str> {
@@ -50,8 +59,8 @@ impl OpenError {
 pub enum Recorded<R> {
     /// The exchanges of a capture, read as they are wanted.
     Capture(Box<Exchanges<R>>),
-    /// A fixture, read whole.
-    Fixture(Fixture),
+    /// The same of a fixture.
+    Fixture(Box<Reader<R>>),
 }
 
 impl<R: BufRead> Recorded<R> {
@@ -74,19 +83,17 @@ impl<R: BufRead> Recorded<R> {
         if start.starts_with(b"{\"seq\":") {
             return Err(OpenError::Log);
         }
-        let mut bytes = Vec::new();
-        input.read_to_end(&mut bytes)?;
-        Ok(Self::Fixture(Fixture::parse_bytes(&bytes)?))
+        Ok(Self::Fixture(Box::new(Reader::new(input)?)))
     }
 
     /// The exchanges.
-    pub fn exchanges(self) -> Box<dyn Iterator<Item = Result<Exchange, CaptureError>>>
+    pub fn exchanges(self) -> Box<dyn Iterator<Item = Result<Exchange, OpenError>>>
     where
         R: Read + 'static,
     {
         match self {
-            Self::Capture(exchanges) => exchanges,
-            Self::Fixture(fixture) => Box::new(fixture.exchanges.into_iter().map(Ok)),
+            Self::Capture(exchanges) => Box::new(exchanges.map(|it| it.map_err(OpenError::from))),
+            Self::Fixture(fixture) => Box::new(fixture.map(|it| it.map_err(OpenError::from))),
         }
     }
 }

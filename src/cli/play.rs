@@ -10,7 +10,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Code, Error, print};
 use crate::capture::exchange::Exchange;
-use crate::capture::mtap::CaptureError;
 use crate::capture::open::{OpenError, Recorded};
 use crate::config::{ApplicationUri, io_reason};
 use crate::net::play::{PlayError, Target, play};
@@ -111,7 +110,7 @@ fn plan(args: &Args) -> Result<(Plan, bool), Error> {
     let mut plan = Plan::default();
     let (exchanges, has_times) = open(&args.recording)?;
     for exchange in exchanges {
-        plan.add(&exchange.map_err(|error| unreadable(&args.recording, error.into()))?);
+        plan.add(&exchange.map_err(|error| unreadable(&args.recording, error))?);
     }
     if plan.exchanges == 0 {
         let message = format!("{}: nothing in it can be sent", args.recording.display());
@@ -126,7 +125,7 @@ fn plan(args: &Args) -> Result<(Plan, bool), Error> {
     Ok((plan, has_times))
 }
 
-type Exchanges = Box<dyn Iterator<Item = Result<Exchange, CaptureError>>>;
+type Exchanges = Box<dyn Iterator<Item = Result<Exchange, OpenError>>>;
 
 /// The exchanges of a file, and whether their times are real ones.
 fn open(path: &Path) -> Result<(Exchanges, bool), Error> {
@@ -179,7 +178,7 @@ async fn play_all(
             bar.clear();
         }
         played.map_err(|error| match error {
-            PlayError::Recording(error) => unreadable(&args.recording, error.into()),
+            PlayError::Recording(error) => unreadable(&args.recording, error),
             other => other.into(),
         })?;
         if report.interrupted {

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 
 use super::CaptureWriter;
 use crate::capture::exchange::Exchange;
-use crate::capture::fixture::Fixture;
+use crate::capture::fixture::Header as FixtureHeader;
 use crate::capture::mtap::{Header, Records};
 use crate::event::{Address, Connection, ConnectionId, Side, Timestamp};
 use crate::pipeline::{Pipeline, Tap};
@@ -24,9 +24,14 @@ use crate::wire::{MESSAGE_LEN_MAX, OpMsg, WireError, msg_flags};
 /// Writes the capture.
 ///
 /// # Errors
-/// If it cannot be written, or an exchange is too long for a message.
-pub fn record(fixture: &Fixture, out: &mut dyn Write) -> io::Result<()> {
-    let first = fixture.exchanges.first().map(|exchange| exchange.at).unwrap_or_default();
+/// If it cannot be written, or an exchange is too long for a message; that of the exchanges.
+pub fn record<E: From<io::Error>>(
+    fixture: &FixtureHeader,
+    exchanges: impl IntoIterator<Item = Result<Exchange, E>>,
+    out: &mut dyn Write,
+) -> Result<(), E> {
+    let mut exchanges = exchanges.into_iter().peekable();
+    let first = exchanges.peek().and_then(|it| it.as_ref().ok()).map(|exchange| exchange.at).unwrap_or_default();
     let started = shifted(first).before(BEFORE);
     let header = Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -54,10 +59,10 @@ pub fn record(fixture: &Fixture, out: &mut dyn Write) -> io::Result<()> {
         connections: 0,
         now: started,
     };
-    for exchange in &fixture.exchanges {
-        recording.exchange(exchange)?;
+    for exchange in exchanges {
+        recording.exchange(&exchange?)?;
     }
-    recording.finish()
+    Ok(recording.finish()?)
 }
 
 /// The handshakes come so long before the exchanges.
@@ -72,7 +77,7 @@ fn shifted(at: Timestamp) -> Timestamp {
 }
 
 struct Recording<'f, 'w> {
-    fixture: &'f Fixture,
+    fixture: &'f FixtureHeader,
     writer: CaptureWriter<'w>,
     shared: Shared,
     /// What was recorded and is not written yet.
@@ -128,8 +133,8 @@ impl Recording<'_, '_> {
             client.append(bson::raw::cstr!("application"), rawdoc! { "name": app });
         }
         let hello = rawdoc! { "hello": 1, "helloOk": true, "client": client, "$db": "admin" };
-        line.ask(hello.as_bytes(), &[self.fixture.header.hello.as_slice()], 0, at)?;
-        let build_info: RawDocumentBuf = rawdoc! { "version": self.fixture.header.server.as_str(), "ok": 1.0 };
+        line.ask(hello.as_bytes(), &[self.fixture.hello.as_slice()], 0, at)?;
+        let build_info: RawDocumentBuf = rawdoc! { "version": self.fixture.server.as_str(), "ok": 1.0 };
         let command = rawdoc! { "buildInfo": 1, "$db": "admin" };
         line.ask(command.as_bytes(), &[build_info.as_bytes()], 0, at)?;
         Ok(line)

@@ -111,6 +111,11 @@ pub struct Selection {
     /// The collections that applications worked on.
     namespaces: BTreeSet<String>,
     filter: Filter,
+    has_all: bool,
+    /// The connections that there are, wanted or not.
+    seen: BTreeSet<u64>,
+    /// Whether there is something of what the filter names.
+    is_matched: bool,
 }
 
 impl Selecting {
@@ -122,9 +127,11 @@ impl Selecting {
     /// Takes the next exchange.
     pub fn take(&mut self, exchange: &Exchange) {
         let (number, id) = (number_of(exchange.place), exchange.connection);
+        self.selection.seen.insert(id.0);
         if !self.filter.has_connection(id) {
             return;
         }
+        self.selection.is_matched |= self.filter.only.is_empty();
         let connection = self.connections.entry(id).or_default();
         connection.is_application |= !matches!(exchange.phase, Phase::Monitor | Phase::Rtt);
         if exchange.is_housekeeping() {
@@ -154,6 +161,7 @@ impl Selecting {
 
     fn want(&mut self, number: u64, id: ConnectionId) {
         self.selection.exchanges.insert(number);
+        self.selection.is_matched = true;
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.has_wanted = true;
         }
@@ -180,13 +188,18 @@ impl Selecting {
 }
 
 impl Selection {
+    /// Everything, without a look at it.
+    pub fn everything() -> Self {
+        Self { has_all: true, ..Self::default() }
+    }
+
     /// Whether an exchange is wanted.
     pub fn has(&self, exchange: &Exchange) -> bool {
         self.has_number(number_of(exchange.place))
     }
 
     pub(super) fn has_number(&self, number: u64) -> bool {
-        self.exchanges.contains(&number)
+        self.has_all || self.exchanges.contains(&number)
     }
 
     /// Whether an exchange is the application's own.
@@ -208,6 +221,16 @@ impl Selection {
     /// The collections that there are, as `db.collection`, wanted or not.
     pub fn namespaces(&self) -> Vec<&str> {
         self.namespaces.iter().map(String::as_str).collect()
+    }
+
+    /// The connections that there are, wanted or not.
+    pub fn connections(&self) -> impl Iterator<Item = u64> {
+        self.seen.iter().copied()
+    }
+
+    /// Whether there is something of what the filter names, or it names nothing.
+    pub fn is_matched(&self) -> bool {
+        self.is_matched || self.filter.only.is_empty() && self.filter.connections.is_empty()
     }
 
     /// How many exchanges are wanted.

@@ -15,7 +15,7 @@ use super::{Code, Error, print};
 use crate::bson::nearest;
 use crate::capture::convert::{Filter, Only, Selecting, Selection, filter_capture, mask, record};
 use crate::capture::exchange::Exchange;
-use crate::capture::fixture::{Collected, Fixture, collect};
+use crate::capture::fixture::{Collected, Fixture, Header, ReadError, Reader, collect};
 use crate::capture::mtap::{CaptureError, Torn};
 use crate::capture::open::{OpenError, Recorded};
 use crate::capture::pcap::{PcapError, Summary, is_pcap, read_packets, write_packets};
@@ -80,7 +80,8 @@ impl Form {
 
 /// What is read.
 enum Input {
-    Fixture(Fixture),
+    /// What its first line says.
+    Fixture(Header),
     /// Where the capture is.
     Capture(PathBuf),
 }
@@ -100,6 +101,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let mut packets = None;
     let input = open(args, &mut packets)?;
     let selection = select(args, &input)?;
+    check_matches(args, &selection)?;
     if form == Form::Fixture {
         let collected = fixture(args, &input, &selection)?;
         let text = collected.fixture.to_text();
@@ -109,14 +111,16 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let mut output = Output::create(&args.output, ".part", 0o644)?;
         output.write(|out| out.write_all(text.as_bytes()).map_err(|error| refused(&args.output, &error)))?;
         output.finish()?;
-        return done(args, collected.fixture.exchanges.len(), &selection);
+        done(args, collected.fixture.exchanges.len());
+        return Ok(());
     }
     let mut output = Output::create(&args.output, ".part", 0o600)?;
+    let exchanges;
     if form == Form::Capture {
-        write_capture(args, &input, &selection, &mut output)?;
+        exchanges = write_capture(args, &input, &selection, &mut output)?;
     } else {
         let mut capture = Output::create(&args.output, ".mtap.part", 0o600)?;
-        write_capture(args, &input, &selection, &mut capture)?;
+        exchanges = write_capture(args, &input, &selection, &mut capture)?;
         let file = File::open(capture.path()).map_err(|error| refused(capture.path(), &error))?;
         let written =
             output.write(|out| write_packets(BufReader::new(file), out).map_err(|it| unread(args, it.into())))?;
@@ -130,27 +134,45 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
     }
     output.finish()?;
-    done(args, selection.len(), &selection)
-}
-
-fn done(args: &Args, exchanges: usize, selection: &Selection) -> Result<(), Error> {
-    say(format_args!("mongotap: {}: {exchanges} exchanges", args.output.display()));
-    if exchanges == 0 && !(args.only.is_empty() && args.connection.is_empty()) {
-        let there = selection.namespaces();
-        let wanted = args.only.first().map(ToString::to_string).unwrap_or_default();
-        match nearest(&wanted, &there) {
-            Some(meant) => say(format_args!("hint: nothing matches --only {wanted}; did you mean {meant}?")),
-            None if there.is_empty() => say("hint: nothing matches --only or --connection"),
-            None => {
-                let names = there.iter().take(NAMES_TOLD).copied().collect::<Vec<_>>().join(", ");
-                say(format_args!("hint: nothing matches --only or --connection; there are {names}"));
-            }
-        }
-    }
+    done(args, exchanges);
     Ok(())
 }
 
-/// Collections that are told of, where none is what was asked for.
+fn done(args: &Args, exchanges: usize) {
+    say(format_args!("mongotap: {}: {exchanges} exchanges", args.output.display()));
+}
+
+/// Whether there is something of what is asked for.
+fn check_matches(args: &Args, selection: &Selection) -> Result<(), Error> {
+    if selection.is_matched() {
+        return Ok(());
+    }
+    let (input, there) = (args.input.display(), selection.namespaces());
+    let connections = selection.connections().map(|id| id.to_string()).collect::<Vec<_>>();
+    if !args.connection.iter().any(|id| connections.contains(&id.to_string())) && !args.connection.is_empty() {
+        let wanted = args.connection.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let error = Error::new(Code::Usage, format!("{input}: nothing matches --connection {wanted}"));
+        return Err(error.hint(some_of("its connections are", &connections)));
+    }
+    let wanted = args.only.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let error = Error::new(Code::Usage, format!("{input}: nothing matches --only {}", wanted.join(", ")));
+    let meant = wanted.iter().find_map(|wanted| nearest(wanted, &there));
+    Err(match meant {
+        Some(meant) => error.hint(format!("did you mean {meant}?")),
+        None => error.hint(some_of("its collections are", &there)),
+    })
+}
+
+fn some_of(what: &str, names: &[impl AsRef<str>]) -> String {
+    let told = names.iter().take(NAMES_TOLD).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => "nothing was asked in it".to_owned(),
+        count if count > NAMES_TOLD => format!("{what} {told} and {} more", count - NAMES_TOLD),
+        _ => format!("{what} {told}"),
+    }
+}
+
+/// Names that are told of, where none is what was asked for.
 const NAMES_TOLD: usize = 20;
 
 /// Opens the input; packets are made a capture of, which `packets` keeps as long as it is needed.
@@ -172,7 +194,7 @@ fn open(args: &Args, packets: &mut Option<Output>) -> Result<Input, Error> {
             Err(Error::new(Code::Usage, format!("{}: a fixture has no connections", args.input.display()))
                 .hint("--connection is for captures"))
         }
-        Recorded::Fixture(fixture) => Ok(Input::Fixture(fixture)),
+        Recorded::Fixture(fixture) => Ok(Input::Fixture(fixture.header().clone())),
     }
 }
 
@@ -219,7 +241,12 @@ fn select(args: &Args, input: &Input) -> Result<Selection, Error> {
         without_monitoring: args.without_monitoring,
     });
     match input {
-        Input::Fixture(fixture) => fixture.exchanges.iter().for_each(|exchange| selecting.take(exchange)),
+        Input::Fixture(_) if args.only.is_empty() => return Ok(Selection::everything()),
+        Input::Fixture(_) => {
+            for exchange in fixture_of(args)? {
+                selecting.take(&exchange.map_err(|error| unread(args, error.into()))?);
+            }
+        }
         Input::Capture(path) => {
             let mut exchanges = exchanges(args, path)?;
             for exchange in exchanges.by_ref() {
@@ -245,13 +272,29 @@ fn exchanges(args: &Args, path: &Path) -> Result<Exchanges, Error> {
     Ok(exchanges)
 }
 
+/// The fixture that is read.
+fn fixture_of(args: &Args) -> Result<Reader<BufReader<File>>, Error> {
+    Reader::new(BufReader::new(file(&args.input)?)).map_err(|error| unread(args, error.into()))
+}
+
+/// What is wanted of the fixture that is read.
+fn wanted_of<'a>(
+    args: &'a Args,
+    selection: &'a Selection,
+    fixture: impl Iterator<Item = Result<Exchange, ReadError>> + 'a,
+) -> impl Iterator<Item = Result<Exchange, Error>> + 'a {
+    let exchanges = fixture.filter(|it| it.as_ref().map_or(true, |it| selection.has(it)));
+    exchanges.map(|it| it.map(|exchange| wanted(args, exchange)).map_err(|error| unread(args, error.into())))
+}
+
 /// The fixture of what is wanted.
 fn fixture(args: &Args, input: &Input, selection: &Selection) -> Result<Collected, Error> {
     let collected = match input {
-        Input::Fixture(fixture) => {
-            let exchanges = fixture.exchanges.iter().filter(|exchange| selection.has(exchange)).cloned();
-            let exchanges = exchanges.map(|exchange| wanted(args, exchange)).collect();
-            Collected { fixture: Fixture { header: fixture.header.clone(), exchanges }, unread: 0 }
+        Input::Fixture(header) => {
+            let mut fixture = fixture_of(args)?;
+            let exchanges = wanted_of(args, selection, fixture.by_ref()).collect::<Result<_, _>>()?;
+            let fixture = Fixture { header: header.clone(), exchanges, names: fixture.into_names() };
+            Collected { fixture, unread: 0 }
         }
         Input::Capture(path) => {
             let exchanges = exchanges(args, path)?.filter(|it| it.as_ref().map_or(true, |it| selection.has(it)));
@@ -277,18 +320,22 @@ fn wanted(args: &Args, mut exchange: Exchange) -> Exchange {
     exchange
 }
 
-fn write_capture(args: &Args, input: &Input, selection: &Selection, output: &mut Output) -> Result<(), Error> {
+/// Writes a capture; how many exchanges are in it.
+fn write_capture(args: &Args, input: &Input, selection: &Selection, output: &mut Output) -> Result<usize, Error> {
     match input {
-        Input::Fixture(_) => {
-            let collected = fixture(args, input, selection)?;
-            output.write(|out| record(&collected.fixture, out).map_err(|error| refused(&args.output, &error)))
+        Input::Fixture(header) => {
+            let exchanges = wanted_of(args, selection, fixture_of(args)?);
+            let mut count = 0;
+            let recorded = exchanges.map(|it| it.map_err(Failed::Read)).inspect(|_| count += 1);
+            output.write(|out| record(header, recorded, out).map_err(|error| error.into_error(&args.output)))?;
+            Ok(count)
         }
         Input::Capture(path) => {
             let input = BufReader::new(file(path)?);
             let written = output.write(|out| {
                 filter_capture(input, selection, args.redact, out).map_err(|error| unread(args, error.into()))
             });
-            written.map(|_| ())
+            written.map(|_| selection.len())
         }
     }
 }
@@ -296,6 +343,27 @@ fn write_capture(args: &Args, input: &Input, selection: &Selection, output: &mut
 fn say_torn(args: &Args, Torn { offset, bytes }: Torn) {
     let input = args.input.display();
     say(format_args!("mongotap: {input}: torn at byte {offset}, the {bytes} bytes from there on were left out"));
+}
+
+/// Why a fixture does not become a capture.
+enum Failed {
+    Read(Error),
+    Write(std::io::Error),
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        Self::Write(error)
+    }
+}
+
+impl Failed {
+    fn into_error(self, output: &Path) -> Error {
+        match self {
+            Self::Read(error) => error,
+            Self::Write(error) => refused(output, &error),
+        }
+    }
 }
 
 /// That the input cannot be read, or not to its end.
@@ -307,6 +375,12 @@ enum Unread {
 impl From<OpenError> for Unread {
     fn from(error: OpenError) -> Self {
         Self::Open(error)
+    }
+}
+
+impl From<ReadError> for Unread {
+    fn from(error: ReadError) -> Self {
+        Self::Open(error.into())
     }
 }
 

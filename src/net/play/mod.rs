@@ -24,7 +24,7 @@ use super::tls::Connector;
 use crate::bson::compare::Difference;
 use crate::bson::find;
 use crate::capture::exchange::Exchange;
-use crate::capture::mtap::CaptureError;
+use crate::capture::open::OpenError;
 use crate::config::{self, ApplicationUri, Config, Endpoint};
 use crate::event::{ConnectionId, Timestamp};
 use crate::replay::play::{
@@ -62,7 +62,7 @@ pub enum PlayError {
     },
     /// The recording cannot be read on.
     #[error(transparent)]
-    Recording(#[from] CaptureError),
+    Recording(#[from] OpenError),
     /// The system gives no random numbers, or no socket.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -144,7 +144,7 @@ fn is_writable(client: &Client) -> bool {
 /// [`PlayError`]; what was counted before stays.
 pub async fn play(
     target: &Target,
-    exchanges: impl Iterator<Item = Result<Exchange, CaptureError>>,
+    exchanges: impl Iterator<Item = Result<Exchange, OpenError>>,
     (speed, has_times): (Option<f64>, bool),
     report: &mut Report,
     news: &mut dyn FnMut(&Report),

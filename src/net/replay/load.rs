@@ -65,15 +65,19 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
     }
     let (files, blocks) = loading.captures(&captures)?;
     for (path, fixture) in fixtures {
-        let hello = RawDocumentBuf::from_bytes(fixture.header.hello.clone());
+        let header = fixture.header().clone();
+        let hello = RawDocumentBuf::from_bytes(header.hello);
         let hello = hello.map_err(|error| LoadError {
             message: format!("{}: line 1: hello: {error}", path.display()),
             hint: None,
         })?;
         if captures.is_empty() {
-            loading.deployment = Deployment::of(hello, &fixture.header.server);
+            loading.deployment = Deployment::of(hello, &header.server);
         }
-        fixture.exchanges.into_iter().for_each(|exchange| loading.take(Found { exchange, spots: None }));
+        for exchange in *fixture {
+            let exchange = exchange.map_err(|error| LoadError::new(path, &error.into()))?;
+            loading.take(Found { exchange, spots: None });
+        }
     }
     let Loading { indexing, keeper, deployment, warnings } = loading;
     Ok(Loaded { recording: indexing.finish(keeper.finish(files, blocks)), deployment, warnings })
