@@ -22,7 +22,7 @@ use mongotap::bson::{cut, json, walk};
 use mongotap::capture::convert::record;
 use mongotap::capture::exchange::{Exchange, Place, Reply};
 use mongotap::capture::exchanges::Exchanges;
-use mongotap::capture::fixture::{Fixture, Header};
+use mongotap::capture::fixture::Header;
 use mongotap::event::{Address, Compressor, Connection, ConnectionId, Phase, Side, Timestamp};
 use mongotap::pipeline::Pipeline;
 use mongotap::replay::{Indexing, Outcome, Player, Recording, Replaying, Replies, Request, Settings};
