@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+mod support;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
@@ -19,6 +21,7 @@ use mongotap::config::{Endpoint, Upstream};
 use mongotap::event::{Address, Connection, ConnectionId, Exchange, Given, GivenMessage, Input, Side, Timestamp};
 use mongotap::net::client::{Client, Options};
 use mongotap::wire::{Compressor, OpMsg, compress};
+use support::replay::Replay as Process;
 
 /// Finds, each with a reply of that many bytes: several times what is held.
 const FINDS: u64 = 3000;
@@ -175,4 +178,53 @@ async fn what_was_cut_or_changed_is_no_answer() {
         assert!(replay.verify().unwrap_err().to_string().contains(&expected));
         assert!(ask(&mut client, 4).await.unwrap() == text(4));
     }
+}
+
+/// Orders are put in and looked for, one after the other.
+fn orders(path: &Path, exchanges: u64) {
+    let mut writer = Writer::new(path);
+    for number in 0..exchanges / 2 {
+        let mut id = [7; 12];
+        id[4..].copy_from_slice(&number.to_be_bytes());
+        let id = bson::oid::ObjectId::from_bytes(id);
+        let order = rawdoc! { "_id": id, "customer": number as i64 / 10, "note": text(number).get(..1000).unwrap() };
+        let insert = rawdoc! { "insert": "orders", "documents": [order.clone()], "$db": "large" };
+        writer.exchange(&insert, &rawdoc! { "n": 1, "ok": 1.0 }, None);
+        let find = rawdoc! { "find": "orders", "filter": { "_id": id }, "$db": "large" };
+        let cursor = rawdoc! { "id": 0_i64, "ns": "large.orders", "firstBatch": [order] };
+        writer.exchange(&find, &rawdoc! { "cursor": cursor, "ok": 1.0 }, None);
+    }
+    writer.flush();
+}
+
+/// The bytes that a replay holds when it serves, and the seconds of CPU that it has taken by then.
+fn held_and_taken(path: &Path) -> (f64, f64) {
+    let replay = Process::start(path, &[]);
+    let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", replay.id())).unwrap();
+    let status = read("status");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib = resident.trim().trim_end_matches(" kB").parse::<f64>().unwrap();
+    let stat = read("stat");
+    // Behind the name: the state, then the 14th and the 15th of all fields.
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    let ticks = fields.skip(11).take(2).map(|field| field.parse::<f64>().unwrap()).sum::<f64>();
+    assert_eq!(replay.stop().code, Some(0));
+    // Linux counts a hundred of these a second for programs.
+    (kib * 1024.0, ticks / 100.0)
+}
+
+#[test]
+fn more_exchanges_take_little_more_memory_and_time() {
+    const MORE: u64 = 10_000;
+    let directory = tempfile::tempdir().unwrap();
+    let [few, many] = [9_000, 9_000 + MORE].map(|exchanges| {
+        let path = directory.path().join(format!("{exchanges}.mtap"));
+        orders(&path, exchanges);
+        held_and_taken(&path)
+    });
+    let bytes = (many.0 - few.0) / MORE as f64;
+    let micros = (many.1 - few.1) * 1e6 / MORE as f64;
+    // The messages have 1100 bytes; without optimisations it takes many times as long.
+    assert!(bytes < 800.0, "{bytes} bytes an exchange");
+    assert!(micros < 1500.0, "{micros} microseconds of CPU an exchange");
 }

@@ -17,7 +17,8 @@ use super::mtap::{CaptureError, Header, Record, Torn};
 use super::spots::{BlockPlace, Source, Spot, Spots};
 use crate::bson::{find, find_path};
 use crate::event::{
-    CommandInfo, Connection, ConnectionId, Document, Entry, Event, Failure, Given, Input, Phase, Timestamp,
+    self, CommandInfo, CommandStarted, Connection, ConnectionId, Document, Entry, Event, Failure, Given, Input, Phase,
+    Timestamp,
 };
 use crate::session::{Session, Shared};
 
@@ -266,26 +267,37 @@ struct Draft {
 impl Drafts {
     /// Takes an event, and the message that it follows from, if it is of one.
     fn take(&mut self, entry: Entry<'_>, app_name: &mut Option<Arc<str>>, source: Option<Source>) {
-        let (at, phase) = (entry.at, entry.phase);
-        match &entry.event {
-            Event::CommandStarted(event) => {
-                if let Some(name) = app_name_of(event.command.as_bytes(), &event.info) {
+        let Entry { at, connection, phase, event } = entry;
+        match event {
+            Event::CommandStarted(CommandStarted { info, command }) => {
+                if let Some(name) = app_name_of(command.as_bytes(), &info) {
                     *app_name = Some(name);
                 }
-                let spot = source.and_then(|source| source.of_request(&event.info, &event.command));
-                self.start(&entry, &event.info, &event.command, app_name, spot);
+                let spot = source.and_then(|source| source.of_request(&info, &command));
+                let app_name = app_name.clone();
+                let exchange = Exchange {
+                    place: Place::Exchange(info.exchange.0),
+                    connection: connection.id,
+                    app_name,
+                    phase,
+                    at,
+                    request: Vec::new(),
+                    wants_reply: true,
+                    replies: Vec::new(),
+                };
+                self.start(exchange, info.continues, command, spot);
             }
             Event::CommandSucceeded(event) => {
                 let is_unacknowledged = event.measures.reply_bytes == 0;
-                let reply = (!is_unacknowledged).then(|| Reply { at, body: event.reply.as_bytes().to_vec() });
                 let spot = source.and_then(|source| source.of_reply(&event.info, &event.reply));
+                let reply = (!is_unacknowledged).then(|| Reply { at, body: event.reply.into_bytes() });
                 self.end(event.info.exchange.0, phase, reply.map(|reply| (reply, spot)), is_unacknowledged);
             }
             Event::CommandFailed(event) => {
-                let reply = match &event.failure {
+                let reply = match event.failure {
                     Failure::Reply(document) => {
-                        let spot = source.and_then(|source| source.of_reply(&event.info, document));
-                        Some((Reply { at, body: document.as_bytes().to_vec() }, spot))
+                        let spot = source.and_then(|source| source.of_reply(&event.info, &document));
+                        Some((Reply { at, body: document.into_bytes() }, spot))
                     }
                     Failure::Network { .. } => None,
                 };
@@ -295,35 +307,26 @@ impl Drafts {
         }
     }
 
+    /// An exchange begins, of which all is known but its request.
     fn start(
         &mut self,
-        entry: &Entry<'_>,
-        info: &CommandInfo<'_>,
-        command: &Document<'_>,
-        app_name: &Option<Arc<str>>,
+        mut exchange: Exchange,
+        continues: Option<event::Exchange>,
+        command: Document<'_>,
         spot: Option<Spot>,
     ) {
-        let number = info.exchange.0;
-        if let Some(first) = info.continues.map(|first| first.0)
+        let Place::Exchange(number) = exchange.place else { return };
+        if let Some(first) = continues.map(|first| first.0)
             && let Some(draft) = self.apps.get_mut(&first)
         {
             draft.is_ended = false;
             self.parts.insert(number, first);
             return;
         }
-        let request = command.as_bytes().to_vec();
-        let is_unacknowledged = find_path(&request, &[b"writeConcern", b"w"]).and_then(|w| w.as_i64()) == Some(0);
-        let exchange = Exchange {
-            place: Place::Exchange(number),
-            connection: entry.connection.id,
-            app_name: app_name.clone(),
-            phase: entry.phase,
-            at: entry.at,
-            request,
-            wants_reply: !is_unacknowledged,
-            replies: Vec::new(),
-        };
-        let drafts = if entry.phase == Phase::App { &mut self.apps } else { &mut self.others };
+        exchange.request = command.into_bytes();
+        let concern = find_path(&exchange.request, &[b"writeConcern", b"w"]);
+        exchange.wants_reply = concern.and_then(|w| w.as_i64()) != Some(0);
+        let drafts = if exchange.phase == Phase::App { &mut self.apps } else { &mut self.others };
         let found = Found { exchange, spots: spot.map(Spots::new) };
         drafts.insert(number, Draft { found, is_ended: false });
     }

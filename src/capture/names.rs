@@ -195,7 +195,7 @@ pub fn text_of(element: &Element<'_>) -> Option<Value> {
 /// The values within a text, each with its place in bytes: 24 hexadecimal digits or a UUID's 36 characters, in lower case,
 /// with neither letters nor digits before and behind.
 pub fn texts(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Value)> + use<'_> {
-    let mut at = 0;
+    let mut at = if may_hold_value(text) { 0 } else { text.len() };
     std::iter::from_fn(move || {
         while at < text.len() {
             let rest = &text[at..];
@@ -216,6 +216,15 @@ pub fn texts(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Value)> + use<'
             }
         }
         None
+    })
+}
+
+/// Whether there are as many characters of values in a row as the shortest has: looking at each 24th misses none.
+fn may_hold_value(text: &[u8]) -> bool {
+    let is_part = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
+    (23..text.len()).step_by(24).filter(|at| is_part(&&text[*at])).any(|at| {
+        let (before, behind) = text.split_at(at);
+        before.iter().rev().take_while(is_part).count() + behind.iter().take_while(is_part).count() >= 24
     })
 }
 

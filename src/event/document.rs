@@ -40,6 +40,11 @@ impl<'a> Document<'a> {
         &self.bytes
     }
 
+    /// The same, without a copy if the document has its own.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes.into_owned()
+    }
+
     /// What was left out; `None` if nothing was.
     pub fn truncated(&self) -> Option<Truncated> {
         self.truncated

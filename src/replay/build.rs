@@ -6,8 +6,8 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::counted::{collection_of, database_of};
-use super::cursors::{cursor_asked, cursor_given, without_cursor};
-use super::digest::{AsItIs, Digest, Digests, digests, in_state, written};
+use super::cursors::{cursor_asked, cursor_given};
+use super::digest::{AsItIs, Digest, Digests, in_state, written};
 use super::effect::{Effect, Reads, effect, reads};
 use super::more::tells_nothing;
 use super::recording::{Birth, Entry, EntryKind, Index, Number};
@@ -15,13 +15,9 @@ use super::settings::{Scope, Settings};
 use super::state::States;
 use super::streams::{Streams, is_stream};
 use super::transaction::transaction_of;
-use crate::bson::scan::scan;
-use crate::bson::{Element, Elements, Kind};
+use super::walked::{Walked, key};
 use crate::capture::exchange::{Exchange, Place};
-use crate::capture::names::{
-    VARYING_IN_REPLIES, VARYING_IN_REQUESTS, Value, leaves, relative, text_of, value_of, write_values,
-};
-use crate::event::Timestamp;
+use crate::capture::names::{Value, relative};
 
 /// An index that is being made.
 #[derive(Debug)]
@@ -80,8 +76,12 @@ impl Build {
         }
     }
 
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Adds the next exchange.
-    pub(super) fn add(&mut self, exchange: &Exchange) {
+    pub(super) fn add(&mut self, exchange: &Exchange, walked: &Walked) {
         let number = self.index.entries.len() as Number;
         let at = exchange.at.monotonic_nanos;
         // Another fixture begins, in the same time.
@@ -91,7 +91,7 @@ impl Build {
         let scope = exchange.app_name.clone().filter(|_| self.settings.scope == Scope::AppName);
         let mut entry = match exchange.is_housekeeping() {
             true => Entry::housekeeping(),
-            false => self.entry(exchange, number, scope.as_ref()),
+            false => self.entry(exchange, number, scope.as_ref(), walked.digests),
         };
         if entry.kind != EntryKind::Housekeeping {
             self.index.app_names.extend(scope.clone());
@@ -100,9 +100,9 @@ impl Build {
             if continues && tells_nothing(exchange) {
                 entry.kind = EntryKind::Idle;
             }
-            self.births(exchange, number, continues);
+            self.births(walked, number, continues);
             if *entry.effect != Effect::None {
-                entry.written = self.written(exchange, (number, entry.masked));
+                entry.written = self.written(exchange, number, walked);
             }
             let answered = exchange.replies.first().map_or(exchange.at, |reply| reply.at);
             self.running.push(Reverse((answered.monotonic_nanos, number)));
@@ -128,11 +128,9 @@ impl Build {
         }
     }
 
-    fn entry(&mut self, exchange: &Exchange, number: Number, scope: Option<&Arc<str>>) -> Entry {
+    fn entry(&mut self, exchange: &Exchange, number: Number, scope: Option<&Arc<str>>, digests: Digests) -> Entry {
         let (command, name) = (exchange.request.as_slice(), exchange.name());
         let database = database_of(command);
-        let more = without_cursor(command);
-        let digests = digests(more.as_deref().unwrap_or(command), database, scope.map(AsRef::as_ref), &self.settings);
         let kind = match name {
             "getMore" => EntryKind::More,
             _ if is_stream(command) => EntryKind::Stream,
@@ -141,7 +139,7 @@ impl Build {
         let namespaces = &mut self.index.namespaces;
         let reads = reads(command, name, namespaces);
         let own = collection_of(command).map(|collection| namespaces.number(database, collection));
-        self.index.alike.entry((name.to_owned(), own)).or_default().push(number);
+        self.index.alike.put(name, own, number);
         let states = self.states.entry(scope.cloned()).or_default();
         let transaction = transaction_of(command).map(|(transaction, begins)| {
             if begins {
@@ -170,35 +168,12 @@ impl Build {
 
     /// Takes note of the values that are born in an exchange, as [`names`](crate::capture::names) has it. What a stream
     /// tells of was born where it was written, even if that was asked for while the stream waited, and so comes later.
-    fn births(&mut self, exchange: &Exchange, number: Number, is_told: bool) {
-        let millis = |at: Timestamp| at.unix_micros / 1000;
-        let mut born = Vec::new();
-        for element in write_values(&exchange.request) {
-            leaves(&element, &mut |leaf| {
-                let Some(value) = value_of(leaf).or_else(|| text_of(leaf)) else { return };
-                if may_be_born(value, millis(exchange.at)) && self.seen.insert(key(value)) {
-                    born.push(value);
-                }
-            });
-        }
-        let mut see = |document: &[u8], varying: &[&[u8]], at: Timestamp| {
-            let seen = &mut self.seen;
-            let at_ms = millis(at);
-            let mut note = |value: Option<Value>| {
-                seen.extend(value.filter(|value| may_be_born(*value, at_ms)).map(key));
-            };
-            for element in Elements::readable(document).filter(|element| !varying.contains(&element.name)) {
-                let is_seen = element.kind.is_container()
-                    && scan(element.value, &mut |kind, value| note(named_value(kind, value)));
-                if !is_seen {
-                    leaves(&element, &mut |leaf| note(value_of(leaf).or_else(|| text_of(leaf))));
-                }
-            }
-        };
-        // A date that is asked for may be made anew each time.
-        see(&exchange.request, &VARYING_IN_REQUESTS, Timestamp { unix_micros: i64::MIN, ..exchange.at });
+    fn births(&mut self, walked: &Walked, number: Number, is_told: bool) {
+        let mut born = walked.written.clone();
+        born.retain(|value| self.seen.insert(key(*value)));
+        self.seen.extend(&walked.asked);
         if !is_told {
-            exchange.replies.iter().for_each(|reply| see(&reply.body, &VARYING_IN_REPLIES, reply.at));
+            self.seen.extend(&walked.replied);
         }
         for (place, value) in born.iter().enumerate() {
             self.index.births.insert(*value, Birth { exchange: number, place: place as u32 });
@@ -210,17 +185,16 @@ impl Build {
 
     /// What a write wrote. A value that was born is told by the question in which it was and its place there, so that
     /// it does not matter which of several that are alike that was.
-    fn written(&self, exchange: &Exchange, (number, masked): (Number, Digest)) -> Digest {
+    fn written(&self, exchange: &Exchange, number: Number, walked: &Walked) -> Digest {
         let at_ms = exchange.at.unix_micros / 1000;
-        written(&exchange.request, &self.settings, &|value| {
-            let birth = self.index.births.get(&value);
-            if let Value::Date(date) = value {
-                return (birth.is_some() || relative(date, at_ms).is_some()).then_some(0);
+        written(walked.digests.masked, &walked.left_out, |value| match (value, self.index.births.get(&value)) {
+            (Value::Date(date), birth) => (birth.is_none() && relative(date, at_ms).is_none()).then(|| key(value)),
+            (_, None) => Some(key(value)),
+            (_, Some(birth)) => {
+                let place = Digest::from(birth.place) + 1;
+                let question = self.index.entry(birth.exchange).filter(|_| birth.exchange != number);
+                Some(question.map_or(place, |entry| in_state(entry.masked, place)))
             }
-            let Birth { exchange, place } = *birth?;
-            let own = (exchange == number).then_some(masked);
-            let question = own.or_else(|| Some(self.index.entry(exchange)?.masked)).unwrap_or_default();
-            Some(in_state(question, Digest::from(place) + 1))
         })
     }
 
@@ -235,39 +209,6 @@ impl Build {
         if let Some(id) = exchange.replies.last().and_then(|reply| cursor_given(&reply.body)).filter(|id| *id != 0) {
             self.cursors.insert(id, number);
         }
-    }
-}
-
-/// Dates are constants unless they are of the time of their exchange.
-fn may_be_born(value: Value, at_ms: i64) -> bool {
-    match value {
-        Value::Date(date) => relative(date, at_ms).is_some(),
-        Value::ObjectId(_) | Value::Uuid(_) => true,
-    }
-}
-
-/// The value that can have a name, if this is one or is its text and nothing else.
-fn named_value(kind: Kind, value: &[u8]) -> Option<Value> {
-    // A text's length, itself, and a zero byte.
-    if kind == Kind::String && !matches!(value.len(), 29 | 41) {
-        return None;
-    }
-    let element = Element { kind, name: b"", value, offset: 0 };
-    value_of(&element).or_else(|| text_of(&element))
-}
-
-/// A value as a number, no two of them the same but by chance.
-fn key(value: Value) -> Digest {
-    const ODD: Digest = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-    match value {
-        Value::ObjectId(bytes) => {
-            let mut wide = [0; 16];
-            wide[..12].copy_from_slice(&bytes);
-            wide[12] = 1;
-            Digest::from_le_bytes(wide).wrapping_mul(ODD)
-        }
-        Value::Uuid(bytes) => Digest::from_le_bytes(bytes).wrapping_mul(ODD),
-        Value::Date(millis) => (Digest::from(millis.cast_unsigned()) | 2 << 96).wrapping_mul(ODD),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::hash::Hasher;
 
-use super::counted::{counted, database_of, is_cluster_time, order_counts};
+use super::counted::{counted, is_cluster_time, order_counts};
 use super::settings::Settings;
 use crate::bson::{Element, Elements, Kind, find};
 use crate::capture::names::{Value, texts, value_of};
@@ -29,24 +29,55 @@ enum Level {
     Masked,
 }
 
+/// A value that the masked digest leaves out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Masked {
+    pub(super) value: Value,
+    /// A number for where in the request it is.
+    pub(super) place: u64,
+    /// Where the element's value begins that is it, or has it in its text.
+    pub(super) offset: usize,
+    /// Whether it is all of that, and not only within a text.
+    pub(super) is_whole: bool,
+}
+
 /// The digest of everything that counts in a request.
 pub(super) fn exact(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digest {
-    Digesting { settings, level: Level::Exact, masked: &|_| Some(0), path: Vec::new() }
-        .command(command, database, scope)
+    Digesting::new(settings, Level::Exact).command(command, database, scope)
 }
 
 /// All digests of a request.
 pub(super) fn digests(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digests {
-    let at =
-        |level| Digesting { settings, level, masked: &|_| Some(0), path: Vec::new() }.command(command, database, scope);
-    Digests { exact: at(Level::Exact), masked: at(Level::Masked) }
+    digests_and_masked(command, database, scope, settings).0
 }
 
-/// The digest of a recorded write, where `masked` says what stands for values that differ from run to run. Two
-/// writes of other constants are two.
-pub(super) fn written(command: &[u8], settings: &Settings, masked: &dyn Fn(Value) -> Option<Digest>) -> Digest {
-    let digesting = Digesting { settings, level: Level::Masked, masked, path: Vec::new() };
-    digesting.command(command, database_of(command), None)
+/// All digests of a request, and what the masked one leaves out, in the order in which it stands.
+pub(super) fn digests_and_masked(
+    command: &[u8],
+    database: &str,
+    scope: Option<&str>,
+    settings: &Settings,
+) -> (Digests, Vec<Masked>) {
+    let exact = exact(command, database, scope, settings);
+    let mut digesting = Digesting::new(settings, Level::Masked);
+    let masked = digesting.command(command, database, scope);
+    (Digests { exact, masked }, digesting.left_out)
+}
+
+/// The digest of a recorded write: of its masked digest, and of what stands for the values which that leaves out, where
+/// they differ from others in its place; `None` where they do not. Two writes of other constants are two.
+pub(super) fn written(question: Digest, left_out: &[Masked], stands_for: impl Fn(Value) -> Option<Digest>) -> Digest {
+    let told = left_out.iter().filter_map(|it| {
+        let mut hash = Hash::default();
+        hash.word(it.place);
+        hash.number(stands_for(it.value)?);
+        Some(hash.finish())
+    });
+    // A sum: the order of fields has a meaning only where it is in the place.
+    let mut hash = Hash::default();
+    hash.number(question);
+    hash.number(told.fold(0, Digest::wrapping_add));
+    hash.finish()
 }
 
 /// The digest of a question in a state.
@@ -56,57 +87,70 @@ pub(super) fn in_state(question: Digest, state: Digest) -> Digest {
 
 /// The digest of replies, blind to values that differ from run to run.
 pub(super) fn masked_reply(reply: &[u8], settings: &Settings) -> Digest {
-    let mut digesting = Digesting { settings, level: Level::Masked, masked: &|_| Some(0), path: vec![b""] };
+    let mut digesting = Digesting { path: vec![b""], ..Digesting::new(settings, Level::Masked) };
     let varies = |element: &Element<'_>| crate::capture::names::VARYING_IN_REPLIES.contains(&element.name);
-    digesting.fields(Elements::readable(reply).filter(|element| !varies(element)), false, true)
+    digesting.fields(Elements::readable(reply).filter(|element| !varies(element)), false, Within::default())
 }
 
 struct Digesting<'s, 'd> {
     settings: &'s Settings,
     level: Level,
-    /// What is hashed in the place of a value; `None` for the value itself.
-    masked: &'s dyn Fn(Value) -> Option<Digest>,
     path: Vec<&'d [u8]>,
+    /// What was masked.
+    left_out: Vec<Masked>,
 }
 
-impl<'d> Digesting<'_, 'd> {
-    fn command(mut self, command: &'d [u8], database: &str, scope: Option<&str>) -> Digest {
+/// What is known of where an element is.
+#[derive(Clone, Copy, Default)]
+struct Within {
+    /// A number for it.
+    place: u64,
+    /// Nothing there can be bound.
+    exact: bool,
+}
+
+impl<'s, 'd> Digesting<'s, 'd> {
+    fn new(settings: &'s Settings, level: Level) -> Self {
+        Self { settings, level, path: Vec::new(), left_out: Vec::new() }
+    }
+
+    fn command(&mut self, command: &'d [u8], database: &str, scope: Option<&str>) -> Digest {
         let mut hash = Hash::default();
         hash.text(database.as_bytes());
         hash.text(scope.unwrap_or_default().as_bytes());
         if find(command, b"$db").is_some_and(|database| database.kind != Kind::String) {
-            hash.byte(0);
+            hash.word(0);
         }
         let mut elements = counted(command);
         if let Some(first) = elements.next() {
-            hash.number(self.field(&first, Some(0), false).unwrap_or_default());
+            hash.number(self.field(&first, Some(0), Within::default()).unwrap_or_default());
         }
-        hash.number(self.fields(elements, false, false));
+        hash.number(self.fields(elements, false, Within::default()));
         hash.finish()
     }
 
     /// The sum of fields does not tell their order; their positions do, where they count.
-    fn fields(&mut self, elements: impl Iterator<Item = Element<'d>>, ordered: bool, exact: bool) -> Digest {
+    fn fields(&mut self, elements: impl Iterator<Item = Element<'d>>, ordered: bool, within: Within) -> Digest {
         let mut sum = Digest::default();
         for (position, element) in elements.enumerate() {
             let position = ordered.then_some(position);
-            sum = sum.wrapping_add(self.field(&element, position, exact).unwrap_or_default());
+            sum = sum.wrapping_add(self.field(&element, position, within).unwrap_or_default());
         }
         sum
     }
 
-    /// `None` for what does not count. Where `exact`, nothing can be bound.
-    fn field(&mut self, element: &Element<'d>, position: Option<usize>, exact: bool) -> Option<Digest> {
+    /// `None` for what does not count.
+    fn field(&mut self, element: &Element<'d>, position: Option<usize>, within: Within) -> Option<Digest> {
         if is_cluster_time(&self.path, element) {
             return None;
         }
         self.path.push(element.name);
-        let digest = self.named(element, position, exact);
+        let digest = self.named(element, position, within);
         self.path.pop();
         digest
     }
 
-    fn named(&mut self, element: &Element<'d>, position: Option<usize>, exact: bool) -> Option<Digest> {
+    fn named(&mut self, element: &Element<'d>, position: Option<usize>, within: Within) -> Option<Digest> {
         let Settings { ignore, exact: exacts, bind, .. } = self.settings;
         if ignore.hold(&self.path) {
             return None;
@@ -115,14 +159,15 @@ impl<'d> Digesting<'_, 'd> {
         // With nothing to leave out, the bytes are as good as what is in them. Waiting for a time is left out always.
         if self.level == Level::Exact && ignore.is_empty() && element.name != b"readConcern" {
             hash.text(element.name);
-            hash.byte(element.kind as u8);
+            hash.word(u64::from(element.kind as u8));
             hash.text(element.value);
             return Some(hash.finish());
         }
-        let exact = exact || exacts.hold(&self.path);
-        hash.number(position.map_or(0, |position| position as Digest + 1));
+        let exact = within.exact || exacts.hold(&self.path);
+        let position = position.map_or(0, |position| position as u64 + 1);
+        hash.pair(position << 8 | u64::from(element.kind as u8), within.place);
         hash.text(element.name);
-        hash.byte(element.kind as u8);
+        let within = Within { place: hash.place(), exact };
         let masked = self.level == Level::Masked && !exact;
         if masked && bind.hold(&self.path) {
             return Some(hash.finish());
@@ -130,36 +175,36 @@ impl<'d> Digesting<'_, 'd> {
         match element.elements() {
             Some(Ok(elements)) => {
                 let ordered = self.level == Level::Exact || order_counts(&self.path, element);
-                hash.number(self.fields(elements.map_while(Result::ok), ordered, exact));
+                hash.number(self.fields(elements.map_while(Result::ok), ordered, within));
             }
-            _ => self.leaf(element, exact, &mut hash),
+            _ if masked => self.masked_leaf(element, within.place, &mut hash),
+            _ => hash.text(element.value),
         }
         Some(hash.finish())
     }
 
-    fn leaf(&self, element: &Element<'d>, exact: bool, hash: &mut Hash) {
-        if self.level == Level::Exact || exact {
-            return hash.text(element.value);
-        }
+    fn masked_leaf(&mut self, element: &Element<'d>, place: u64, hash: &mut Hash) {
         // What is left out is told by its type alone, which is hashed.
         let is_time = self.path.len() == 1 && element.name == b"maxTimeMS";
         if is_time {
             return;
         }
-        if let Some(masked) = value_of(element).and_then(self.masked) {
-            return hash.number(masked);
+        let offset = element.offset;
+        if let Some(value) = value_of(element) {
+            self.left_out.push(Masked { value, place, offset, is_whole: true });
+            return hash.number(0);
         }
-        match element.as_str_bytes().filter(|_| element.kind == Kind::String) {
+        // None is shorter.
+        match element.as_str_bytes().filter(|text| element.kind == Kind::String && text.len() >= 24) {
             Some(text) => {
                 let mut rest = 0;
-                // None is shorter.
-                let long = if text.len() < 24 { &[][..] } else { text };
-                for (place, value) in texts(long) {
-                    let Some(masked) = (self.masked)(value) else { continue };
-                    hash.text(text.get(rest..place.start).unwrap_or_default());
-                    hash.number(place.len() as Digest);
-                    hash.number(masked);
-                    rest = place.end;
+                for (range, value) in texts(text) {
+                    let is_whole = range.len() == text.len();
+                    let place = place.wrapping_add(range.start as u64);
+                    self.left_out.push(Masked { value, place, offset, is_whole });
+                    hash.text(text.get(rest..range.start).unwrap_or_default());
+                    hash.number(range.len() as Digest);
+                    rest = range.end;
                 }
                 hash.text(text.get(rest..).unwrap_or_default());
             }
@@ -207,34 +252,56 @@ impl Default for Hash {
 
 impl Hash {
     pub(super) fn text(&mut self, bytes: &[u8]) {
-        self.word(bytes.len() as u64);
-        let (words, rest) = bytes.as_chunks();
-        words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
-        if !rest.is_empty() {
-            let mut word = [0; 8];
-            word.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
-            self.word(u64::from_le_bytes(word));
+        let len = bytes.len() as u64;
+        let (pairs, rest) = bytes.as_chunks::<16>();
+        for pair in pairs {
+            let [one, other] = [&pair[..8], &pair[8..]].map(short);
+            self.pair(one, other);
+        }
+        // The length tells what is in both words, or in neither.
+        match rest.split_first_chunk::<8>() {
+            Some((one, other)) => {
+                self.pair(u64::from_le_bytes(*one), short(other));
+                self.word(len);
+            }
+            None => self.pair(short(rest), len),
         }
     }
 
     pub(super) fn number(&mut self, number: Digest) {
-        self.word(number as u64);
-        self.word((number >> 64) as u64);
-    }
-
-    fn byte(&mut self, byte: u8) {
-        self.word(u64::from(byte));
+        self.pair(number as u64, (number >> 64) as u64);
     }
 
     fn word(&mut self, word: u64) {
+        self.pair(word, 0);
+    }
+
+    fn pair(&mut self, first: u64, second: u64) {
         let [one, other] = self.lanes;
-        self.lanes = [folded(one ^ word, THIRD), folded(other.rotate_left(29) ^ word, FOURTH)];
+        self.lanes = [folded(one ^ first, THIRD ^ second), folded(other.rotate_left(29) ^ second, FOURTH ^ first)];
+    }
+
+    /// A number for what was hashed so far.
+    fn place(&self) -> u64 {
+        let [one, other] = self.lanes;
+        folded(one ^ THIRD, other ^ FIRST)
     }
 
     pub(super) fn finish(self) -> Digest {
         let [one, other] = self.lanes;
         let (first, second) = (folded(one ^ SECOND, FOURTH), folded(other ^ FIRST, THIRD));
         Digest::from(first) << 64 | Digest::from(second ^ first.rotate_left(32))
+    }
+}
+
+/// Up to eight bytes as a number that tells them from others as many.
+fn short(bytes: &[u8]) -> u64 {
+    if let Some(all) = bytes.first_chunk() {
+        return u64::from_le_bytes(*all);
+    }
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)),
+        _ => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
 }
 

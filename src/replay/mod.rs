@@ -45,6 +45,7 @@ mod settings;
 mod state;
 mod streams;
 mod transaction;
+mod walked;
 
 pub use authentication::{Accept, Users};
 pub use bodies::Bodies;
@@ -64,6 +65,7 @@ pub use report::{Asked, MISSES_MAX, Report};
 pub use request::Request;
 pub(crate) use request::{Reply, decode_reply};
 pub use settings::{Path, PathError, Paths, Repeat, Scope, Settings, Timing};
+pub use walked::Walked;
 
 use bson::raw::RawDocumentBuf;
 

@@ -85,8 +85,7 @@ fn unlike_any(request: &Request) -> Miss {
 fn alike(recording: &Recording, request: &Request) -> Vec<Number> {
     let mut found = Vec::new();
     let own = namespace(&request.command, &request.database);
-    let same_name = recording.index.alike.iter().filter(|((name, _), _)| name == request.name());
-    for ((_, number), list) in same_name {
+    for (number, list) in recording.index.alike.of(request.name()) {
         let is_own = number.is_some_and(|number| recording.index.namespaces.name(number) == Some(&own));
         let (first, rest) = list.split_at(list.len().min(LOOKED_AT_MAX / 2));
         let last = rest.get(rest.len().saturating_sub(LOOKED_AT_MAX / 2)..).unwrap_or_default();

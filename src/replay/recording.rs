@@ -12,6 +12,7 @@ use super::digest::Digest;
 use super::effect::{Effect, Namespace, Namespaces, Reads};
 use super::settings::{Scope, Settings};
 use super::state::Transaction;
+use super::walked::Walked;
 use crate::capture::exchange::Exchange;
 use crate::capture::names::Value;
 
@@ -38,7 +39,7 @@ pub(super) struct Index {
     /// The values born in each exchange, in the order in which they stand.
     pub(super) born: HashMap<Number, Vec<Value>>,
     /// The exchanges of each command and collection.
-    pub(super) alike: HashMap<(String, Option<Namespace>), Vec<Number>>,
+    pub(super) alike: Alike,
     /// The exchanges without which a batch of a change stream is not there yet.
     pub(super) causes: HashMap<Number, Vec<Number>>,
     pub(super) namespaces: Namespaces,
@@ -93,6 +94,27 @@ impl Questions {
             }
             _ => &[],
         }
+    }
+}
+
+/// Exchanges by their command's name, and its collection.
+#[derive(Debug, Default)]
+pub(super) struct Alike(HashMap<String, HashMap<Option<Namespace>, Vec<Number>>>);
+
+impl Alike {
+    pub(super) fn put(&mut self, name: &str, collection: Option<Namespace>, number: Number) {
+        // Most are known: their names are not copied.
+        if !self.0.contains_key(name) {
+            self.0.insert(name.to_owned(), HashMap::new());
+        }
+        if let Some(of_name) = self.0.get_mut(name) {
+            of_name.entry(collection).or_default().push(number);
+        }
+    }
+
+    /// The exchanges of a name, those of each collection together.
+    pub(super) fn of(&self, name: &str) -> impl Iterator<Item = (Option<Namespace>, &Vec<Number>)> {
+        self.0.get(name).into_iter().flatten().map(|(collection, list)| (*collection, list))
     }
 }
 
@@ -178,9 +200,20 @@ impl Indexing {
         Self(Build::new(settings))
     }
 
+    /// How it will be answered from.
+    pub fn settings(&self) -> &Settings {
+        self.0.settings()
+    }
+
     /// Adds the next exchange, in the order of their requests.
     pub fn add(&mut self, exchange: &Exchange) {
-        self.0.add(exchange);
+        let walked = Walked::of(exchange, self.0.settings());
+        self.add_walked(exchange, &walked);
+    }
+
+    /// The same, where what is in it was found out before, by the same settings.
+    pub fn add_walked(&mut self, exchange: &Exchange, walked: &Walked) {
+        self.0.add(exchange, walked);
     }
 
     /// The recording; `bodies` has the exchanges in the order in which they were added.

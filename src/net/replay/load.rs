@@ -1,9 +1,11 @@
 //! Reads recordings from their files.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use bson::raw::RawDocumentBuf;
@@ -15,7 +17,7 @@ use crate::capture::mtap::CaptureError;
 use crate::capture::open::{OpenError, Recorded};
 use crate::capture::spots::BlockPlace;
 use crate::config::io_reason;
-use crate::replay::{Deployment, Indexing, Recording, Settings};
+use crate::replay::{Deployment, Indexing, Recording, Settings, Walked};
 
 /// Why a recording cannot be read: which file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,9 @@ const BLOCKS_AT_ONCE: usize = 4;
 const EXCHANGES_AT_ONCE: usize = 256;
 const AHEAD_MAX: usize = 4;
 
+/// Threads that walk over exchanges.
+const WALKERS: usize = 2;
+
 /// The files of captures, and where in them their blocks are.
 type Places = (Vec<(PathBuf, File)>, Vec<BlockPlace>);
 
@@ -110,22 +115,33 @@ impl Loading {
         let readers =
             files.iter().map(|(_, file)| Ok(BufReader::new(file.try_clone()?))).collect::<io::Result<Vec<_>>>();
         let mut blocks = Blocks::new(readers.map_err(|error| failed(error.into()))?);
-        // Each of the three takes about as long as the others: reading, understanding, indexing.
+        // Blocks and exchanges are read, understood, walked over and indexed in their order, each on a thread of its own;
+        // only the walking takes as much time as all the rest, and asks for no order.
         let (hand_over, understand) = mpsc::sync_channel(AHEAD_MAX);
-        let (give, taken) = mpsc::sync_channel(AHEAD_MAX);
-        let (blocks, deriving) = thread::scope(|scope| {
+        let (give, walk) = mpsc::sync_channel(AHEAD_MAX);
+        let (walked, taken) = mpsc::sync_channel(AHEAD_MAX);
+        let (walk, settings) = (Arc::new(Mutex::new(walk)), self.indexing.settings().clone());
+        let (blocks, deriving, is_walked) = thread::scope(|scope| {
             let reading = scope.spawn(move || {
                 read(&mut blocks, &hand_over);
                 blocks
             });
             let understanding = scope.spawn(move || understood(&understand, &give));
-            for found in taken.iter().flatten() {
+            // Each ends when there are no more exchanges; without any of them nobody waits for one.
+            let walkers = vec![(walk, walked); WALKERS].into_iter();
+            let walking = walkers.map(|(walk, walked)| scope.spawn(|| walk_over(walk, walked, &settings)));
+            let walking = walking.collect::<Vec<_>>();
+            InOrder::new(taken.iter()).flatten().for_each(|(found, walked)| {
                 self.deployment.learn(&found.exchange);
-                self.take(found);
-            }
-            (reading.join(), understanding.join())
+                self.indexing.add_walked(&found.exchange, &walked);
+                self.keeper.keep(found);
+            });
+            let is_walked = walking.into_iter().all(|walking| walking.join().is_ok());
+            (reading.join(), understanding.join(), is_walked)
         });
-        let (Ok(blocks), Ok((deriving, error))) = (blocks, deriving) else { return Err(failed(panicked())) };
+        let (Ok(blocks), Ok((deriving, error)), true) = (blocks, deriving, is_walked) else {
+            return Err(failed(panicked()));
+        };
         if let Some(error) = error {
             return Err(failed(error.into()));
         }
@@ -147,6 +163,54 @@ impl Loading {
     }
 }
 
+/// Exchanges that are handed on at once, with their place among the others.
+type Batch<T> = (u64, Vec<T>);
+
+/// Where several take their exchanges from.
+type Source = Arc<Mutex<Receiver<Batch<Found>>>>;
+
+/// Finds out what is in exchanges, as long as there are some.
+fn walk_over(exchanges: Source, give: SyncSender<Batch<(Found, Walked)>>, settings: &Settings) {
+    loop {
+        let next = exchanges.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((place, some)) = next else { return };
+        let walk = |found: Found| {
+            let walked = Walked::of(&found.exchange, settings);
+            (found, walked)
+        };
+        if give.send((place, some.into_iter().map(walk).collect())).is_err() {
+            return;
+        }
+    }
+}
+
+/// What comes with places from 0, in their order.
+struct InOrder<I, T> {
+    coming: I,
+    waiting: BTreeMap<u64, T>,
+    next: u64,
+}
+
+impl<T, I: Iterator<Item = (u64, T)>> InOrder<I, T> {
+    fn new(coming: I) -> Self {
+        Self { coming, waiting: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl<T, I: Iterator<Item = (u64, T)>> Iterator for InOrder<I, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        loop {
+            if let Some(next) = self.waiting.remove(&self.next) {
+                self.next += 1;
+                return Some(next);
+            }
+            self.waiting.extend([self.coming.next()?]);
+        }
+    }
+}
+
 type ReadBlocks = Vec<Result<FileBlock, CaptureError>>;
 
 /// Reads blocks and hands them over until there are no more, or nobody wants them.
@@ -160,8 +224,9 @@ fn read(blocks: &mut Blocks<BufReader<File>>, hand_over: &SyncSender<ReadBlocks>
 }
 
 /// Gives the exchanges of blocks; why there are not more of these, if something is wrong with them.
-fn understood(blocks: &Receiver<ReadBlocks>, give: &SyncSender<Vec<Found>>) -> (Deriving, Option<CaptureError>) {
+fn understood(blocks: &Receiver<ReadBlocks>, give: &SyncSender<Batch<Found>>) -> (Deriving, Option<CaptureError>) {
     let (mut deriving, mut error) = (Deriving::default(), None);
+    let mut place = 0;
     for block in blocks.iter().flatten() {
         match block {
             Ok(block) => deriving.push(block),
@@ -170,15 +235,16 @@ fn understood(blocks: &Receiver<ReadBlocks>, give: &SyncSender<Vec<Found>>) -> (
         let mut ready = std::iter::from_fn(|| deriving.pop()).peekable();
         while ready.peek().is_some() {
             let some = ready.by_ref().take(EXCHANGES_AT_ONCE).collect();
-            if give.send(some).is_err() {
+            if give.send((place, some)).is_err() {
                 drop(ready);
                 return (deriving, error);
             }
+            place += 1;
         }
     }
     deriving.finish();
     // Whoever takes them is there until this ends.
-    _ = give.send(std::iter::from_fn(|| deriving.pop()).collect());
+    _ = give.send((place, std::iter::from_fn(|| deriving.pop()).collect()));
     (deriving, error)
 }
 
