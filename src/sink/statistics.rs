@@ -35,6 +35,12 @@ struct Label {
     command: String,
 }
 
+impl Label {
+    fn is(&self, (database, collection, command): (&str, &str, &str)) -> bool {
+        self.command == command && self.collection == collection && self.database == database
+    }
+}
+
 /// What was counted under one label.
 #[derive(Clone, Debug)]
 struct Counts {
@@ -55,12 +61,14 @@ pub struct Statistics {
     /// The rows by their label's hash; one whose place is taken by another label's is under the next free hash.
     index: HashMap<u64, usize, BuildHasherDefault<NumberHasher>>,
     hasher: RandomState,
+    /// The row that was asked for last: the next one is likely to be it again.
+    last: usize,
     other: Counts,
 }
 
 impl Default for Statistics {
     fn default() -> Self {
-        Self { rows: Vec::new(), index: HashMap::default(), hasher: RandomState::new(), other: Counts::new() }
+        Self { rows: Vec::new(), index: HashMap::default(), hasher: RandomState::new(), last: 0, other: Counts::new() }
     }
 }
 
@@ -149,11 +157,14 @@ impl Statistics {
 
     /// The row of a label, made if there is room.
     fn row_of(&mut self, parts: (&str, &str, &str)) -> Option<usize> {
+        if self.rows.get(self.last).is_some_and(|(label, _)| label.is(parts)) {
+            return Some(self.last);
+        }
         let (database, collection, command) = parts;
         let mut hash = self.hasher.hash_one(parts);
         while let Some(&row) = self.index.get(&hash) {
-            let label = &self.rows[row].0;
-            if label.command == command && label.collection == collection && label.database == database {
+            if self.rows[row].0.is(parts) {
+                self.last = row;
                 return Some(row);
             }
             hash = hash.wrapping_add(1);
