@@ -9,26 +9,41 @@ use std::hash::Hash;
 #[derive(Clone, Debug)]
 pub(super) struct Known<V> {
     live: HashMap<V, V>,
+    recorded: HashMap<V, V>,
     order: VecDeque<V>,
     most: usize,
 }
 
 impl<V: Clone + Eq + Hash> Known<V> {
     pub(super) fn new(most: usize) -> Self {
-        Self { live: HashMap::new(), order: VecDeque::new(), most }
+        Self { live: HashMap::new(), recorded: HashMap::new(), order: VecDeque::new(), most }
     }
 
     /// From now on this one stands for the recorded one.
     pub(super) fn insert(&mut self, recorded: V, live: V) {
-        if self.live.insert(recorded.clone(), live).is_some() {
-            return;
+        self.recorded.insert(live.clone(), recorded.clone());
+        match self.live.insert(recorded.clone(), live) {
+            Some(before) => self.forget(&before, &recorded),
+            None => self.order.push_back(recorded),
         }
-        self.order.push_back(recorded);
         if self.order.len() > self.most
             && let Some(oldest) = self.order.pop_front()
+            && let Some(live) = self.live.remove(&oldest)
         {
-            self.live.remove(&oldest);
+            self.forget(&live, &oldest);
         }
+    }
+
+    /// A live value stands for this recorded one no more; for another one it may.
+    fn forget(&mut self, live: &V, recorded: &V) {
+        if self.recorded.get(live) == Some(recorded) && self.live.get(recorded) != Some(live) {
+            self.recorded.remove(live);
+        }
+    }
+
+    /// The last recorded value that this live one stands for.
+    pub(super) fn recorded(&self, live: &V) -> Option<&V> {
+        self.recorded.get(live)
     }
 
     pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, recorded: &Q) -> Option<&V>
@@ -98,6 +113,8 @@ mod tests {
             known.insert(recorded, live);
         }
         assert_eq!([1, 2, 3].map(|it| known.get(&it).copied()), [None, Some(12), Some(13)]);
+        assert_eq!([11, 21, 12, 13].map(|it| known.recorded(&it).copied()), [None, None, Some(2), Some(3)]);
+        assert_eq!((known.live.len(), known.recorded.len()), (2, 2));
     }
 
     #[test]

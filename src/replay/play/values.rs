@@ -90,7 +90,9 @@ impl Values {
         if let Some(known) = self.object_ids.get(recorded_id) {
             return known == live_id;
         }
-        let is_same = self.is_made_at_its_time(recorded, live, at) || self.is_given(recorded);
+        // A live id is one document's, as the recorded one was.
+        let is_free = self.object_ids.recorded(live_id).is_none();
+        let is_same = is_free && (self.is_made_at_its_time(recorded, live, at) || self.is_given(recorded));
         if is_same {
             self.object_ids.insert(*recorded_id, *live_id);
         }
@@ -146,12 +148,15 @@ impl Values {
     fn is_of_its_time(&self, recorded_ms: i64, live_ms: i64, at: Answered) -> bool {
         let From::Capture(moments) = &self.from else { return false };
         let Some((first, first_live)) = moments.first() else { return false };
-        let (earliest, latest) = (recorded_ms - CLOCKS_APART_MS, recorded_ms + CLOCKS_APART_MS);
-        if latest.cast_unsigned() < first || earliest > millis(at.recorded) {
+        let earliest = recorded_ms.saturating_sub(CLOCKS_APART_MS);
+        // Before 1970 nobody recorded anything.
+        let Ok(latest) = u64::try_from(recorded_ms.saturating_add(CLOCKS_APART_MS)) else { return false };
+        if latest < first || earliest > millis(at.recorded) {
             return false;
         }
-        let from = moments.before(earliest.unsigned_abs()).unwrap_or(first_live).cast_signed();
-        let to = moments.after(latest.unsigned_abs()).map_or_else(|| millis(at.live), u64::cast_signed);
+        let from = u64::try_from(earliest).ok().and_then(|earliest| moments.before(earliest)).unwrap_or(first_live);
+        let from = from.cast_signed();
+        let to = moments.after(latest).map_or_else(|| millis(at.live), u64::cast_signed);
         (from - CLOCKS_APART_MS..=to + CLOCKS_APART_MS).contains(&live_ms)
     }
 
@@ -200,4 +205,65 @@ fn upserted(reply: &[u8]) -> impl Iterator<Item = [u8; 12]> {
     let listed = Elements::readable(list).filter_map(|element| find(element.as_document()?, b"_id"));
     let last = find(reply, b"lastErrorObject").and_then(|last| find(last.as_document()?, b"upserted"));
     listed.chain(last).filter(|id| id.kind == Kind::ObjectId).filter_map(|id| id.value.first_chunk().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::oid::ObjectId;
+    use bson::{DateTime, rawdoc};
+
+    use super::*;
+    use crate::capture::exchange::testing;
+
+    fn same(recorded: i64, live: i64) -> (bool, Option<Vec<u8>>) {
+        const START: i64 = 1_763_000_000_000;
+        const RUN: i64 = 1_763_900_000_000;
+        let at = |ms: i64| Timestamp { monotonic_nanos: 0, unix_micros: ms * 1000 };
+        let mut values = Values::new(false);
+        for n in 0..3 {
+            let mut exchange = testing::exchange(&bson::doc! { "find": "c" }, &[], 0);
+            exchange.at = at(START + n * 10_000);
+            values.begin(&exchange, at(RUN + n * 10_000));
+        }
+        let answered = Answered { recorded: at(START + 20_001), live: at(RUN + 20_001) };
+        let document = |ms| rawdoc! { "d": DateTime::from_millis(ms) };
+        let (one, other) = (document(recorded), document(live));
+        let [one, other] = [&one, &other].map(|it| find(it.as_bytes(), b"d").unwrap());
+        let is_same = values.is_same(&one, &other, answered);
+        (is_same, values.live(&one, answered.recorded))
+    }
+
+    #[test]
+    fn dates_from_outside_the_recording_are_no_dates_of_now() {
+        // 0001-01-01 is what some programs write for no date at all.
+        for recorded in [-62_135_596_800_000, -631_152_000_000, i64::MAX, i64::MIN] {
+            for live in [1_763_900_020_000, 1_763_900_000_500, 0] {
+                assert_eq!(same(recorded, live), (false, None), "{recorded} {live}");
+            }
+        }
+        assert!(same(1_763_000_010_000, 1_763_900_010_000).0);
+    }
+
+    #[test]
+    fn two_ids_are_not_one() {
+        const START: i64 = 1_763_000_000_000;
+        const RUN: i64 = 1_763_900_000_000;
+        let at = |ms: i64| Timestamp { monotonic_nanos: 0, unix_micros: ms * 1000 };
+        let mut values = Values::new(false);
+        let mut exchange = testing::exchange(&bson::doc! { "find": "c" }, &[], 0);
+        exchange.at = at(START);
+        values.begin(&exchange, at(RUN));
+        let answered = Answered { recorded: at(START + 500), live: at(RUN + 500) };
+        let id = |ms: i64, n: u8| {
+            let mut bytes = [n; 12];
+            bytes[..4].copy_from_slice(&((ms / 1000) as u32).to_be_bytes());
+            rawdoc! { "d": ObjectId::from_bytes(bytes) }
+        };
+        let mut same = |one: &bson::raw::RawDocumentBuf, other: &bson::raw::RawDocumentBuf| {
+            let [one, other] = [one, other].map(|it| find(it.as_bytes(), b"d").unwrap());
+            values.is_same(&one, &other, answered)
+        };
+        assert!(same(&id(START, 1), &id(RUN, 7)));
+        assert!(!same(&id(START, 2), &id(RUN, 7)), "another recorded id is the same live one");
+    }
 }
