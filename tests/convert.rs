@@ -349,7 +349,7 @@ fn what_cannot_be_done_is_said() {
             &new,
             &[],
             3,
-            "line 3, column 9: expected \"request\", \"documents\", \"updates\", \"deletes\", \"reply\", \"cursor.firstBatch\" or \"cursor.nextBatch\", found \"replay\"; did you mean \"reply\"?\nhint:",
+            "line 3, column 9: expected \"request\", \"documents\", \"updates\", \"deletes\", \"reply\", \"more\", \"cursor.firstBatch\" or \"cursor.nextBatch\", found \"replay\"; did you mean \"reply\"?\nhint:",
         ),
         (&demo, &directory.path().join("no/such.mtap"), &[], 4, "hint: name a file in a directory that is there"),
     ] {
