@@ -141,7 +141,7 @@ fn wrong_lines_are_told_with_their_place() {
         ("[]", "line 2, column 1: expected a line like {\"request\":…} or {\"reply\":…}, found an array"),
         (
             r#"{"ask":1}"#,
-            r#"line 2, column 6: expected "request", "documents", "updates", "deletes", "reply", "cursor.firstBatch" or "cursor.nextBatch", found "ask""#,
+            r#"line 2, column 6: expected "request", "documents", "updates", "deletes", "reply", "more", "cursor.firstBatch" or "cursor.nextBatch", found "ask""#,
         ),
         (r#"{"requst":{}}"#, "found \"requst\"; did you mean \"request\"?"),
         (r#"{"request":"1"}"#, "line 2, column 14: this is not base64"),

@@ -512,17 +512,3 @@ fn credentials_are_in_no_log() {
         }
     }
 }
-
-#[test]
-fn connections_beyond_the_limit_wait_their_turn() {
-    let proxy = proxy(&["--max-connections", "2"]);
-    let first = Client::handshake(&proxy.address, "limit");
-    let _second = Client::handshake(&proxy.address, "limit");
-    let address = proxy.address.clone();
-    let third = thread::spawn(move || is_ok(&Client::connect(&address).command(&hello("limit"))));
-    thread::sleep(Duration::from_millis(300));
-    assert!(!third.is_finished(), "the third is not served yet");
-    drop(first);
-    assert!(third.join().expect("the third ends well"), "it is when another leaves");
-    proxy.stop();
-}

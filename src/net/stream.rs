@@ -1,7 +1,7 @@
 //! A socket of either kind, TCP or unix, plain or with TLS over it, as one type.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -42,10 +42,10 @@ pub(super) enum Accepted {
 }
 
 impl Accepted {
-    /// Where the client is, if it is not on this machine by necessity.
+    /// Where the client is, unless it is on this machine by necessity. One that has gone already is nowhere in particular.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip()),
+            Self::Tcp(socket) => Some(socket.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())),
             Self::Unix(_) => None,
         }
     }

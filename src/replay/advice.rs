@@ -54,7 +54,10 @@ fn lines(differs: &[Differs<'_>], is_born: &dyn Fn(&Element<'_>) -> bool) -> Opt
     let line = |name: &str, paths: &[String]| (!paths.is_empty()).then(|| format!("{name} = [{}]", paths.join(", ")));
     let lines = [line("bind", &bind), line("ignore", &ignore)];
     let lines = lines.into_iter().flatten().collect::<Vec<_>>();
-    (!lines.is_empty()).then(|| format!("if that differs from run to run, in [replay]: {}", lines.join(", ")))
+    // Where the name is what differs, no line can say less than all names.
+    let opens =
+        if ignore.iter().any(|path| path.ends_with(".*\"")) { " (any field there is let through then)" } else { "" };
+    (!lines.is_empty()).then(|| format!("if that differs from run to run, in [replay]: {}{opens}", lines.join(", ")))
 }
 
 /// Fields at the top of a command that say nothing of what is asked.

@@ -107,7 +107,7 @@ fn misses_say_what_came_closest_and_what_would_mend_them() {
             update(doc! { "$set": { "days.2026-11-23": 1 } }),
             "the nearest is exchange 7: updates.0.u.$set.days.2026-11-22 is 1 there and missing here, \
              updates.0.u.$set.days.2026-11-23 is missing there and 1 here\n\
-             hint: if that differs from run to run, in [replay]: ignore = [\"updates.*.u.$set.*\"]"
+             hint: if that differs from run to run, in [replay]: ignore = [\"updates.*.u.$set.*\"] (any field there is let through then)"
                 .to_owned(),
         ),
         // Another operator.
