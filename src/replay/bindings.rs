@@ -94,6 +94,11 @@ impl Bindings {
         self.named.to_recorded.get(&(kind, live.to_vec())).map(Vec::as_slice)
     }
 
+    /// The live value that stands for a recorded one at a named place.
+    pub(super) fn named_live(&self, kind: Kind, recorded: &[u8]) -> Option<&[u8]> {
+        self.named.to_live.get(&(kind, recorded.to_vec())).map(Vec::as_slice)
+    }
+
     pub(super) fn bind_named(&mut self, pair: NamedPair) {
         let NamedPair { kind, live, recorded } = pair;
         self.named.to_live.insert((kind, recorded.clone()), live.clone());
@@ -158,17 +163,20 @@ fn translate(leaf: &Element<'_>, out: &mut [u8], other: &mut dyn FnMut(Value) ->
 /// Shorter values than that are not looked for where they are not named: too many things are 1, or true.
 const TOLD_APART: usize = 8;
 
+/// Whether a value that is not an identity is long enough to be known again.
+pub(super) fn is_told_apart(element: &Element<'_>) -> bool {
+    matches!(element.kind, Kind::String | Kind::Binary) && element.value.len() >= TOLD_APART + 5
+}
+
 /// The document with other values in place of those that were bound by name. Strings, binaries and the like are told
 /// anywhere if they are long enough.
 fn replaced(document: Vec<u8>, values: &HashMap<(Kind, Vec<u8>), Vec<u8>>) -> Vec<u8> {
     if values.is_empty() {
         return document;
     }
-    let other = |element: &Element<'_>| match element.kind {
-        Kind::String | Kind::Binary if element.value.len() >= TOLD_APART + 5 => {
-            values.get(&(element.kind, element.value.to_vec())).cloned()
-        }
-        _ => None,
+    let other = |element: &Element<'_>| match is_told_apart(element) {
+        true => values.get(&(element.kind, element.value.to_vec())).cloned(),
+        false => None,
     };
     rebuilt(&document, &other, 0)
 }

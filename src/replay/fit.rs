@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use super::bindings::{Bindings, NamedPair};
+use super::bindings::{Bindings, NamedPair, is_told_apart};
 use super::counted::{counted, is_cluster_time, is_computed_time, is_varying, order_counts};
 use super::difference::{Difference, shown, shown_recorded};
 use super::explain::{Note, Why};
@@ -388,24 +388,53 @@ impl<'a, 'd> Walk<'a, 'd> {
         true
     }
 
-    /// A value at a place that `[replay] bind` names.
+    /// A value at a place that `[replay] bind` names: it may be any other, but what is known to stand for one of the
+    /// recording stands for no other.
     fn named(&mut self, our: &Element<'d>, their: &Element<'d>) -> bool {
-        if let (Some(live), Some(recorded)) = (value_of(our), value_of(their)) {
-            if self.stands_for(live) != Some(recorded) {
-                self.add_bind(live, recorded);
+        let fits = match (value_of(our), value_of(their)) {
+            (Some(live @ Value::Date(_)), Some(recorded)) => {
+                if self.stands_for(live) != Some(recorded) {
+                    self.add_bind(live, recorded);
+                }
+                true
             }
+            (Some(live), Some(recorded)) => self.named_identity(live, recorded),
+            _ => self.named_bytes(our, their),
+        };
+        if fits {
             self.note(Why::Bound);
+        }
+        fits
+    }
+
+    fn named_identity(&mut self, live: Value, recorded: Value) -> bool {
+        match self.stands_for(live) {
+            Some(known) if known == recorded => true,
+            Some(known) => self.swap(known, recorded),
+            None if live != recorded && self.births_of(live).is_some() => false,
+            None => {
+                self.is_free(recorded) && {
+                    self.add_bind(live, recorded);
+                    true
+                }
+            }
+        }
+    }
+
+    fn named_bytes(&mut self, our: &Element<'d>, their: &Element<'d>) -> bool {
+        let bindings = self.context.bindings;
+        let (known, other) =
+            (bindings.named_recorded(our.kind, our.value), bindings.named_live(their.kind, their.value));
+        if known == Some(their.value) {
             return true;
         }
-        let pair = NamedPair { kind: our.kind, live: our.value.to_vec(), recorded: their.value.to_vec() };
-        match self.context.bindings.named_recorded(our.kind, our.value) {
-            Some(known) if known == their.value => {}
-            // It stood for another: it does here as well, for it is the user's word that it may.
-            _ => {
-                self.fit.named.push(pair);
-            }
+        // Short ones are too often the same by chance.
+        let is_taken = known.is_some() || other.is_some() && !self.context.again;
+        if is_taken && is_told_apart(our) {
+            return false;
         }
-        self.note(Why::Bound);
+        let (live, recorded) = (our.value.to_vec(), their.value.to_vec());
+        self.fit.named.push(NamedPair { kind: our.kind, live, recorded });
         true
     }
 

@@ -240,3 +240,31 @@ fn the_end_of_a_transaction_names_what_was_missed_in_it() {
         tells(&mut asker, within(doc! { end: 1 }, false), told);
     }
 }
+
+/// `bind` says that a value may be another one, not that one known value may be another known one.
+#[test]
+fn what_stands_for_one_value_is_never_bound_to_another() {
+    let find = |filter: Document| doc! { "find": "orders", "filter": filter, "$db": "shop" };
+    let insert = |document: Document| doc! { "insert": "orders", "documents": [document], "$db": "shop" };
+    let id = |n: u8| ObjectId::from_bytes([n; 12]);
+    let token = |n: u8| format!("{n}f9a3c1e8b7d2064");
+    let mut tape = Tape::default();
+    tape.add(insert(doc! { "_id": id(1), "item": "tea", "token": token(1) }), written(1))
+        .add(insert(doc! { "_id": id(2), "item": "cup", "token": token(2) }), written(1))
+        .add(find(doc! { "_id": id(1) }), first_batch(0, [doc! { "_id": id(1), "item": "tea" }]))
+        .add(find(doc! { "token": token(1) }), first_batch(0, [doc! { "_id": id(1), "item": "tea" }]))
+        .add(find(doc! { "_id": id(3) }), first_batch(0, []));
+    let bind = Paths::parse(&["filter._id", "filter.token", "documents.*.token"].map(str::to_owned)).unwrap();
+    let settings = || Settings { bind: bind.clone(), repeat: Repeat::Once, ..Settings::default() };
+
+    let mut asker = tape.replay(settings()).connect();
+    asker.ask(insert(doc! { "_id": id(11), "item": "tea", "token": token(3) }));
+    asker.ask(insert(doc! { "_id": id(12), "item": "cup", "token": token(4) }));
+    for other in [doc! { "_id": id(12) }, doc! { "token": token(4) }] {
+        asker.miss(find(other));
+    }
+    // One that is not known yet may be any that nothing stands for: it is the one that was not found.
+    assert_eq!(asker.ask(find(doc! { "_id": id(13) })), first_batch(0, []));
+    assert_eq!(asker.ask(find(doc! { "_id": id(11) })), first_batch(0, [doc! { "_id": id(11), "item": "tea" }]));
+    asker.ask(find(doc! { "token": token(3) }));
+}
