@@ -147,7 +147,7 @@ pub(super) fn effect_of(name: &str, command: &[u8], reply: &[u8], namespaces: &m
 /// What stands for the reply to a write that wants none.
 pub(super) const UNTOLD: &[u8] = b"\x14\0\0\0\x10ok\0\x01\0\0\0\x10n\0\x01\0\0\0\0";
 
-const NAMESPACE_NOT_FOUND: i64 = 26;
+pub(super) const NAMESPACE_NOT_FOUND: i64 = 26;
 
 pub(super) fn is_ok(reply: &[u8]) -> bool {
     find(reply, b"ok").is_some_and(|ok| ok.as_bool_truthy())

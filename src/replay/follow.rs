@@ -14,7 +14,7 @@ use bson::raw::RawDocument;
 use super::Request;
 use super::bindings::Bindings;
 use super::difference::difference;
-use super::effect::{Effect, is_ok};
+use super::effect::{Effect, NAMESPACE_NOT_FOUND, UNTOLD, is_ok};
 use super::recording::Number;
 use super::replaying::Replaying;
 use super::state::Transaction;
@@ -33,8 +33,8 @@ pub struct Followed {
     pub step: Step,
     /// The request's command, `$db` included.
     pub command: Vec<u8>,
-    /// What was answered; `None` if nobody wanted to know.
-    pub told: Option<Told>,
+    /// What was answered.
+    pub told: Told,
 }
 
 /// What a followed request did.
@@ -56,18 +56,15 @@ pub struct Told {
     /// Where it is recorded.
     pub place: Place,
     outcome: Vec<u8>,
-    /// Whether only the end of it counts: nothing is left, whatever there was.
-    empties: bool,
+    /// Whether it only matters that it was done: nothing is left, whatever there was, or nobody wanted to know more.
+    is_done: bool,
 }
 
 impl Told {
     /// How another server's answer differs, in what matters: `line 5: n is 1 there and 0 here`. Identities that it made by
     /// itself stand for the recorded ones from then on.
     pub fn departure(&self, reply: &RawDocument, made: &mut Made) -> Option<String> {
-        if self.empties {
-            return None;
-        }
-        let here = outcome(reply.as_bytes());
+        let here = if self.is_done { done(reply.as_bytes()) } else { outcome(reply.as_bytes()) };
         made.learn(&self.outcome, &here);
         difference(&self.outcome, &made.as_told(&here)).map(|it| format!("{}: {it}", self.place))
     }
@@ -127,22 +124,43 @@ fn outcome(reply: &[u8]) -> Vec<u8> {
         put_name(element.kind, element.name, &mut out);
         out.extend_from_slice(element.value);
     }
-    // Their messages name what differs from one server to the next.
+    put_write_errors(reply, &mut out);
+    end(start, &mut out);
+    out
+}
+
+/// Whether a reply says that something was done; there is nothing left as well where nothing was.
+fn done(reply: &[u8]) -> Vec<u8> {
+    let code = find(reply, b"code").and_then(|code| code.as_i64());
+    let is_done = is_ok(reply) || code == Some(NAMESPACE_NOT_FOUND);
+    let mut out = Vec::new();
+    let start = begin(&mut out);
+    put_name(Kind::Boolean, b"ok", &mut out);
+    out.push(u8::from(is_done));
+    if let Some(code) = code.filter(|_| !is_done) {
+        put_name(Kind::Int64, b"code", &mut out);
+        out.extend_from_slice(&code.to_le_bytes());
+    }
+    put_write_errors(reply, &mut out);
+    end(start, &mut out);
+    out
+}
+
+/// The codes of a write's errors: their messages name what differs from one server to the next.
+fn put_write_errors(reply: &[u8], out: &mut Vec<u8>) {
     let errors = find(reply, b"writeErrors").and_then(|errors| errors.as_array()).unwrap_or_default();
     let errors = Elements::readable(errors).filter_map(|error| find(error.as_document()?, b"code")?.as_i64());
     for (place, code) in errors.enumerate() {
-        put_name(Kind::Int64, format!("writeErrors.{place}.code").as_bytes(), &mut out);
+        put_name(Kind::Int64, format!("writeErrors.{place}.code").as_bytes(), out);
         out.extend_from_slice(&code.to_le_bytes());
     }
-    end(start, &mut out);
-    out
 }
 
 impl Replaying {
     /// What another server is to do too, if a request was answered with that exchange.
     pub(super) fn followed(
         &self,
-        number: Number,
+        (number, place): (Number, Place),
         request: &Request,
         app_name: Option<&str>,
         reply: Option<&[u8]>,
@@ -151,13 +169,15 @@ impl Replaying {
         let transaction = transaction_of(&request.command).map(|(transaction, _)| transaction);
         let step = step(effect, request.name(), transaction)?;
         let empties = matches!(**effect, Effect::Empty(_) | Effect::Drop(_) | Effect::DropDatabase(_));
-        let place = self.recording.exchange(number)?.place;
-        let told = |reply: &[u8]| Told { place, outcome: outcome(reply), empties };
+        let (outcome, is_done) = match reply {
+            Some(reply) if !empties => (outcome(reply), false),
+            reply => (done(reply.unwrap_or(UNTOLD)), true),
+        };
         Some(Followed {
             scope: self.recording.scope(app_name),
             step,
             command: request.command.clone(),
-            told: reply.map(told),
+            told: Told { place, outcome, is_done },
         })
     }
 
@@ -242,4 +262,38 @@ fn timeless(concern: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(element.value);
     }
     end(start, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    fn told(reply: &RawDocumentBuf) -> Told {
+        Told { place: Place::Line(5), outcome: outcome(reply.as_bytes()), is_done: false }
+    }
+
+    #[test]
+    fn what_only_had_to_be_done_departs_if_it_is_not() {
+        let refused = rawdoc! { "ok": 0.0, "errmsg": "not authorized", "code": 13 };
+        let missing = rawdoc! { "ok": 0.0, "errmsg": "ns not found", "code": 26 };
+        let partly = rawdoc! { "n": 1, "writeErrors": [{ "index": 0, "code": 11000 }], "ok": 1.0 };
+        let recorded =
+            [rawdoc! { "ok": 1.0 }, missing.clone(), rawdoc! { "n": 7, "ok": 1.0 }].map(|it| done(it.as_bytes()));
+        for outcome in recorded.into_iter().chain([done(UNTOLD)]) {
+            let told = Told { place: Place::Line(5), outcome, is_done: true };
+            let departure = |reply: &RawDocumentBuf| told.departure(reply, &mut Made::default());
+            assert_eq!(departure(&refused).as_deref(), Some("line 5: ok is true there and false here"));
+            assert_eq!(
+                departure(&partly).as_deref(),
+                Some("line 5: writeErrors.0.code is missing there and 11000 here")
+            );
+            for same in [&missing, &rawdoc! { "ok": 1.0 }, &rawdoc! { "n": 9, "ok": 1.0 }] {
+                assert_eq!(departure(same), None);
+            }
+        }
+        let told = told(&rawdoc! { "n": 1, "ok": 1.0 });
+        assert!(told.departure(&rawdoc! { "n": 2, "ok": 1.0 }, &mut Made::default()).is_some());
+    }
 }

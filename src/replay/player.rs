@@ -126,9 +126,9 @@ impl Player {
         match self.replaying.answer(&request, self.app_name.as_deref(), at, is_last) {
             Answer::Documents { documents, after, explanation, taken_for } => {
                 self.explanation = explanation;
-                self.followed = taken_for.filter(|_| self.is_followed).and_then(|number| {
+                self.followed = taken_for.filter(|_| self.is_followed).and_then(|taken_for| {
                     let reply = documents.first().map(Vec::as_slice);
-                    self.replaying.followed(number, &request, self.app_name.as_deref(), reply)
+                    self.replaying.followed(taken_for, &request, self.app_name.as_deref(), reply)
                 });
                 if after.is_zero() {
                     send(request, &documents, replies);

@@ -24,7 +24,7 @@ use super::settings::Timing;
 use super::state::Transaction;
 use super::transaction::{numbered, transaction_of};
 use crate::bson::find;
-use crate::capture::exchange::Exchange;
+use crate::capture::exchange::{Exchange, Place};
 use crate::capture::fixture::as_written;
 use crate::event::Timestamp;
 
@@ -64,8 +64,8 @@ pub(super) enum Answer {
         documents: Vec<Vec<u8>>,
         after: Duration,
         explanation: Option<Explanation>,
-        /// The exchange that the request was taken for, if it was the first time.
-        taken_for: Option<Number>,
+        /// The exchange that the request was taken for, and where it is, if it was the first time.
+        taken_for: Option<(Number, Place)>,
     },
     /// Nothing yet: it is to be asked again, until its time is up.
     Wait,
@@ -241,7 +241,12 @@ impl Asking<'_> {
             self.live.keep(key, Sent { question: same, documents: documents.clone() });
         }
         let explanation = self.explained(notes, &exchange);
-        Answer::Documents { documents, after: self.delay(&exchange), explanation, taken_for: Some(number) }
+        Answer::Documents {
+            documents,
+            after: self.delay(&exchange),
+            explanation,
+            taken_for: Some((number, exchange.place)),
+        }
     }
 
     /// The digests of the request, recorded values in the place of those that stand for them.

@@ -46,7 +46,7 @@ struct Kept {
 #[derive(Debug)]
 struct Command {
     slot: Slot,
-    told: Option<Told>,
+    told: Told,
     /// Whether it is the first of a transaction.
     starts: bool,
 }
@@ -105,14 +105,15 @@ impl Following {
                 let lost = format!("it does not follow what the recording answered: {reason}");
                 behind.lock().lost.insert(lost).clone()
             })?;
-            self.compare(told.as_ref(), &reply, made);
+            self.compare(&told, &reply, made);
         }
     }
 
     /// Tells once that the upstream is not where the recording is.
-    fn compare(&self, told: Option<&Told>, reply: &RawDocumentBuf, made: &mut Made) {
-        let departure = told.and_then(|told| told.departure(reply, made));
-        if let Some(departure) = departure.filter(|departure| self.replaying.note_departure(departure)) {
+    fn compare(&self, told: &Told, reply: &RawDocumentBuf, made: &mut Made) {
+        if let Some(departure) =
+            told.departure(reply, made).filter(|departure| self.replaying.note_departure(departure))
+        {
             say(format_args!("mongotap: the upstream departs from the recording at {departure}"));
             say("hint: it is to be as it was when the recording began: empty, mostly");
         }
@@ -131,7 +132,7 @@ impl Behind {
 }
 
 impl Kept {
-    fn take(&mut self, step: Step, command: &[u8], told: Option<Told>) -> io::Result<()> {
+    fn take(&mut self, step: Step, command: &[u8], told: Told) -> io::Result<()> {
         let transaction = match step {
             Step::Write => None,
             Step::Within(transaction) | Step::Commit(transaction) => Some(transaction),
