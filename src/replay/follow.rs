@@ -61,6 +61,21 @@ pub struct Told {
 }
 
 impl Told {
+    /// Of a write that wanted no answer.
+    pub fn unacknowledged(place: Place) -> Self {
+        Self { place, outcome: done(UNTOLD), is_done: true }
+    }
+
+    /// Takes out what is compared, so that it can be kept elsewhere meanwhile.
+    pub fn take_outcome(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.outcome)
+    }
+
+    /// Puts it back, to be compared.
+    pub fn put_outcome(&mut self, outcome: Vec<u8>) {
+        self.outcome = outcome;
+    }
+
     /// How another server's answer differs, in what matters: `line 5: n is 1 there and 0 here`. Identities that it made by
     /// itself stand for the recorded ones from then on.
     pub fn departure(&self, reply: &RawDocument, made: &mut Made) -> Option<String> {
@@ -138,8 +153,7 @@ fn done(reply: &[u8]) -> Vec<u8> {
     put_name(Kind::Boolean, b"ok", &mut out);
     out.push(u8::from(is_done));
     if let Some(code) = code.filter(|_| !is_done) {
-        put_name(Kind::Int64, b"code", &mut out);
-        out.extend_from_slice(&code.to_le_bytes());
+        put_code(b"code", code, &mut out);
     }
     put_write_errors(reply, &mut out);
     end(start, &mut out);
@@ -151,9 +165,14 @@ fn put_write_errors(reply: &[u8], out: &mut Vec<u8>) {
     let errors = find(reply, b"writeErrors").and_then(|errors| errors.as_array()).unwrap_or_default();
     let errors = Elements::readable(errors).filter_map(|error| find(error.as_document()?, b"code")?.as_i64());
     for (place, code) in errors.enumerate() {
-        put_name(Kind::Int64, format!("writeErrors.{place}.code").as_bytes(), out);
-        out.extend_from_slice(&code.to_le_bytes());
+        put_code(format!("writeErrors.{place}.code").as_bytes(), code, out);
     }
+}
+
+/// The code of an error: an int32, whatever number it came as.
+fn put_code(name: &[u8], code: i64, out: &mut Vec<u8>) {
+    put_name(Kind::Int32, name, out);
+    out.extend_from_slice(&i32::try_from(code).unwrap_or(i32::MAX).to_le_bytes());
 }
 
 impl Replaying {
@@ -169,16 +188,12 @@ impl Replaying {
         let transaction = transaction_of(&request.command).map(|(transaction, _)| transaction);
         let step = step(effect, request.name(), transaction)?;
         let empties = matches!(**effect, Effect::Empty(_) | Effect::Drop(_) | Effect::DropDatabase(_));
-        let (outcome, is_done) = match reply {
-            Some(reply) if !empties => (outcome(reply), false),
-            reply => (done(reply.unwrap_or(UNTOLD)), true),
+        let told = match reply {
+            Some(reply) if empties => Told { place, outcome: done(reply), is_done: true },
+            Some(reply) => Told { place, outcome: outcome(reply), is_done: false },
+            None => Told::unacknowledged(place),
         };
-        Some(Followed {
-            scope: self.recording.scope(app_name),
-            step,
-            command: request.command.clone(),
-            told: Told { place, outcome, is_done },
-        })
+        Some(Followed { scope: self.recording.scope(app_name), step, command: request.command.clone(), told })
     }
 
     /// Who shares what is asked by connections of that application name.

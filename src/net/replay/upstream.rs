@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::rawdoc;
@@ -83,7 +84,7 @@ impl Upstream {
         if self.credentials.is_none() {
             // Nothing but a question shows whether it wants to know who asks.
             let probe = rawdoc! { "listDatabases": 1, "nameOnly": true, "$db": "admin" };
-            let reply = connection.ask(&probe).await?;
+            let reply = connection.ask_within(&probe, PATIENCE).await?;
             if reply.get_i32("code").ok() == Some(CODE_UNAUTHORIZED) {
                 return Err(format!("it wants authentication; {CREDENTIALS}"));
             }
@@ -117,7 +118,20 @@ const CODE_UNAUTHORIZED: i32 = 13;
 const CREDENTIALS: &str =
     "it is asked as the first --user NAME --password-env VAR, under exec as the user of the connection string";
 
+/// How long a question of ours may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 impl Connection {
+    /// The answer to a command if it comes in time, or why there is none: then the connection is of no use any more.
+    pub(super) async fn ask_within(
+        &mut self,
+        command: &RawDocument,
+        patience: Duration,
+    ) -> Result<RawDocumentBuf, String> {
+        let late = |_| Err(format!("it gave no answer within {patience:?}"));
+        tokio::time::timeout(patience, self.ask(command)).await.unwrap_or_else(late)
+    }
+
     /// The answer to a command, or why there is none: then the connection is of no use any more.
     pub(super) async fn ask(&mut self, command: &RawDocument) -> Result<RawDocumentBuf, String> {
         let answer = async {
