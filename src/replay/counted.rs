@@ -5,12 +5,10 @@
 //! capture holds. `$db` counts, but stands beside.
 
 use crate::bson::{Element, Elements, find};
+use crate::capture::names::READ_CONCERN_TIMES;
 
 /// Fields at the top of a command that never count, or stand beside it.
 const VARYING: [&[u8]; 6] = [b"$clusterTime", b"$readPreference", b"lsid", b"operationTime", b"pwd", b"txnNumber"];
-
-/// Times of the cluster within a `readConcern`.
-const CLUSTER_TIMES: [&[u8]; 2] = [b"afterClusterTime", b"atClusterTime"];
 
 /// The fields at the top that count, the command's name first.
 pub(super) fn counted(command: &[u8]) -> impl Iterator<Item = Element<'_>> {
@@ -19,7 +17,7 @@ pub(super) fn counted(command: &[u8]) -> impl Iterator<Item = Element<'_>> {
 
 /// Whether a field at the top never counts. A `readConcern` that only names a time is one.
 pub(super) fn is_varying(element: &Element<'_>) -> bool {
-    let is_time = |name: &[u8]| CLUSTER_TIMES.contains(&name);
+    let is_time = |name: &[u8]| READ_CONCERN_TIMES.contains(&name);
     let only_names_time = |concern: &[u8]| {
         let mut names = Elements::readable(concern).map(|inner| inner.name).peekable();
         names.peek().is_some() && names.all(is_time)
@@ -30,7 +28,7 @@ pub(super) fn is_varying(element: &Element<'_>) -> bool {
 
 /// Whether it is the time that a `readConcern` waits for, or reads at; `path` leads to what it is in.
 pub(super) fn is_cluster_time(path: &[&[u8]], element: &Element<'_>) -> bool {
-    CLUSTER_TIMES.contains(&element.name) && *path == [b"readConcern".as_slice()]
+    READ_CONCERN_TIMES.contains(&element.name) && *path == [b"readConcern".as_slice()]
 }
 
 /// Whether the order of the fields in a document has a meaning of its own, `path` leading to it: those of arrays, sorts

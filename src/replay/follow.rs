@@ -22,7 +22,7 @@ use super::transaction::transaction_of;
 use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, Kind, find};
 use crate::capture::exchange::Place;
-use crate::capture::names::{Value, leaves, value_of};
+use crate::capture::names::{READ_CONCERN_TIMES, Value, leaves, value_of};
 
 /// A request that was answered from the recording, and what it did.
 #[derive(Clone, Debug, PartialEq)]
@@ -269,10 +269,10 @@ impl Takes {
     }
 }
 
-/// A `readConcern` without the time of the recorded cluster: the primary of another one is up to date anyway.
+/// A `readConcern` without times of the recorded cluster: the primary of another one is up to date anyway.
 fn timeless(concern: &[u8], out: &mut Vec<u8>) {
     let start = begin(out);
-    for element in Elements::readable(concern).filter(|element| element.name != b"afterClusterTime") {
+    for element in Elements::readable(concern).filter(|element| !READ_CONCERN_TIMES.contains(&element.name)) {
         put_name(element.kind, element.name, out);
         out.extend_from_slice(element.value);
     }
@@ -287,6 +287,19 @@ mod tests {
 
     fn told(reply: &RawDocumentBuf) -> Told {
         Told { place: Place::Line(5), outcome: outcome(reply.as_bytes()), is_done: false }
+    }
+
+    #[test]
+    fn no_time_of_the_recorded_cluster_goes_there() {
+        let time = bson::Timestamp { time: 7, increment: 1 };
+        for name in [bson::raw::cstr!("atClusterTime"), bson::raw::cstr!("afterClusterTime")] {
+            let mut concern = rawdoc! { "level": "snapshot" };
+            concern.append(name, time);
+            let find =
+                rawdoc! { "find": "c", "readConcern": concern, "$clusterTime": { "clusterTime": time }, "$db": "d" };
+            let sent = Takes { transactions: true }.adapted(find.as_bytes(), false).unwrap();
+            assert_eq!(sent, rawdoc! { "find": "c", "readConcern": { "level": "snapshot" }, "$db": "d" });
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::values::{Answered, Values};
 use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, Kind, find};
 use crate::capture::exchange::{Exchange, opens_change_stream};
+use crate::capture::names::READ_CONCERN_TIMES;
 use crate::event::Timestamp;
 use crate::replay::streams::is_stream;
 
@@ -225,9 +226,8 @@ impl Translator {
 
 /// The read concern without times: those of another server mean nothing.
 fn read_concern(element: &Element<'_>, out: &mut Vec<u8>) {
-    const TIMES: [&[u8]; 2] = [b"afterClusterTime", b"atClusterTime"];
     let fields = Elements::readable(element.as_document().unwrap_or_default());
-    let kept: Vec<_> = fields.filter(|field| !TIMES.contains(&field.name)).collect();
+    let kept: Vec<_> = fields.filter(|field| !READ_CONCERN_TIMES.contains(&field.name)).collect();
     if kept.is_empty() {
         return;
     }
