@@ -70,6 +70,16 @@ pub(super) fn batch_missing(
     miss
 }
 
+/// Why what the upstream was asked has no answer.
+pub(super) fn not_answered(request: &Request, reason: &str) -> Miss {
+    Miss { reason: Some(format!("{UPSTREAM_ASKED}{reason}")), hint: Some(UPSTREAM.to_owned()), ..unlike_any(request) }
+}
+
+const UPSTREAM_ASKED: &str = "the upstream was asked: ";
+
+/// The way out where the upstream gave no answer.
+const UPSTREAM: &str = "it is to be there, and as it was when the recording began: empty, mostly";
+
 fn unlike_any(request: &Request) -> Miss {
     Miss {
         command: request.name().to_owned(),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bson::raw::RawDocumentBuf;
 use bson::rawdoc;
 
+use super::miss::Miss;
+use super::nearest::not_answered;
 use super::player::{Missed, Outcome, Player};
 use super::replaying::Replaying;
 use super::{Elsewhere, Explanation, Forward, Handshake, Identity, Replies, Request, Responder};
@@ -112,16 +114,14 @@ impl Responder for Recorded {
                 }
                 replies.reply(&forward.request, &document);
             }
-            (Err(reason), Some(mut missed)) => {
-                missed.miss.reason = Some(format!("the upstream was asked: {reason}"));
-                self.player.refuse(&missed, replies);
-            }
-            (Err(reason), None) => {
-                let message = format!("mongotap replay: the upstream has no answer: {reason}");
-                replies.reply(
-                    &forward.request,
-                    &rawdoc! { "ok": 0.0, "errmsg": message, "code": 6, "codeName": "HostUnreachable" },
-                );
+            // What belongs there was not looked for in the recording; without an answer it is missed as well.
+            (Err(reason), missed) => {
+                let asked = not_answered(&forward.request, &reason);
+                let miss = match missed {
+                    Some(missed) => Miss { reason: asked.reason, hint: asked.hint, ..missed.miss },
+                    None => asked,
+                };
+                self.player.refuse(&Missed { request: forward.request, miss, may_forward: false }, replies);
             }
         }
     }
@@ -129,5 +129,55 @@ impl Responder for Recorded {
     fn tick(&mut self, at: Timestamp, replies: &mut Replies) {
         self.handshake.tick(at, replies);
         self.player.tick(at, replies);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::oid::ObjectId;
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::event::Address;
+    use crate::replay::{Recording, Settings, decode_reply};
+    use crate::wire::OpMsg;
+
+    fn request(command: &RawDocumentBuf) -> Request {
+        let mut frame = BytesMut::new();
+        OpMsg::new(0, command.as_bytes()).encode(1, 0, &mut frame).unwrap();
+        Request::decode(&frame, 1 << 20).unwrap()
+    }
+
+    #[test]
+    fn what_the_upstream_does_not_answer_is_missed() {
+        let replaying = Arc::new(Replaying::new(Arc::new(Recording::new([], Settings::default()))));
+        let identity = Identity::new(rawdoc! { "ok": 1 }, "6.0", ObjectId::from_bytes([1; 12]), Address::parse("h:1"));
+        let mut recorded = Recorded::new(Arc::clone(&replaying), Arc::new(identity), 1).forwarding(Arc::default());
+        let mut replies = Replies::default();
+        let insert = rawdoc! { "insert": "c", "documents": [{}], "$db": "d" };
+        let find = rawdoc! { "find": "c", "$db": "d" };
+        // The first is in no recording; from there on the collection is the upstream's.
+        let gone = || Err("it is gone".to_owned());
+        let asked = [(&find, gone()), (&insert, Ok(rawdoc! { "n": 1, "ok": 1 })), (&find, gone())];
+        for (command, answer) in asked {
+            recorded.handle(request(command), Timestamp::default(), &mut replies);
+            let forward = replies.take_forward().unwrap();
+            recorded.forwarded(forward, answer, &mut replies);
+        }
+        let codes = std::iter::from_fn(|| replies.next_frame()).map(|frame| {
+            let document = decode_reply(&frame, 1 << 20).unwrap().document;
+            RawDocumentBuf::from_bytes(document).unwrap().get_i32("code").unwrap_or(0)
+        });
+        // None that has a driver ask again.
+        assert_eq!(codes.collect::<Vec<_>>(), [27027, 0, 27027]);
+        let report = replaying.report();
+        assert!(report.is_failure(false), "{report:?}");
+        assert_eq!((report.missed, report.forwarded), (2, 1));
+        for miss in &report.misses {
+            assert!(
+                miss.to_string().ends_with("; the upstream was asked: it is gone") && miss.hint.is_some(),
+                "{miss}"
+            );
+        }
     }
 }
