@@ -268,8 +268,11 @@ fn what_is_missing_is_recorded_besides() {
     assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before, "the command failed");
     assert_eq!(place.files(), ["orders.jsonl"]);
     // What the recording began with is not what is there.
-    let departs =
-        ["the upstream departs from the recording at line 4: n is 6 there and 0 here", "hint: it is to be as it was"];
+    let departs = [
+        "the upstream departs from the recording at line 4: n is 6 there and 0 here",
+        "hint: it is to be as it was",
+        "orders.jsonl: nothing was added",
+    ];
     place.run(&place.there(), &new, &asked).is(1, &departs);
     assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before, "an answer that cannot be trusted is not kept");
     Mongod::shared().client().command(&bson::doc! { "dropDatabase": 1, "$db": "besides" });

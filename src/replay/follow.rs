@@ -19,6 +19,7 @@ use super::recording::Number;
 use super::replaying::Replaying;
 use super::state::Transaction;
 use super::transaction::transaction_of;
+use crate::bson::walk::DEPTH_MAX;
 use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, Kind, find};
 use crate::capture::exchange::Place;
@@ -136,12 +137,37 @@ fn outcome(reply: &[u8]) -> Vec<u8> {
     put_name(Kind::Boolean, b"ok", &mut out);
     out.push(u8::from(is_ok(reply)));
     for element in Elements::readable(reply).filter(|element| FIELDS.contains(&element.name)) {
-        put_name(element.kind, element.name, &mut out);
-        out.extend_from_slice(element.value);
+        match element.name {
+            b"value" => put_timeless(&element, 0, &mut out),
+            _ => put(&element, &mut out),
+        }
     }
     put_write_errors(reply, &mut out);
     end(start, &mut out);
     out
+}
+
+fn put(element: &Element<'_>, out: &mut Vec<u8>) {
+    put_name(element.kind, element.name, out);
+    out.extend_from_slice(element.value);
+}
+
+/// With all times the same: those that a server's clock gave are others there, and nothing tells them from the rest.
+fn put_timeless(element: &Element<'_>, depth: usize, out: &mut Vec<u8>) {
+    let inner = element.as_document().or(element.as_array()).filter(|_| depth < DEPTH_MAX);
+    match (element.kind, inner) {
+        (Kind::DateTime | Kind::Timestamp, _) => {
+            put_name(element.kind, element.name, out);
+            out.extend_from_slice(&[0; 8]);
+        }
+        (kind, Some(inner)) => {
+            put_name(kind, element.name, out);
+            let start = begin(out);
+            Elements::readable(inner).for_each(|inner| put_timeless(&inner, depth + 1, out));
+            end(start, out);
+        }
+        _ => put(element, out),
+    }
 }
 
 /// Whether a reply says that something was done; there is nothing left as well where nothing was.
@@ -287,6 +313,18 @@ mod tests {
 
     fn told(reply: &RawDocumentBuf) -> Told {
         Told { place: Place::Line(5), outcome: outcome(reply.as_bytes()), is_done: false }
+    }
+
+    #[test]
+    fn a_time_of_the_server_is_no_departure() {
+        let reply = |n: i32, ms: i64| {
+            let at = bson::DateTime::from_millis(ms);
+            let value = rawdoc! { "_id": 1, "n": n, "log": [{ "at": at }], "t": bson::Timestamp { time: ms as u32, increment: 1 } };
+            rawdoc! { "lastErrorObject": { "n": 1, "updatedExisting": true }, "value": value, "ok": 1.0 }
+        };
+        let departure = |it: &RawDocumentBuf| told(&reply(3, 1)).departure(it, &mut Made::default());
+        assert_eq!(departure(&reply(3, 2000)), None);
+        assert_eq!(departure(&reply(4, 1)).as_deref(), Some("line 5: value.n is 3 there and 4 here"));
     }
 
     #[test]

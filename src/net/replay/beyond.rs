@@ -16,6 +16,7 @@ use crate::config::{self, Advertise, Config, Endpoint, OnMiss};
 use crate::net::client::Credentials;
 use crate::net::proxy::Proxy;
 use crate::net::record::{RecordError, Written, write_whole};
+use crate::net::say::say;
 use crate::replay::Replaying;
 
 /// The server that is asked, until the end of the replay.
@@ -66,8 +67,16 @@ impl Beyond {
             proxy.shutdown().await;
         }
         match &self.recorded {
-            Some((path, answers)) if replaying.report().departure.is_none() => add(path, answers.take(), replaying),
-            _ => Ok(None),
+            Some((path, answers)) => {
+                let answers = answers.take();
+                if !answers.is_empty() && replaying.report().departure.is_some() {
+                    let path = path.display();
+                    say(format_args!("{path}: nothing was added: the upstream departed from the recording"));
+                    return Ok(None);
+                }
+                add(path, answers, replaying)
+            }
+            None => Ok(None),
         }
     }
 }
