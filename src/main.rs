@@ -10,9 +10,6 @@ fn main() -> ExitCode {
         Ok(code) => return ExitCode::from(code),
         Err(error) => error,
     };
-    eprintln!("mongotap: {error}");
-    if let Some(hint) = &error.hint {
-        eprintln!("hint: {hint}");
-    }
+    eprintln!("{}", error.said());
     ExitCode::from(error.code as u8)
 }

@@ -24,6 +24,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config;
+use crate::net::say::with_hint;
+use crate::sink::printed_lines;
 
 /// A recording proxy for MongoDB: it forwards every byte between applications and a server and shows, for any driver,
 /// which commands were sent, how they ended and how long they took.
@@ -73,7 +75,7 @@ pub enum Code {
 
 /// Why the program did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", printed_lines(message))]
 pub struct Error {
     /// The exit code.
     pub code: Code,
@@ -87,6 +89,11 @@ impl Error {
     /// An error without a hint.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None }
+    }
+
+    /// What is said of it, the way out on a line of its own. Whoever chose the names in it, a terminal can show it.
+    pub fn said(&self) -> String {
+        printed_lines(&with_hint(format_args!("mongotap: {}", self.message), self.hint.as_deref()))
     }
 
     /// The same error with a way out.

@@ -16,6 +16,7 @@ use crate::net::play::{PlayError, Target, play};
 use crate::net::say::say;
 use crate::net::terminal;
 use crate::replay::play::{Plan, Report};
+use crate::sink::printed_lines;
 
 /// The arguments of `play`.
 #[derive(Debug, clap::Args)]
@@ -93,7 +94,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         if let Some(path) = &args.report {
             fs::write(path, format!("{:#}\n", report.json())).map_err(|error| cannot_write(path, &error))?;
         }
-        print(&report.text())?;
+        print(&printed_lines(&report.text()))?;
     }
     played?;
     match report.differ {

@@ -12,6 +12,7 @@ use crate::net::record::Written;
 use crate::net::replay::{Replay, ReplayError};
 use crate::net::say::say;
 use crate::replay::Report;
+use crate::sink::printed_lines;
 
 /// The arguments of `replay`.
 #[derive(Debug, clap::Args)]
@@ -163,7 +164,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let mut builder = Replay::from_paths(args.recordings.clone()).config(config);
         if args.explain {
             // A reader who has gone wants no more of it.
-            builder = builder.explain(|explanation| drop(print(&format!("{explanation}\n"))));
+            builder = builder.explain(|explanation| drop(print(&printed_lines(&format!("{explanation}\n")))));
         }
         let replay = builder.start().await?;
         replay.warnings().iter().for_each(|warning| say(format_args!("mongotap: {warning}")));

@@ -3,9 +3,12 @@
 use std::fmt::Display;
 use std::io::Write;
 
-/// Says a line on stderr, whole, whatever other threads say. Where nobody listens it is lost, and nothing comes of it.
+use crate::sink::printed_lines;
+
+/// Says a line on stderr, whole, whatever other threads say, and safe for a terminal, whoever chose the names in it. Where
+/// nobody listens it is lost, and nothing comes of it.
 pub fn say(line: impl Display) {
-    let line = format!("{line}\n");
+    let line = printed_lines(&line.to_string()) + "\n";
     _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 

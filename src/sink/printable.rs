@@ -25,6 +25,11 @@ pub(crate) fn printed(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// The same of several lines, which stay.
+pub(crate) fn printed_lines(text: &str) -> String {
+    text.split('\n').map(printed).collect::<Vec<_>>().join("\n")
+}
+
 fn escape(character: char, out: &mut Vec<u8>) {
     let written = match (character, u32::from(character)) {
         ('\n', _) => out.write_all(b"\\n"),
@@ -65,5 +70,6 @@ mod tests {
         ] {
             assert_eq!(printed(text), shown);
         }
+        assert_eq!(printed_lines("a\x1b\nb\r\n"), "a\\x1b\nb\\r\n");
     }
 }

@@ -221,7 +221,7 @@ impl Render for Compact {
                 self.finished(entry, &event.info, event.duration, failed(&event.failure), out);
             }
             Event::ConnectionCreated(_) => {
-                let text = format!("connected from {}", entry.connection.client);
+                let text = format!("connected from {}", printed(&entry.connection.client));
                 self.line(entry, vec![(Style::Plain, text)], vec![], out);
             }
             Event::ConnectionReady(event) => {
@@ -249,7 +249,7 @@ impl Render for Compact {
                 self.of_topology(entry, event.topology_id, about("server", Some(&event.address), "closed"), out);
             }
             Event::TopologyOpening(event) => {
-                let how = format!("opened by {} ({})", entry.connection.client, entry.connection.id);
+                let how = format!("opened by {} ({})", printed(&entry.connection.client), entry.connection.id);
                 self.of_topology(entry, event.topology_id, about("topology", None, &how), out);
             }
             Event::TopologyDescriptionChanged(event) => {
