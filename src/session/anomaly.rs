@@ -4,7 +4,7 @@ use super::Emit;
 use super::commands::Commands;
 use super::framing::Frame;
 use crate::event::{Action, Event, Phase, ProtocolError, Side, Timestamp};
-use crate::wire::{Header, WireError};
+use crate::wire::{Header, OpCode, WireError};
 
 /// What is wrong, as a bit of those that were said.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,8 @@ impl Commands {
         }
         self.said |= what as u8;
         let Header { request_id, response_to, op_code, .. } = frame.header;
+        // As it was on the wire, also of one that was recorded without its compression.
+        let op_code = if frame.compressor.is_some() { OpCode::Compressed } else { op_code };
         let message =
             format!("{message} (requestID {request_id}, responseTo {response_to}, opCode {})", op_code.as_i32());
         let event = ProtocolError { side, offset: frame.offset, message: message.into(), action: Action::Forwarded };
