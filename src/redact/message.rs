@@ -18,12 +18,16 @@ use crate::wire::{
 /// What stands for a credential: a string.
 pub const MARKER: &str = "[redacted]";
 
-/// Fields whose values are credentials, in lower case, sorted.
+/// Fields whose values are credentials, or messages of a server that may repeat some; in lower case, sorted.
 const CREDENTIALS: &[&[u8]] = &[
+    b"$err",
     b"accesstoken",
     b"credential",
     b"credentials",
     b"digest",
+    b"err",
+    b"errinfo",
+    b"errmsg",
     b"jwt",
     b"key",
     b"nonce",

@@ -21,12 +21,19 @@ use crate::event::Timestamp;
 /// Recorded requests that are held against one that has no answer.
 const LOOKED_AT_MAX: usize = 500;
 
+/// The document of a command that is not shown.
+const EMPTY: &[u8] = &[5, 0, 0, 0, 0];
+
 /// Differences that are told.
 const TOLD_MAX: usize = 3;
 
 /// Why a request has no answer.
 pub(super) fn nearest(recording: &Recording, live: &Live, request: &Request, at: Timestamp, why: NoChoice) -> Miss {
     let mut miss = unlike_any(request);
+    if request.is_sensitive() {
+        miss.reason = Some("it carries credentials, so what is in it is not shown".to_owned());
+        return miss;
+    }
     if let NoChoice::UsedUp(number) = why {
         miss.reason = Some("it was asked more often than it was recorded".to_owned());
         let nearest = recording.exchange(number);
@@ -81,10 +88,11 @@ const UPSTREAM_ASKED: &str = "the upstream was asked: ";
 const UPSTREAM: &str = "it is to be there, and as it was when the recording began: empty, mostly";
 
 fn unlike_any(request: &Request) -> Miss {
+    let command = if request.is_sensitive() { EMPTY } else { &request.command };
     Miss {
         command: request.name().to_owned(),
         namespace: namespace(&request.command, &request.database),
-        request: shown_document(&without_varying(&request.command)),
+        request: shown_document(&without_varying(command)),
         reason: None,
         nearest: None,
         hint: None,

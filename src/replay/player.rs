@@ -125,7 +125,7 @@ impl Player {
         let is_last = at.monotonic_nanos >= until.monotonic_nanos;
         match self.replaying.answer(&request, self.app_name.as_deref(), at, is_last) {
             Answer::Documents { documents, after, explanation, taken_for } => {
-                self.explanation = explanation;
+                self.explanation = explanation.filter(|_| !request.is_sensitive());
                 self.followed = taken_for.filter(|_| self.is_followed).and_then(|taken_for| {
                     let reply = documents.first().map(Vec::as_slice);
                     self.replaying.followed(taken_for, &request, self.app_name.as_deref(), reply)

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use crate::bson::{Elements, find};
-use crate::session::{merged, query_command};
+use crate::session::{is_sensitive, merged, query_command};
 use crate::wire::{Compressor, Header, Message, OpMsg, OpReply, WireError, compress, msg_flags, reply_flags};
 
 /// A command that was asked.
@@ -75,6 +75,11 @@ impl Request {
     /// Whether it is `hello` or legacy hello.
     pub fn is_hello(&self) -> bool {
         matches!(self.name(), "hello" | "isMaster" | "ismaster")
+    }
+
+    /// Whether it carries credentials, and so is shown nowhere (Command Monitoring specification, "Security").
+    pub fn is_sensitive(&self) -> bool {
+        is_sensitive(self.name()) || find(&self.command, b"speculativeAuthenticate").is_some()
     }
 
     /// Writes the message that answers with `document`, in the form that was asked.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Emit;
 use super::commands::Commands;
+use super::observe::without_words;
 use super::pairing::Pending;
 use super::reply::Reply;
 use super::request::{ReplyForm, Request};
@@ -78,7 +79,9 @@ impl Commands {
     pub(super) fn observe_reply(&mut self, pending: &Pending, request: &Request, reply: &Reply<'_>, at: Timestamp) {
         let (role, is_first) = (self.lifecycle.role(), !self.is_greeted);
         let watch = self.lifecycle.watch();
-        let (document, ok) = (&reply.document, reply.facts.ok);
+        let ok = reply.facts.ok;
+        let wordless = (!ok && request.sensitive).then(|| without_words(&reply.document));
+        let document = wordless.as_ref().map_or(&*reply.document, |error| error.as_bytes());
         match request.hello {
             Some(_) if ok && (is_first || pending.phase == Phase::Monitor) => {
                 watch.tell_reply(at, document, Observed::Hello);
@@ -137,7 +140,15 @@ impl<'a> Answer<'a> {
         match end {
             _ if !pending.beats => None,
             Event::CommandSucceeded(event) => Some(Self { duration: event.duration, answer: Ok(event.reply.clone()) }),
-            Event::CommandFailed(event) => Some(Self { duration: event.duration, answer: Err(event.failure.clone()) }),
+            Event::CommandFailed(event) => {
+                let failure = match &event.failure {
+                    Failure::Reply(reply) if event.info.sensitive => {
+                        Failure::Reply(without_words(reply.as_bytes()).into())
+                    }
+                    failure => failure.clone(),
+                };
+                Some(Self { duration: event.duration, answer: Err(failure) })
+            }
             _ => None,
         }
     }

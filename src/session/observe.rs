@@ -160,6 +160,11 @@ impl Watch {
     }
 }
 
+/// The error without its words: those of one about credentials may hold them.
+pub(super) fn without_words(error: &[u8]) -> RawDocumentBuf {
+    RawDocument::from_bytes(error).map(|error| essence(error, true)).unwrap_or_default()
+}
+
 /// What judges an error.
 fn essence(error: &RawDocument, is_sensitive: bool) -> RawDocumentBuf {
     let mut kept = RawDocumentBuf::new();

@@ -176,7 +176,10 @@ pub(super) fn read<'a>(message: &Message<'a>, request_id: i32, compressor: Optio
 
 fn read_msg<'a>(message: &OpMsg<'a>, request_id: i32, compressor: Option<Compressor>) -> Option<Started<'a>> {
     let mut fields = fields(message.body)?;
-    fields.speculative |= message.sequences.iter().any(|sequence| is_speculative(sequence.identifier));
+    if message.sequences.iter().any(|sequence| is_speculative(sequence.identifier)) {
+        fields.speculative = true;
+        fields.hello.iter_mut().for_each(|hello| hello.authenticates = true);
+    }
     let command = merged(message);
     let repeats = message.has(msg_flags::EXHAUST_ALLOWED);
     let request = Request::new(fields, request_id, compressor, form_of(message.flags), repeats);
