@@ -301,6 +301,14 @@ impl Config {
         Ok(config)
     }
 
+    /// The same of a file's text, whose name is for errors. Whether logs can be written is not looked at.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load).
+    pub fn parse(name: &str, text: &str, flags: &Flags) -> Result<Self, Error> {
+        resolve::resolve(name, &Settings::parse(name, text)?, flags)
+    }
+
     /// Holds the upstream, whose hosts may have become known only now, against where it listens.
     pub(crate) fn check_upstream(&self) -> Result<(), Error> {
         topology::check(self)
