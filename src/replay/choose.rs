@@ -10,6 +10,8 @@ use super::live::Live;
 use super::recording::{Number, Recording};
 use super::settings::Repeat;
 use super::state::Transaction;
+use crate::bson::Elements;
+use crate::capture::names::{Value, leaves, value_of};
 
 /// A question that is looked for.
 pub(super) struct Question<'a> {
@@ -34,6 +36,8 @@ pub(super) struct Choice {
 pub(super) enum NoChoice {
     /// The same was recorded, and asked for as often, in this state.
     UsedUp(Number),
+    /// It was recorded, but each time the answer tells of something that was not made in this run.
+    Stale(Number),
     /// It was never recorded.
     Unknown,
 }
@@ -69,8 +73,34 @@ impl Question<'_> {
             return Err(NoChoice::Unknown);
         }
         let elsewhere = lists(exact, masked);
-        let mut each = elsewhere.chunks(1);
-        each.find_map(|list| self.choose_of(list, live, fits)).unwrap_or(Err(NoChoice::Unknown))
+        let mut stale = None;
+        let mut fits = |live: &Live, number: Number, is_exact: bool| {
+            let fit = fits(live, number, is_exact)?;
+            if self.is_stale(live, number, &fit) {
+                stale.get_or_insert(number);
+                return None;
+            }
+            Some(fit)
+        };
+        let found = elsewhere.chunks(1).find_map(|list| self.choose_of(list, live, &mut fits));
+        found.unwrap_or(Err(stale.map_or(NoChoice::Unknown, NoChoice::Stale)))
+    }
+
+    /// Whether an answer tells of what the recorded program had made and this one has not: it was so in no state that this
+    /// run has been in.
+    fn is_stale(&self, live: &Live, number: Number, fit: &Fit) -> bool {
+        let births = &self.recording.index.births;
+        let Some(exchange) = self.recording.exchange(number) else { return false };
+        let is_unborn = |value: Value| {
+            let is_bound = live.bindings.live(value).is_some() || fit.binds.iter().any(|(_, to)| *to == value);
+            let is_identity = !matches!(value, Value::Date(_));
+            is_identity && !is_bound && births.get(&value).is_some_and(|birth| birth.exchange != number)
+        };
+        let mut is_stale = false;
+        for element in exchange.replies.iter().flat_map(|reply| Elements::readable(&reply.body)) {
+            leaves(&element, &mut |leaf| is_stale |= value_of(leaf).is_some_and(is_unborn));
+        }
+        is_stale
     }
 
     /// `None` if it was not recorded there.

@@ -42,6 +42,13 @@ pub(super) fn nearest(recording: &Recording, live: &Live, request: &Request, at:
         miss.hint = more.map(|more| format!("with --repeat last the last answer stays; {more}"));
         return miss;
     }
+    if let NoChoice::Stale(number) = why {
+        miss.reason = Some("its answer tells of what this run has not made".to_owned());
+        let nearest = recording.exchange(number);
+        miss.nearest = nearest.map(|exchange| Nearest { place: exchange.place, differences: Vec::new() });
+        miss.hint = miss.nearest.as_ref().map(|nearest| record_anew(nearest.place));
+        return miss;
+    }
     let alike = alike(recording, request);
     let loaded = alike.iter().filter_map(|number| recording.exchange(*number));
     let translated = live.bindings.to_recorded(&request.command);

@@ -268,3 +268,24 @@ fn what_stands_for_one_value_is_never_bound_to_another() {
     assert_eq!(asker.ask(find(doc! { "_id": id(11) })), first_batch(0, [doc! { "_id": id(11), "item": "tea" }]));
     asker.ask(find(doc! { "token": token(3) }));
 }
+
+/// In a state that was not recorded, an answer that tells of a document that this run never made is not right.
+#[test]
+fn no_answer_tells_of_what_was_not_made_in_this_run() {
+    let find = || doc! { "find": "orders", "filter": {}, "$db": "shop" };
+    let order = |n: u8, item: &str| doc! { "_id": ObjectId::from_bytes([n; 12]), "item": item };
+    let insert = |document: Document| doc! { "insert": "orders", "documents": [document], "$db": "shop" };
+    let mut tape = Tape::default();
+    tape.add(insert(order(1, "cup")), written(1))
+        .add(find(), first_batch(0, [order(1, "cup")]))
+        .add(insert(order(2, "mug")), written(1))
+        .add(find(), first_batch(0, [order(2, "mug")]));
+    let replay = || tape.replay(Settings { repeat: Repeat::Once, ..Settings::default() });
+
+    let mut asker = replay().connect();
+    asker.ask(insert(order(12, "mug")));
+    assert_eq!(asker.ask(find()), first_batch(0, [order(12, "mug")]));
+
+    let told = replay().connect().miss(find());
+    assert!(told.contains("; its answer tells of what this run has not made; the nearest is exchange 2"), "{told}");
+}
