@@ -14,7 +14,7 @@ use super::replaying::fitting;
 use crate::bson::walk::DEPTH_MAX;
 use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, find};
-use crate::capture::exchange::Exchange;
+use crate::capture::exchange::{Exchange, Place};
 use crate::capture::names::{leaves, value_of};
 use crate::event::Timestamp;
 
@@ -59,7 +59,18 @@ pub(super) fn nearest(recording: &Recording, live: &Live, request: &Request, at:
         (other_database, is_elsewhere(collection_of), values, identities)
     });
     match closest {
-        Some(exchange) => miss.compare(recording, live, request, &exchange, at),
+        Some(exchange) => {
+            miss.compare(recording, live, request, &exchange, at);
+            let there = namespace(&exchange.request, database_of(&exchange.request));
+            if there != miss.namespace {
+                // That one may be as it should be.
+                miss.reason = Some(format!("nothing like it was recorded on {}", miss.namespace));
+                miss.hint = Some(match exchange.place {
+                    Place::Line(_) => "if it is new, mongotap exec --mode new adds it".to_owned(),
+                    Place::Exchange(_) => "if it is new, record it".to_owned(),
+                });
+            }
+        }
         None => miss.reason = Some(format!("no {} was recorded", request.name())),
     }
     miss

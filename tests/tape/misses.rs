@@ -128,11 +128,15 @@ fn misses_say_what_came_closest_and_what_would_mend_them() {
         // Another collection, or database.
         (
             doc! { "count": "customers", "query": {}, "$db": "shop" },
-            "the nearest is exchange 8: count is \"orders\" there and \"customers\" here".to_owned() + ANEW,
+            "; nothing like it was recorded on shop.customers; the nearest is exchange 8: count is \"orders\" there and \
+             \"customers\" here\nhint: if it is new, record it"
+                .to_owned(),
         ),
         (
             doc! { "count": "orders", "query": {}, "$db": "other" },
-            "the nearest is exchange 8: $db is \"shop\" there and \"other\" here".to_owned() + ANEW,
+            "; nothing like it was recorded on other.orders; the nearest is exchange 8: $db is \"shop\" there and \
+             \"other\" here\nhint: if it is new, record it"
+                .to_owned(),
         ),
         // A command that was never used.
         (doc! { "distinct": "orders", "key": "a", "$db": "shop" }, "; no distinct was recorded".to_owned()),
