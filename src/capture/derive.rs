@@ -14,15 +14,25 @@ use crate::topology::SETTLED_AFTER;
 /// Bytes of messages that may wait to be put in order.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// What has a time and takes room: a record, or one with something that goes with it.
+/// What has a time and takes room: a record, or what leads to one.
 pub trait Timed {
-    /// The record.
-    fn record(&self) -> &Record;
+    /// When it happened, in nanoseconds of the run's own clock.
+    fn nanos(&self) -> u64;
+
+    /// Bytes of the message that it holds.
+    fn held(&self) -> usize;
 }
 
 impl Timed for Record {
-    fn record(&self) -> &Record {
-        self
+    fn nanos(&self) -> u64 {
+        self.at().monotonic_nanos
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Self::Input(Input { given: Given::Message(message), .. }) => message.bytes.len(),
+            _ => 0,
+        }
     }
 }
 
@@ -45,10 +55,9 @@ impl<T> Default for InOrder<T> {
 impl<T: Timed> InOrder<T> {
     /// Takes a record as it comes in a file.
     pub fn push(&mut self, timed: T) {
-        let record = timed.record();
-        let at = record.at().monotonic_nanos;
+        let at = timed.nanos();
         self.latest = self.latest.max(at);
-        self.bytes += bytes_of(record);
+        self.bytes += bytes_of(&timed);
         match self.waiting.back() {
             Some((last, _)) if *last > at => {
                 let place = self.waiting.partition_point(|(other, _)| *other <= at);
@@ -68,17 +77,13 @@ impl<T: Timed> InOrder<T> {
     /// The first record, if no more are expected.
     pub fn pop_last(&mut self) -> Option<T> {
         let (_, timed) = self.waiting.pop_front()?;
-        self.bytes -= bytes_of(timed.record());
+        self.bytes -= bytes_of(&timed);
         Some(timed)
     }
 }
 
-fn bytes_of(record: &Record) -> usize {
-    let held = match record {
-        Record::Input(Input { given: Given::Message(message), .. }) => message.bytes.len(),
-        _ => 0,
-    };
-    size_of::<Record>() + held
+fn bytes_of(timed: &impl Timed) -> usize {
+    size_of::<Record>() + timed.held()
 }
 
 /// The sessions and the topologies of a run, once more.

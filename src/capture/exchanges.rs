@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::blocks::{Blocks, FileBlock};
 use super::derive::{InOrder, Since, Timed};
 use super::exchange::{Exchange, Place, Reply};
-use super::mtap::{CaptureError, Header, Record, Torn};
+use super::mtap::{CaptureError, Header, InBlock, Record, Torn, message_at};
 use super::spots::{BlockPlace, Source, Spot, Spots};
 use crate::bson::{find, find_path};
 use crate::event::{
@@ -111,13 +111,25 @@ pub struct Found {
 
 #[derive(Debug)]
 struct Placed {
-    record: Record,
+    record: InBlock,
+    /// What its block holds.
+    content: Arc<Vec<u8>>,
     spot: Spot,
 }
 
 impl Timed for Placed {
-    fn record(&self) -> &Record {
-        &self.record
+    fn nanos(&self) -> u64 {
+        match &self.record {
+            InBlock::Message { at, .. } => at.monotonic_nanos,
+            InBlock::Other(record) => record.nanos(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        match &self.record {
+            InBlock::Message { len, .. } => *len,
+            InBlock::Other(record) => record.held(),
+        }
     }
 }
 
@@ -131,7 +143,8 @@ impl Deriving {
         let number = self.blocks.len() as u32;
         self.blocks.push(BlockPlace { file, offset: block.offset, len: block.len });
         for (place, record) in block.records {
-            self.in_order.push(Placed { record, spot: Spot { block: number, place } });
+            let content = Arc::clone(&block.content);
+            self.in_order.push(Placed { record, content, spot: Spot { block: number, place } });
         }
         while let Some(placed) = self.in_order.pop() {
             self.take(&placed);
@@ -164,7 +177,7 @@ impl Deriving {
     }
 
     fn take(&mut self, placed: &Placed) {
-        if let Record::Missing { exchanges, .. } = &placed.record {
+        if let InBlock::Other(Record::Missing { exchanges, .. }) = &placed.record {
             self.missing += exchanges;
         }
         if let Some((_, run)) = &mut self.run {
@@ -199,16 +212,31 @@ impl Run {
         Self { shared, sessions: HashMap::new(), drafts: Drafts::default(), now: header.started() }
     }
 
-    fn handle(&mut self, Placed { record, spot }: &Placed, ready: &mut VecDeque<Found>) {
-        self.now = record.at();
+    fn handle(&mut self, Placed { record, content, spot }: &Placed, ready: &mut VecDeque<Found>) {
         match record {
-            Record::Input(input) => self.input(input, *spot),
+            InBlock::Message { at, .. } => {
+                self.now = *at;
+                // It was read once.
+                if let Some(input) = message_at(content, spot.place) {
+                    self.input(&input, *spot);
+                }
+            }
+            InBlock::Other(record) => {
+                self.now = record.at();
+                self.other(record, *spot);
+            }
+        }
+        self.drafts.settle(ready);
+    }
+
+    fn other(&mut self, record: &Record, spot: Spot) {
+        match record {
+            Record::Input(input) => self.input(input, spot),
             // It goes on where it was, if the file before was read.
             Record::Carried { connection, .. } if self.sessions.contains_key(&connection.id) => {}
             Record::Carried { at, connection } => self.open(connection, *at, Since::Carried),
             Record::Missing { .. } | Record::Ended { .. } => {}
         }
-        self.drafts.settle(ready);
     }
 
     fn open(&mut self, connection: &Arc<Connection>, at: Timestamp, since: Since) {

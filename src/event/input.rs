@@ -113,6 +113,14 @@ pub struct GivenMessage<'a> {
     pub original: Option<Original<'a>>,
 }
 
+impl GivenMessage<'_> {
+    /// The same with its own copies.
+    pub fn into_owned(self) -> GivenMessage<'static> {
+        let own = |it: Original<'_>| Original { unread: it.unread.map(|why| Cow::Owned(why.into_owned())), ..it };
+        GivenMessage { bytes: Cow::Owned(self.bytes.into_owned()), original: self.original.map(own), ..self }
+    }
+}
+
 /// What a message was on the wire whose bytes are not kept as they were.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Original<'a> {

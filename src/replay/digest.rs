@@ -213,7 +213,7 @@ impl<'s, 'd> Digesting<'s, 'd> {
     }
 }
 
-/// For maps by digest: it is a hash already.
+/// For maps by digest, which is a hash already, and by values of a recording of one's own.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AsItIs(u64);
 
@@ -223,8 +223,9 @@ impl Hasher for AsItIs {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        let first = bytes.first_chunk().copied().unwrap_or_default();
-        self.0 ^= u64::from_le_bytes(first);
+        let (words, rest) = bytes.as_chunks();
+        words.iter().for_each(|word| self.0 = folded(self.0 ^ u64::from_le_bytes(*word), THIRD));
+        self.0 = folded(self.0 ^ short(rest), FOURTH);
     }
 
     fn write_u128(&mut self, number: u128) {

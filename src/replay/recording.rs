@@ -4,11 +4,12 @@
 //! did, which exchange continues its cursor. The documents are asked for when they are needed.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::bodies::Bodies;
 use super::build::Build;
-use super::digest::Digest;
+use super::digest::{AsItIs, Digest};
 use super::effect::{Effect, Namespace, Namespaces, Reads};
 use super::settings::{Scope, Settings};
 use super::state::Transaction;
@@ -35,7 +36,7 @@ pub(super) struct Index {
     /// them [in the state](super::digest::in_state) in which it was asked.
     pub(super) questions: Questions,
     /// Values that are born, and where.
-    pub(super) births: HashMap<Value, Birth>,
+    pub(super) births: HashMap<Value, Birth, BuildHasherDefault<AsItIs>>,
     /// The values born in each exchange, in the order in which they stand.
     pub(super) born: HashMap<Number, Vec<Value>>,
     /// The exchanges of each command and collection.

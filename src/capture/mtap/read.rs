@@ -1,13 +1,18 @@
 //! Reads a capture from its beginning, as far as there is one: more may come later.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use super::block::{self, HEAD_LEN, Head, Inflater};
 use super::header::FIXED_LEN;
-use super::record::{self, Record};
+use super::record::{self, Record, Standing};
 use super::{CaptureError, Header, MAGIC, TRAILER};
+use crate::event::{Given, Input, Timestamp};
 
 const TRAILER_LEN: usize = 16;
+
+/// Room for blocks as they are in the file that is kept between two of them.
+const KEPT_CAPACITY_MAX: usize = 1 << 20;
 
 /// The end of a file that was not written to its end: by a crash, or not yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,8 +30,24 @@ pub struct Block {
     pub offset: u64,
     /// How many bytes it has there.
     pub len: u32,
-    /// Its records, each with its place in what the block holds, for [`record_at`].
-    pub records: Vec<(u32, Record)>,
+    /// What it holds.
+    pub content: Arc<Vec<u8>>,
+    /// Its records, each with its place in that, for [`record_at`].
+    pub records: Vec<(u32, InBlock)>,
+}
+
+/// A record of a block.
+#[derive(Debug)]
+pub enum InBlock {
+    /// A message, which [`message_at`] reads.
+    Message {
+        /// When it was whole.
+        at: Timestamp,
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// Any other.
+    Other(Record),
 }
 
 /// What a block holds, from its bytes in the file.
@@ -48,6 +69,14 @@ pub fn block_content(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
 /// In a word, if there is none.
 pub fn record_at(content: &[u8], place: u32) -> Result<Option<Record>, &'static str> {
     record::decode(&mut content.get(place as usize..).ok_or("a block is too short")?)
+}
+
+/// The message at that place in what a block holds, which is not copied; `None` if none is there.
+pub fn message_at(content: &[u8], place: u32) -> Option<Input<'_>> {
+    match record::decode_standing(&mut content.get(place as usize..)?).ok()?? {
+        Standing::Message(connection, at, message) => Some(Input { connection, at, given: Given::Message(message) }),
+        Standing::Other(_) => None,
+    }
 }
 
 /// Reads a capture block by block.
@@ -112,8 +141,13 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`CaptureError`]. Nothing can be read behind it.
     pub fn next_block(&mut self) -> Result<Option<Vec<Record>>, CaptureError> {
-        let block = self.next_placed_block()?;
-        Ok(block.map(|block| block.records.into_iter().map(|(_, record)| record).collect()))
+        let Some(Block { content, records, .. }) = self.next_placed_block()? else { return Ok(None) };
+        // Those that were read once can be read again.
+        let record = |(place, record)| match record {
+            InBlock::Message { .. } => record_at(&content, place).ok().flatten(),
+            InBlock::Other(record) => Some(record),
+        };
+        Ok(Some(records.into_iter().filter_map(record).collect()))
     }
 
     /// The same, with where they are.
@@ -181,6 +215,7 @@ impl<R: Read> Reader<R> {
                 offset: self.offset,
                 len: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
                 records: self.records(&content)?,
+                content: Arc::new(content),
             }),
             block::INDEX => {
                 self.expects = Expects::Trailer;
@@ -192,13 +227,17 @@ impl<R: Read> Reader<R> {
         Ok(step)
     }
 
-    fn records(&self, content: &[u8]) -> Result<Vec<(u32, Record)>, CaptureError> {
+    fn records(&self, content: &[u8]) -> Result<Vec<(u32, InBlock)>, CaptureError> {
         let (mut records, mut rest) = (Vec::new(), content);
         while !rest.is_empty() {
             // The length of a block has 32 bits.
             let place = (content.len() - rest.len()) as u32;
-            let record = record::decode(&mut rest).map_err(|what| self.damaged(what))?;
-            records.extend(record.map(|record| (place, record)));
+            let record = match record::decode_standing(&mut rest).map_err(|what| self.damaged(what))? {
+                Some(Standing::Message(_, at, message)) => InBlock::Message { at, len: message.bytes.len() },
+                Some(Standing::Other(record)) => InBlock::Other(record),
+                None => continue,
+            };
+            records.push((place, record));
         }
         Ok(records)
     }
@@ -229,7 +268,9 @@ impl<R: Read> Reader<R> {
     /// What is pending was read.
     fn pass(&mut self) {
         self.offset += self.pending.len() as u64;
-        self.pending = Vec::new();
+        // The room is kept for the next, unless that was a large one.
+        self.pending.clear();
+        self.pending.shrink_to(KEPT_CAPACITY_MAX);
     }
 
     fn damaged(&self, what: &str) -> CaptureError {

@@ -317,8 +317,24 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A record where it stands: a message's bytes are not copied.
+pub(super) enum Standing<'a> {
+    Message(ConnectionId, Timestamp, GivenMessage<'a>),
+    Other(Record),
+}
+
 /// Takes the first record off `bytes`; `None` for one of a kind that is not known.
 pub(super) fn decode(bytes: &mut &[u8]) -> Result<Option<Record>, &'static str> {
+    Ok(decode_standing(bytes)?.map(|standing| match standing {
+        Standing::Message(connection, at, message) => {
+            Record::Input(Input { connection, at, given: Given::Message(message.into_owned()) })
+        }
+        Standing::Other(record) => record,
+    }))
+}
+
+/// The same without a copy.
+pub(super) fn decode_standing<'a>(bytes: &mut &'a [u8]) -> Result<Option<Standing<'a>>, &'static str> {
     let mut fields = Fields(bytes);
     let [kind, length @ ..] = fields.array::<HEAD_LEN>()?;
     let mut content = Fields(fields.take(u32::from_le_bytes(length) as usize)?);
@@ -336,7 +352,7 @@ pub(super) fn decode(bytes: &mut &[u8]) -> Result<Option<Record>, &'static str> 
             }
             Given::Opened(opened)
         }
-        MESSAGE => Given::Message(message(&mut content)?),
+        MESSAGE => return Ok(Some(Standing::Message(connection, at, message(content)?))),
         BEGUN => Given::Begun { side: content.side()?, bytes: Cow::Owned(content.take(content.0.len())?.to_vec()) },
         SENT => Given::Sent,
         TICK => Given::Tick,
@@ -360,8 +376,8 @@ pub(super) fn decode(bytes: &mut &[u8]) -> Result<Option<Record>, &'static str> 
     done(&content, Record::Input(Input { connection, at, given }))
 }
 
-fn done(content: &Fields<'_>, record: Record) -> Result<Option<Record>, &'static str> {
-    if content.0.is_empty() { Ok(Some(record)) } else { Err("a record is too long") }
+fn done<'a>(content: &Fields<'_>, record: Record) -> Result<Option<Standing<'a>>, &'static str> {
+    if content.0.is_empty() { Ok(Some(Standing::Other(record))) } else { Err("a record is too long") }
 }
 
 fn opened(id: ConnectionId, content: &mut Fields<'_>) -> Result<(Arc<Connection>, bool), &'static str> {
@@ -372,7 +388,8 @@ fn opened(id: ConnectionId, content: &mut Fields<'_>) -> Result<(Arc<Connection>
     Ok((Arc::new(connection), content.bool()?))
 }
 
-fn message(content: &mut Fields<'_>) -> Result<GivenMessage<'static>, &'static str> {
+/// A message has all of its record.
+fn message(mut content: Fields<'_>) -> Result<GivenMessage<'_>, &'static str> {
     let flags = u16::from_le_bytes(content.array()?);
     if flags & !ALL != 0 {
         return Err("a message has a flag that is not known");
@@ -381,7 +398,7 @@ fn message(content: &mut Fields<'_>) -> Result<GivenMessage<'static>, &'static s
     let mut varint = |flag: u16| if has(flag) { content.varint().map(Some) } else { Ok(None) };
     let took = varint(TOOK)?.unwrap_or_default();
     let (sent_after, exchange, continued) = (varint(SENT_AFTER)?, varint(EXCHANGE)?, varint(CONTINUED)?);
-    let original = if has(ORIGINAL) { Some(original(flags, content)?) } else { None };
+    let original = if has(ORIGINAL) { Some(original(flags, &mut content)?) } else { None };
     if content.0.len() < HEADER_LEN {
         return Err("a message is too short");
     }
@@ -392,7 +409,7 @@ fn message(content: &mut Fields<'_>) -> Result<GivenMessage<'static>, &'static s
         exchange: exchange.map(Exchange),
         continued: continued.map(Exchange),
         original,
-        bytes: Cow::Owned(content.take(content.0.len())?.to_vec()),
+        bytes: Cow::Borrowed(content.0),
     })
 }
 
