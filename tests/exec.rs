@@ -430,7 +430,7 @@ fn an_upstream_without_transactions_is_told() {
 fn a_capture_that_does_not_become_a_fixture_is_kept() {
     let place = Place::new("kept");
     fs::create_dir_all(place.fixture()).unwrap();
-    let parts = ["orders.jsonl: ", "; what was captured is kept in ", ".recording\n", "hint: mongotap convert "];
+    let parts = ["orders.jsonl: ", "; what was captured is kept in ", ".kept\n", "hint: mongotap convert "];
     let ran = place.run(&place.there(), &["--mode", "all"], &["paid", "10", "1"]).is(125, &parts);
     let kept: Vec<_> = place.files().into_iter().filter(|name| name != "orders.jsonl").collect();
     assert!(kept.len() == 1 && ran.stderr.contains(&kept[0]), "{kept:?} {ran:?}");

@@ -27,6 +27,7 @@ pub mod recorder;
 pub mod replay;
 mod rewriter;
 pub mod say;
+mod scratch;
 pub mod serve;
 mod srv;
 mod stream;

@@ -8,9 +8,9 @@ use std::io::{self, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::clock;
 use super::proxy::Proxy;
 use super::replay::{LoadError, Replay, ReplayError, Unmet};
+use super::scratch::{self, Made, beside};
 use super::stream::Stream;
 use super::{Builder as ProxyBuilder, StartError};
 use crate::capture::exchanges::Exchanges;
@@ -84,6 +84,8 @@ pub struct Record {
     /// Whether the capture stays.
     is_kept: bool,
     made_with: String,
+    /// Dropped when the capture is gone.
+    _directories: Made,
 }
 
 /// What a recording is to do. Without being told it listens on a free port of 127.0.0.1, before
@@ -148,7 +150,10 @@ impl Record {
         }
         let path = self.path.clone();
         let written = if is_capture(&path) { self.count() } else { self.convert() };
-        let written = written.map_err(|error| error.keeping(&self.capture));
+        let written = written.map_err(|error| match error {
+            RecordError::Nothing(_) => error,
+            error => error.keeping(&self.keep()),
+        });
         self.is_kept = matches!(written, Err(RecordError::Kept { .. }));
         Ok(Written { path, exchanges: written? })
     }
@@ -192,6 +197,12 @@ impl Record {
         }
         write_whole(&self.path, &collected.fixture.to_text())?;
         Ok(exchanges)
+    }
+
+    /// Gives the capture a name under which the next recording does not take it for one that was given up.
+    fn keep(&self) -> PathBuf {
+        let kept = self.capture.with_extension("kept");
+        fs::rename(&self.capture, &kept).map_or_else(|_| self.capture.clone(), |()| kept)
     }
 
     fn failed(&self, path: &Path, error: io::Error) -> RecordError {
@@ -245,14 +256,21 @@ impl Builder {
             return Err(StartError::from(error).into());
         }
         let Self { proxy, mut config, path, made_with, .. } = self;
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            fs::create_dir_all(directory).map_err(|error| RecordError::Write { path: directory.to_owned(), error })?;
-        }
-        let capture = beside(&path, "recording");
+        let directories = Made::directory_of(&path).map_err(|(path, error)| RecordError::Write { path, error })?;
+        scratch::remove_abandoned(&path);
+        let capture = beside(&path, scratch::RECORDING);
         config.logs.clear();
         config.capture = Some(Capture::to(&capture));
         let proxy = proxy.config(config).start().await?;
-        Ok(Record { uri: proxy.uri(), proxy: Some(proxy), path, capture, is_kept: false, made_with })
+        Ok(Record {
+            uri: proxy.uri(),
+            proxy: Some(proxy),
+            path,
+            capture,
+            is_kept: false,
+            made_with,
+            _directories: directories,
+        })
     }
 }
 
@@ -261,11 +279,8 @@ fn is_capture(path: &Path) -> bool {
 }
 
 impl RecordError {
-    /// With the capture named, if there is something in it that would be lost.
-    pub(super) fn keeping(self, capture: &Path) -> Self {
-        if matches!(self, Self::Nothing(_)) {
-            return self;
-        }
+    /// With the capture named, where something is in it that would be lost.
+    fn keeping(self, capture: &Path) -> Self {
         Self::Kept { error: Box::new(self), capture: capture.to_owned() }
     }
 }
@@ -283,7 +298,7 @@ pub(super) fn check_whole<R: Read>(path: &Path, all: &Exchanges<R>, unread: usiz
 
 /// Writes a file, so that it is seen whole or as it was.
 pub(super) fn write_whole(path: &Path, text: &str) -> Result<(), RecordError> {
-    let partial = beside(path, "partial");
+    let partial = beside(path, scratch::PARTIAL);
     let write = |mut file: fs::File| file.write_all(text.as_bytes()).and_then(|()| fs::rename(&partial, path));
     fs::File::create_new(&partial)
         .and_then(|file| {
@@ -291,13 +306,6 @@ pub(super) fn write_whole(path: &Path, text: &str) -> Result<(), RecordError> {
             write(file).inspect_err(|_| drop(fs::remove_file(&partial)))
         })
         .map_err(|error| RecordError::Write { path: path.to_owned(), error })
-}
-
-/// A hidden file in the same directory, of this process alone.
-pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let unique = format!("{}-{}", std::process::id(), clock::now().monotonic_nanos);
-    path.with_file_name(format!(".{name}.{unique}.{what}"))
 }
 
 /// What [`record_or_replay`] gave.
