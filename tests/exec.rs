@@ -254,6 +254,51 @@ fn signals_are_the_commands() {
     assert_eq!(status.code(), Some(42));
 }
 
+/// A terminal sends what is typed to the command as well.
+#[test]
+fn what_is_typed_reaches_the_command_once() {
+    const TERMINAL: &str = r#"
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+seen = b""
+while True:
+    try:
+        read = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not read:
+        break
+    seen += read
+    if b"ready" in read:
+        os.write(terminal, b"\x03")
+os.waitpid(pid, 0)
+print(seen.decode())
+"#;
+    const COUNTING: &str = r#"
+import signal, time
+got = []
+signal.signal(signal.SIGINT, lambda *_: got.append(1))
+print("ready", flush=True)
+until = time.monotonic() + 10
+while not got and time.monotonic() < until:
+    time.sleep(0.05)
+end = time.monotonic() + 0.5
+while time.monotonic() < end:
+    time.sleep(0.05)
+print("got", len(got), flush=True)
+"#;
+    let place = Place::new("typed");
+    place.run(&place.there(), &[], &["paid", "10", "1"]).is(0, &[]);
+    let exec = place.exec(&place.nowhere(), &["--strict=false"]);
+    let mut terminal = Command::new(manifest::python());
+    terminal.args(["-c", TERMINAL]).arg(exec.get_program()).args(exec.get_args());
+    terminal.arg(manifest::python()).args(["-c", COUNTING]).env_remove("CI").stdin(Stdio::null());
+    let ran = Ran::of(&mut terminal);
+    assert!(ran.stdout.contains("got 1"), "{ran:?}");
+}
+
 #[test]
 fn what_is_missing_is_recorded_besides() {
     let place = Place::new("besides");

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal as Sent, kill_process};
+use rustix::termios::tcgetpgrp;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -91,6 +92,6 @@ impl Signals {
 /// Whether what is typed at the terminal reaches this process's group, and so the command by itself.
 fn is_in_foreground() -> bool {
     let group = rustix::process::getpgrp();
-    rustix::termios::tcgetpgrp(io::stderr()).is_ok_and(|foreground| foreground == group)
-        || rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground == group)
+    let is_of = |foreground: rustix::io::Result<Pid>| foreground.is_ok_and(|foreground| foreground == group);
+    is_of(tcgetpgrp(io::stdin())) || is_of(tcgetpgrp(io::stdout())) || is_of(tcgetpgrp(io::stderr()))
 }
