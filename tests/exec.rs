@@ -118,7 +118,8 @@ fn a_missing_fixture_is_recorded_and_then_no_server_is_needed() {
         assert_eq!(replayed.is(0, &["answered 5 commands"]).stdout, recorded.stdout);
     }
     assert_eq!(fs::read_to_string(place.fixture()).unwrap(), fixture);
-    let again = place.run(&place.there(), &["--mode", "all"], &["open", "10", "1"]).is(0, &["recorded 4 exchanges"]);
+    let fewer = ["recorded 4 exchanges", "orders.jsonl (it held 5): "];
+    let again = place.run(&place.there(), &["--mode", "all"], &["open", "10", "1"]).is(0, &fewer);
     assert_eq!(again.stdout, "missing [0, 2, 4]\n");
     assert_ne!(fs::read_to_string(place.fixture()).unwrap(), fixture);
 }
@@ -133,14 +134,21 @@ fn what_is_asked_otherwise_ends_in_1_and_is_named() {
         .is(1, &["2 missed", "filter.status", "\"paid\"", "\"open\"", "line "]);
     place.run(&place.nowhere(), &[], &["paid", "11", "2"]).is(1, &["missed", "$inc.total", "10", "11"]);
     place.run(&place.nowhere(), &[], &["paid", "10", "3", "calm"]).is(1, &["1 missed", "find"]);
-    let told = ["1 never asked for", "never asked for: line ", "find", "--strict=false"];
-    place.run(&place.nowhere(), &[], &["paid", "10", "1"]).is(1, &told);
+    // The last of five: the header, drop, insert and its six documents, update, find; each with its reply.
+    let lines = fs::read_to_string(place.fixture()).unwrap().lines().count();
+    let delete = format!("is to be deleted: lines {} to {lines} (questions with their replies)", lines - 4);
+    let told = ["1 never asked for", "never asked for: line ", "find", "--strict=false", &delete];
+    let part = place.run(&place.nowhere(), &[], &["paid", "10", "1"]).is(1, &told);
+    assert!(!part.stderr.contains("ambiguous"), "{part:?}");
     place.run(&place.nowhere(), &[], &["paid", "10", "2", "missing"]).is(1, &["1 never asked for", "\"drop\""]);
     let part = place.run(&place.nowhere(), &["--strict=false"], &["paid", "10", "1"]);
     assert!(!part.is(0, &["1 recorded questions were not asked"]).stderr.contains("never asked for"));
     let silent = ["0 matched", "5 never asked for", "is MONGODB_URI what the command reads?"];
     Ran::of(place.exec(&place.nowhere(), &[]).arg("true")).is(1, &silent);
-    Ran::of(place.exec(&place.nowhere(), &["--strict=false"]).arg("true")).is(0, &[]);
+    let silent = ["answered 0 commands", "hint: is MONGODB_URI what the command reads?"];
+    Ran::of(place.exec(&place.nowhere(), &["--strict=false"]).arg("true")).is(0, &silent);
+    let named = ["hint: is DATABASE_URL what the command reads?"];
+    Ran::of(place.exec(&place.nowhere(), &["--env", "DATABASE_URL"]).arg("true")).is(1, &named);
     place.run(&place.nowhere(), &["--repeat", "last"], &["paid", "10", "3"]).is(0, &[]);
     let report = place.directory.path().join("report.json");
     place.run(&place.nowhere(), &["--report", report.to_str().unwrap()], &["open", "10", "1"]).is(1, &[]);
@@ -165,6 +173,10 @@ fn nothing_is_recorded_where_it_should_not_be() {
         .is(3, &["not written: the command failed (exit code 3)"]);
     Ran::of(place.exec(&place.there(), &[]).arg("true")).is(125, &["nothing was asked", "hint: "]);
     assert_eq!(place.files(), Vec::<String>::new());
+    assert!(!place.directory.path().join("fixtures").exists(), "a directory that was made for nothing is gone");
+    fs::create_dir(place.directory.path().join("fixtures")).unwrap();
+    fs::write(place.fixture().with_file_name("order.jsonl"), "").unwrap();
+    place.run(&place.there(), &["--mode", "none"], &asked).is(125, &["hint: did you mean ", "fixtures/order.jsonl?"]);
 }
 
 #[test]
@@ -179,8 +191,16 @@ fn codes_are_those_of_the_command_or_say_whose_fault_it_is() {
     Ran::of(place.exec(&place.nowhere(), &[]).arg("/etc/passwd")).is(126, &["/etc/passwd: permission denied"]);
     Ran::of(place.exec("localhost", &[]).arg("true")).is(125, &["MONGODB_URI: does not begin with mongodb://"]);
     Ran::of(place.exec(&place.nowhere(), &[]).args(["sh", "-c", "kill -9 $$"])).is(137, &[]);
+    let fixture = fs::read_to_string(place.fixture()).unwrap();
     fs::write(place.fixture(), "listen = 5\n").unwrap();
-    place.run(&place.nowhere(), &[], &asked).is(125, &["orders.jsonl: neither a capture nor a fixture"]);
+    let anew = "hint: mongotap exec --mode all records it anew";
+    place.run(&place.nowhere(), &[], &asked).is(125, &["orders.jsonl: neither a capture nor a fixture", anew]);
+    let conflict = "line 2: the marker of a merge that is not resolved";
+    fs::write(place.fixture(), fixture.replacen('\n', "\n<<<<<<< HEAD\n", 1)).unwrap();
+    place.run(&place.nowhere(), &[], &asked).is(125, &[conflict, anew]);
+    fs::write(place.fixture(), format!("\u{feff}{fixture}")).unwrap();
+    let mark = ["orders.jsonl: begins with a byte order mark", "hint: save it as UTF-8 without"];
+    place.run(&place.nowhere(), &[], &asked).is(125, &mark);
 }
 
 /// The application's own connection string stays what it is, but for where it leads.
@@ -321,7 +341,10 @@ fn what_is_missing_is_recorded_besides() {
     place.run(&place.there(), &new, &asked).is(1, &departs);
     assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before, "an answer that cannot be trusted is not kept");
     Mongod::shared().client().command(&bson::doc! { "dropDatabase": 1, "$db": "besides" });
-    let ran = place.run(&place.there(), &new, &asked).is(1, &["2 never asked for", "recorded 1 more exchanges"]);
+    // What is left over is told, and fails the next run.
+    let told = ["2 recorded questions were not asked", "recorded 1 more exchanges", "is to be deleted: lines "];
+    let ran = place.run(&place.there(), &new, &asked).is(0, &told);
+    place.run(&place.nowhere(), &new, &asked).is(1, &["2 never asked for", "is to be deleted: lines "]);
     assert_eq!(ran.stdout, "besides [0, 2, 4]\n");
     let after = fs::read_to_string(place.fixture()).unwrap();
     assert!(after.starts_with(&before), "what was there is as it was");
@@ -490,7 +513,9 @@ fn an_upstream_that_is_down_is_told() {
     let place = Place::new("down");
     let ran = Ran::of(place.exec(&place.nowhere(), &[]).args(["echo", "ran"]));
     assert_eq!(ran.is(125, &["upstream 127.0.0.1:1: Connection refused", "hint: "]).stdout, "");
-    assert_eq!(place.files(), Vec::<String>::new());
+    let unknown = Ran::of(place.exec("mongodb://no-such-name.invalid/x", &[]).args(["echo", "ran"]));
+    unknown.is(125, &["upstream no-such-name.invalid", "hint: that name is not known here"]);
+    assert!(!place.directory.path().join("fixtures").exists());
 }
 
 /// The fixture is committed, and says how it was made.

@@ -509,6 +509,10 @@ fn two_answers_that_fit_are_called_ambiguous() {
     let report = live.report();
     assert_eq!(report.ambiguous_count, 1, "{report}");
     assert!(report.is_failure(true) && !report.is_failure(false));
+    let explained = "1 ambiguous: two recorded answers fit the same question in the same state";
+    let text = report.text(true);
+    assert!(text.contains(explained) && text.contains("\nambiguous: exchange 1: {\"count\""), "{text}");
+    assert!(!report.text(false).contains("ambiguous") && !report.to_string().contains("ambiguous"), "{report}");
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub enum OpenError {
     /// It is an event log: its documents may be cut, and their types are lost.
     #[error("an event log, which does not hold what was asked and answered as it was")]
     Log,
+    /// It begins with three bytes that some editors write.
+    #[error("begins with a byte order mark")]
+    Mark,
     /// It is something else.
     #[error("neither a capture nor a fixture")]
     Unknown,
@@ -47,6 +50,7 @@ impl OpenError {
             Self::Capture(CaptureError::Newer { .. }) => Some("a later mongotap reads it"),
             Self::Capture(_) => Some("what comes before was read; a copy of the file may be whole"),
             Self::Fixture(_) => Some("mongotap convert CAPTURE.mtap FIXTURE.jsonl writes a fixture anew"),
+            Self::Mark => Some("save it as UTF-8 without a byte order mark"),
             Self::Empty | Self::Log | Self::Unknown => {
                 Some("mongotap proxy --capture FILE.mtap records one, and mongotap convert makes a fixture of it")
             }
@@ -75,6 +79,9 @@ impl<R: BufRead> Recorded<R> {
         }
         if MAGIC.starts_with(&first[..first.len().min(MAGIC.len())]) {
             return Ok(Self::Capture(Box::new(Exchanges::new([input]))));
+        }
+        if first.starts_with(b"\xef\xbb\xbf") {
+            return Err(OpenError::Mark);
         }
         let start = first.trim_ascii_start();
         if !start.starts_with(b"{") {
@@ -122,8 +129,9 @@ mod tests {
     #[test]
     fn what_is_neither_is_refused() {
         let log = include_bytes!("../../fixtures/capture/v1.jsonl");
-        let rows: [(&[u8], &str); 5] = [
+        let rows: [(&[u8], &str); 6] = [
             (b"", "empty"),
+            (b"\xef\xbb\xbf{}", "begins with a byte order mark"),
             (log, "an event log, which does not hold what was asked and answered as it was"),
             (b"listen = 5", "neither a capture nor a fixture"),
             (b"{\"mongotap\":\"\xff\"}", "line 1, column 14: expected UTF-8"),

@@ -53,8 +53,9 @@ pub struct AnswerArgs {
     #[arg(long, value_name = "WHAT")]
     repeat: Option<String>,
 
-    /// Take what has several answers, or was never asked for, for a failure too [default: false; under exec what was never
-    /// asked for is one, unless --strict=false]
+    /// Take what is ambiguous (two recorded answers fit the same question in the same state, and the recorded order
+    /// decided), or was never asked for, for a failure too; written with =, as in --strict=false [default: false; under
+    /// exec what was never asked for is one, unless --strict=false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     strict: Option<String>,
 
@@ -182,11 +183,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
             _ = interrupt.recv() => std::process::exit(130),
             _ = terminate.recv() => std::process::exit(143),
         };
-        say(report.to_string().trim_end());
+        say(report.text(strict || args.explain).trim_end());
         tell_written(written.as_ref());
         write_report(args.report.as_deref(), &report)?;
         match report.is_failure(strict) {
-            true => Err(Error::new(Code::Failed, failure(&report))),
+            true => Err(Error::new(Code::Failed, failure(&report, strict))),
             false => Ok(()),
         }
     })
@@ -199,10 +200,10 @@ pub(super) fn tell_written(written: Option<&Written>) {
     }
 }
 
-/// What failed, in a line.
-pub(super) fn failure(report: &Report) -> String {
-    let counts =
-        [(report.missed, "missed"), (report.ambiguous_count, "ambiguous"), (report.unused_count, "never asked for")];
+/// What failed, in a line; what is ambiguous fails only where that is strict.
+pub(super) fn failure(report: &Report, is_strict: bool) -> String {
+    let ambiguous = if is_strict { report.ambiguous_count } else { 0 };
+    let counts = [(report.missed, "missed"), (ambiguous, "ambiguous"), (report.unused_count, "never asked for")];
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     format!("not all that was asked was as recorded: {}", counts.collect::<Vec<_>>().join(", "))
 }

@@ -19,9 +19,10 @@ pub struct Report {
     /// Where that server, when it did what the recording had answered, first answered otherwise: what it was asked from
     /// there on it was asked in another state.
     pub departure: Option<String>,
-    /// How many matched requests had several answers that fit as well, and the first [`MISSES_MAX`] of them.
+    /// How many matched requests had several answers that fit the same question in the same state, so that the recorded
+    /// order decided.
     pub ambiguous_count: u64,
-    /// Where each of them was answered from.
+    /// Where the first [`MISSES_MAX`] of them were answered from.
     pub ambiguous: Vec<Asked>,
     /// Why there was no answer.
     pub misses: Vec<Miss>,
@@ -47,6 +48,13 @@ impl Report {
     /// Whether it tells of a failure: a miss, a departure, and with `strict` also what is ambiguous or was never asked for.
     pub fn is_failure(&self, strict: bool) -> bool {
         self.missed > 0 || self.departure.is_some() || (strict && (self.ambiguous_count > 0 || self.unused_count > 0))
+    }
+
+    /// The report as text: a line for each number, each followed by what it counts: misses with their hints, then what was
+    /// never asked for, a few of each; what is ambiguous too, if that is wanted.
+    pub fn text(&self, with_ambiguous: bool) -> String {
+        let shown = Shown { report: self, with_ambiguous: with_ambiguous && self.ambiguous_count > 0 };
+        shown.to_string()
     }
 
     /// The report as JSON, on several lines.
@@ -86,10 +94,50 @@ impl Report {
     }
 }
 
-/// A line for each number, each followed by what it counts: misses with their hints, then what is ambiguous or unused,
-/// a few of each.
+/// [`Report::text`] without what is ambiguous.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Shown { report: self, with_ambiguous: false }.fmt(f)
+    }
+}
+
+/// A report as it is to be seen.
+struct Shown<'a> {
+    report: &'a Report,
+    with_ambiguous: bool,
+}
+
+impl Shown<'_> {
+    fn ambiguous(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.report.ambiguous_count;
+        writeln!(
+            f,
+            "{count} ambiguous: two recorded answers fit the same question in the same state; the recorded order decided"
+        )?;
+        listed(f, "ambiguous", &self.report.ambiguous, count)
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report.fmt_asked(f)?;
+        if self.with_ambiguous {
+            self.ambiguous(f)?;
+        }
+        listed(f, "never asked for", &self.report.unused, self.report.unused_count)
+    }
+}
+
+fn listed(f: &mut fmt::Formatter<'_>, what: &str, list: &[Asked], count: u64) -> fmt::Result {
+    for asked in list.iter().take(SHOWN_MAX) {
+        writeln!(f, "{what}: {}: {}", asked.place, asked.text)?;
+    }
+    more(f, count, list.len().min(SHOWN_MAX))
+}
+
+impl Report {
+    /// What was asked, and how that went.
+    fn fmt_asked(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} matched, {} missed", self.matched, self.missed)?;
         if self.forwarded > 0 {
             writeln!(f, "{} forwarded", self.forwarded)?;
@@ -103,18 +151,7 @@ impl fmt::Display for Report {
                 writeln!(f, "hint: {hint}")?;
             }
         }
-        more(f, self.missed, self.misses.len().min(SHOWN_MAX))?;
-        let lists = [
-            ("ambiguous", &self.ambiguous, self.ambiguous_count),
-            ("never asked for", &self.unused, self.unused_count),
-        ];
-        for (what, list, count) in lists {
-            for asked in list.iter().take(SHOWN_MAX) {
-                writeln!(f, "{what}: {}: {}", asked.place, asked.text)?;
-            }
-            more(f, count, list.len().min(SHOWN_MAX))?;
-        }
-        Ok(())
+        more(f, self.missed, self.misses.len().min(SHOWN_MAX))
     }
 }
 

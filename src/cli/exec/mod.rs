@@ -4,6 +4,8 @@
 //! that was never recorded or something recorded was not asked; what goes wrong here has codes of its own, as with `env`.
 
 mod child;
+mod fixture;
+mod told;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,10 +15,12 @@ use super::replay::{AnswerArgs, write_report};
 use crate::config::{ApplicationUri, Config, Endpoint, OnMiss};
 use crate::net::client::Credentials;
 use crate::net::record::{Record, RecordError, is_ci};
-use crate::net::replay::Replay;
+use crate::net::replay::{Replay, ReplayError};
 use crate::net::say::say;
-use crate::replay::{Repeat, Report};
+use crate::replay::Repeat;
 use child::Running;
+use fixture::{Lines, held, meant};
+use told::{Ended, is_silent, variable_hint};
 
 /// The arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -86,21 +90,32 @@ impl From<RecordError> for Error {
             RecordError::Start(error) => error.into(),
             RecordError::Load(error) => Self { code: super::Code::Input, message: error.message, hint: error.hint },
             RecordError::Write { .. } => Self::new(super::Code::Io, message),
-            RecordError::Upstream { .. } => {
-                Self::new(super::Code::Io, message).hint("start the server, or name another with --upstream URI")
-            }
+            RecordError::Upstream { error, .. } => Self::new(super::Code::Io, message).hint(upstream_hint(&error)),
             RecordError::Incomplete { .. } => Self::new(super::Code::Failed, message),
             RecordError::Kept { error, capture } => {
                 let hint = format!("mongotap convert {} FIXTURE.jsonl makes a fixture of it", capture.display());
                 Self { message, ..Self::from(*error) }.hint(hint)
             }
-            RecordError::Nothing(_) => Self::new(super::Code::Failed, message).hint(VARIABLE_HINT),
+            RecordError::Nothing(_) => Self::new(super::Code::Failed, message),
         }
     }
 }
 
-/// The way out where nothing was asked.
-const VARIABLE_HINT: &str = "is MONGODB_URI what the command reads? --env NAME names another variable";
+/// The way out where the server that is to be recorded cannot be reached.
+fn upstream_hint(error: &std::io::Error) -> &'static str {
+    // The standard library has no kind for it.
+    match error.to_string().starts_with("failed to lookup address") {
+        true => "that name is not known here: is it spelt as it should be? --upstream URI names another server",
+        false => "start the server, or name another with --upstream URI",
+    }
+}
+
+/// What is wrong with the fixture is mended where it is, or by another recording.
+fn unusable(error: ReplayError) -> Failed {
+    let is_mended = matches!(&error, ReplayError::Load(error) if error.is_mended_by_recording);
+    let failed = Failed::from(error);
+    if is_mended { failed.hint("mongotap exec --mode all records it anew") } else { failed }
+}
 
 /// Runs the command; its exit code, or that of what went wrong, which is said.
 pub fn run(args: &Args) -> u8 {
@@ -133,13 +148,18 @@ fn try_run(args: &Args) -> Result<u8, Failed> {
 /// Whether the fixture is to be recorded.
 fn records(args: &Args) -> Result<bool, Failed> {
     let is_there = args.fixture.exists();
-    let missing = |why: &str| Failed::own(format!("{}: not there, and {why}", args.fixture.display()));
+    let missing = |why: &str, hint: &str| {
+        let failed = Failed::own(format!("{}: not there, and {why}", args.fixture.display()));
+        failed.hint(meant(&args.fixture).map_or_else(|| hint.to_owned(), |path| format!("did you mean {path}?")))
+    };
     match (args.mode.as_str(), is_there) {
         ("all", _) => Ok(true),
         (_, true) => Ok(false),
-        ("none", false) => Err(missing("--mode none records nothing").hint("--mode once records what is missing")),
-        (_, false) if is_ci() => Err(missing("CI is set: nothing is recorded in CI")
-            .hint("run the same command where CI is not set, and commit the file; --mode all records in CI too")),
+        ("none", false) => Err(missing("--mode none records nothing", "--mode once records what is missing")),
+        (_, false) if is_ci() => Err(missing(
+            "CI is set: nothing is recorded in CI",
+            "run the same command where CI is not set, and commit the file; --mode all records in CI too",
+        )),
         (_, false) => Ok(true),
     }
 }
@@ -158,9 +178,15 @@ async fn record(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Res
         say(format_args!("mongotap: {path}: not written: the command failed (exit code {code})"));
         return Ok(code);
     }
-    let written = record.finish().await?;
-    let path = written.path.display();
-    say(format_args!("mongotap: recorded {} exchanges in {path}: the next run needs no server", written.exchanges));
+    let before = held(&args.fixture);
+    let written = record.finish().await.map_err(|error| match error {
+        RecordError::Nothing(_) => Failed::from(error).hint(variable_hint(args)),
+        error => error.into(),
+    })?;
+    let (path, now) = (written.path.display(), written.exchanges);
+    // Who runs a part of the tests that way has lost the rest.
+    let held = if before > now { format!(" (it held {before})") } else { String::new() };
+    say(format_args!("mongotap: recorded {now} exchanges in {path}{held}: the next run needs no server"));
     Ok(0)
 }
 
@@ -185,45 +211,26 @@ async fn replay(args: &Args, mut config: Config, uri: Option<ApplicationUri>) ->
         accept.x509 |= mechanism == "MONGODB-X509";
         builder = builder.accept(accept);
     }
-    let replay = builder.start().await?;
+    let replay = builder.start().await.map_err(unusable)?;
     replay.warnings().iter().for_each(|warning| say(format_args!("mongotap: {warning}")));
     let code = command(args, replay.uri(), uri.as_ref()).await?;
+    let before = (replay.report().unused_count > 0).then(|| Lines::of(&args.fixture)).flatten();
     // What a command asked that failed is not what the next one is to find.
     let (report, written) = if code == 0 { replay.finish().await? } else { (replay.shutdown().await, None) };
     write_report(args.report.as_deref(), &report)?;
     let failed = match strict {
         Some(strict) => report.is_failure(strict),
         // Where the command failed by itself, it did not come to ask the rest.
-        None => report.is_failure(false) || (code == 0 && (report.unused_count > 0 || is_silent(&report))),
+        None => {
+            // A run that records is how what is asked changes: what it leaves over is told.
+            let has_more = report.unused_count > 0 && written.is_none();
+            report.is_failure(false) || (code == 0 && (has_more || is_silent(&report)))
+        }
     };
-    tell(args, &report, failed);
     super::replay::tell_written(written.as_ref());
+    let lines = before.and_then(|before| Lines::of(&args.fixture)?.told(&before, &report.unused));
+    Ended { report: &report, failed, has_grown: written.is_some(), strict, lines }.tell(args);
     Ok(if failed && code == 0 { 1 } else { code })
-}
-
-/// What there is to say of a replay: a line, and what failed.
-fn tell(args: &Args, report: &Report, failed: bool) {
-    let path = args.fixture.display();
-    if failed {
-        say(format_args!("mongotap: {path}: {}", super::replay::failure(report)));
-        say(report.to_string().trim_end());
-        if is_silent(report) {
-            say(format_args!("hint: {VARIABLE_HINT}"));
-        } else if report.unused_count > 0 {
-            say("hint: --strict=false runs a part of what was recorded");
-        }
-        say("to record it again: mongotap exec --mode all …");
-    } else {
-        say(format_args!("mongotap: answered {} commands from {path}", report.matched));
-        if report.unused_count > 0 {
-            say(format_args!("mongotap: {} recorded questions were not asked", report.unused_count));
-        }
-    }
-}
-
-/// Whether nothing was asked at all.
-fn is_silent(report: &Report) -> bool {
-    report.matched + report.missed + report.forwarded == 0
 }
 
 /// Runs the command to its end with the connection string that leads to `uri`.

@@ -27,17 +27,28 @@ pub struct LoadError {
     pub message: String,
     /// The way out.
     pub hint: Option<String>,
+    /// Whether another recording in its place is one too.
+    pub(crate) is_mended_by_recording: bool,
 }
 
 impl LoadError {
     pub(in crate::net) fn new(path: &Path, error: &OpenError) -> Self {
         let reason = match error {
             OpenError::Io(error) => io_reason(error),
+            OpenError::Fixture(error) if is_conflict(path, error.line) => {
+                format!("line {}: {CONFLICT}", error.line)
+            }
+            OpenError::Unknown if is_conflict(path, 1) => format!("line 1: {CONFLICT}"),
             error => error.to_string(),
         };
         let is_missing = matches!(error, OpenError::Io(error) if error.kind() == io::ErrorKind::NotFound);
         let hint = if is_missing { Some(RECORD_HINT) } else { error.hint() };
-        Self { message: format!("{}: {reason}", path.display()), hint: hint.map(str::to_owned) }
+        let is_whole = matches!(error, OpenError::Mark | OpenError::Capture(CaptureError::Newer { .. }));
+        Self {
+            message: format!("{}: {reason}", path.display()),
+            hint: hint.map(str::to_owned),
+            is_mended_by_recording: hint.is_some() && !is_whole,
+        }
     }
 }
 
@@ -72,6 +83,7 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
         let hello = hello.map_err(|error| LoadError {
             message: format!("{}: line 1: hello: {error}", path.display()),
             hint: None,
+            is_mended_by_recording: true,
         })?;
         if captures.is_empty() {
             loading.deployment = Deployment::of(hello, &header.server);
@@ -254,6 +266,15 @@ fn panicked() -> OpenError {
 
 fn open(path: &Path) -> Result<File, LoadError> {
     File::open(path).map_err(|error| LoadError::new(path, &error.into()))
+}
+
+const CONFLICT: &str = "the marker of a merge that is not resolved";
+
+/// Whether version control has left that line, which is no JSON.
+fn is_conflict(path: &Path, line: usize) -> bool {
+    let text = std::fs::read(path).unwrap_or_default();
+    let found = text.split(|byte| *byte == b'\n').nth(line.saturating_sub(1)).unwrap_or_default();
+    [&b"<<<<<<<"[..], b"=======", b">>>>>>>", b"|||||||"].iter().any(|marker| found.starts_with(marker))
 }
 
 const RECORD_HINT: &str = "mongotap exec --fixture FILE -- COMMAND records it, as long as CI is not set; so does \

@@ -83,7 +83,9 @@ pub struct Unmet(pub Box<Report>);
 
 impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.to_string().trim_end())
+        // It failed because of what is ambiguous only if nothing else is wrong.
+        let with_ambiguous = !self.0.is_failure(false);
+        f.write_str(self.0.text(with_ambiguous).trim_end())
     }
 }
 
