@@ -67,7 +67,7 @@ pub struct AnswerArgs {
     #[arg(long, value_name = "WHAT")]
     topology: Option<String>,
 
-    /// What was never recorded: fail, forward (ask the upstream) or record (ask it, and add the answer to the fixture). The upstream is written to: it first does what the recording has answered, so it is to be empty, or as it was when the recording began [default: fail]
+    /// What was never recorded: fail, forward (ask the upstream) or record (ask it, and add the answer to the fixture). The upstream is written to: it first does what the recording has answered, so it is to be empty, or as it was when the recording began. A view is answered from the recording whatever became of its collection there [default: fail]
     #[arg(long, value_name = "WHAT")]
     on_miss: Option<String>,
 

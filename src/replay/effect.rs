@@ -133,6 +133,7 @@ pub(super) fn effect_of(name: &str, command: &[u8], reply: &[u8], namespaces: &m
             }
         }
         ("aggregate", _) => written_by_pipeline(command, database, namespaces),
+        ("mapReduce" | "mapreduce", _) => written_by_map_reduce(command, database, namespaces),
         ("create" | "createIndexes" | "dropIndexes" | "collMod" | "convertToCapped", Some(own)) => {
             let count = |name: &[u8]| find(reply, name).and_then(|count| count.as_i64());
             match (count(b"numIndexesBefore"), count(b"numIndexesAfter")) {
@@ -227,9 +228,23 @@ fn written_by_pipeline(command: &[u8], database: &str, namespaces: &mut Namespac
     }
 }
 
+fn written_by_map_reduce(command: &[u8], database: &str, namespaces: &mut Namespaces) -> Effect {
+    let Some(out) = find(command, b"out") else { return Effect::None };
+    let text = |name: &[u8]| find(out.as_document()?, name)?.as_str();
+    let into = out.as_str().or_else(|| [b"replace".as_slice(), b"merge", b"reduce"].into_iter().find_map(text));
+    match into {
+        Some(collection) => Effect::Write(vec![namespaces.number(text(b"db").unwrap_or(database), collection)]),
+        None => Effect::None,
+    }
+}
+
 /// Whose state the answer to a command depends on.
 pub(super) fn reads(command: &[u8], name: &str, namespaces: &mut Namespaces) -> Reads {
-    let database = database_of(command);
+    reads_in(database_of(command), command, name, namespaces)
+}
+
+/// The same of a command that does not say its database itself, as those that are explained.
+pub(super) fn reads_in(database: &str, command: &[u8], name: &str, namespaces: &mut Namespaces) -> Reads {
     let own = collection_of(command).map(|collection| namespaces.number(database, collection));
     match (name, own) {
         ("commitTransaction" | "abortTransaction", _) => Reads::Transaction,
@@ -328,6 +343,13 @@ mod tests {
                 Effect::Rename(0, 1),
             ),
             (out(doc! { "$out": "other" }), doc! { "ok": 1.0 }, Effect::Replace(1)),
+            (doc! { "mapReduce": "c", "out": "other", "$db": "d" }, doc! { "ok": 1.0 }, Effect::Write(vec![1])),
+            (
+                doc! { "mapreduce": "c", "out": { "merge": "other", "db": "d" }, "$db": "d" },
+                doc! { "ok": 1.0 },
+                Effect::Write(vec![1]),
+            ),
+            (doc! { "mapReduce": "c", "out": { "inline": 1 }, "$db": "d" }, doc! { "ok": 1.0 }, Effect::None),
             (
                 out(doc! { "$merge": { "into": { "db": "e", "coll": "c" } } }),
                 doc! { "ok": 1.0 },

@@ -239,7 +239,7 @@ fn step(effect: &Effect, name: &str, transaction: Option<Transaction>) -> Option
 }
 
 /// Whether a command changes what no answer is known to depend on.
-fn changes_users(name: &str) -> bool {
+pub(super) fn changes_users(name: &str) -> bool {
     ["create", "update", "drop", "grant", "revoke"].iter().any(|verb| name.starts_with(verb))
         && ["User", "Role"].iter().any(|what| name.contains(what))
 }
