@@ -67,6 +67,9 @@ pub fn is_housekeeping(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
+/// Times of the recorded cluster within a `readConcern`: those of another one mean nothing.
+pub const READ_CONCERN_TIMES: [&[u8]; 2] = [b"afterClusterTime", b"atClusterTime"];
+
 /// Whether a command opens a change stream.
 pub fn opens_change_stream(command: &[u8]) -> bool {
     find_path(command, &[b"pipeline", b"0", b"$changeStream"]).is_some()

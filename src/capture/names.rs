@@ -57,9 +57,6 @@ pub struct Name {
 /// Fields at the top of a request that say nothing of what is asked: they differ from run to run.
 pub const VARYING_IN_REQUESTS: [&[u8]; 3] = [b"$clusterTime", b"lsid", b"operationTime"];
 
-/// Times of the recorded cluster within a `readConcern`: those of another one mean nothing.
-pub const READ_CONCERN_TIMES: [&[u8]; 2] = [b"afterClusterTime", b"atClusterTime"];
-
 /// Fields at the top of a reply that say nothing of what is answered: they differ from run to run.
 pub const VARYING_IN_REPLIES: [&[u8]; 8] = [
     b"$clusterTime",

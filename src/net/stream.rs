@@ -45,7 +45,9 @@ impl Accepted {
     /// Where the client is, unless it is on this machine by necessity. One that has gone already is nowhere in particular.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(socket) => Some(socket.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())),
+            Self::Tcp(socket) => {
+                Some(socket.peer_addr().map_or_else(|_| Ipv4Addr::UNSPECIFIED.into(), |address| address.ip()))
+            }
             Self::Unix(_) => None,
         }
     }

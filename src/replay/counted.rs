@@ -5,7 +5,7 @@
 //! capture holds. `$db` counts, but stands beside.
 
 use crate::bson::{Element, Elements, find};
-use crate::capture::names::READ_CONCERN_TIMES;
+use crate::capture::exchange::READ_CONCERN_TIMES;
 
 /// Fields at the top of a command that never count, or stand beside it.
 const VARYING: [&[u8]; 6] = [b"$clusterTime", b"$readPreference", b"lsid", b"operationTime", b"pwd", b"txnNumber"];

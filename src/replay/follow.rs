@@ -22,8 +22,8 @@ use super::transaction::transaction_of;
 use crate::bson::walk::DEPTH_MAX;
 use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, Kind, find};
-use crate::capture::exchange::Place;
-use crate::capture::names::{READ_CONCERN_TIMES, Value, leaves, value_of};
+use crate::capture::exchange::{Place, READ_CONCERN_TIMES};
+use crate::capture::names::{Value, leaves, value_of};
 
 /// A request that was answered from the recording, and what it did.
 #[derive(Clone, Debug, PartialEq)]

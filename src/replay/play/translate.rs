@@ -10,8 +10,7 @@ use super::streams::{Streams, Told};
 use super::values::{Answered, Values};
 use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, Kind, find};
-use crate::capture::exchange::{Exchange, opens_change_stream};
-use crate::capture::names::READ_CONCERN_TIMES;
+use crate::capture::exchange::{Exchange, READ_CONCERN_TIMES, opens_change_stream};
 use crate::event::Timestamp;
 use crate::replay::streams::is_stream;
 
