@@ -258,7 +258,12 @@ fn replay(c: &mut Criterion) {
     let mut group = c.benchmark_group("replay");
     let exchanges = exchanges(5000);
     let bytes = exchanges.iter().map(|it| it.request.len() + it.replies[0].body.len()).sum::<usize>() as u64;
-    let header = Header { server: "6.0.5".to_owned(), recorded_with: String::new(), hello: rawdoc! {}.into_bytes() };
+    let header = Header {
+        server: "6.0.5".to_owned(),
+        recorded_with: String::new(),
+        redacted: false,
+        hello: rawdoc! {}.into_bytes(),
+    };
     let mut capture = Vec::new();
     record(&header, exchanges.iter().cloned().map(Ok::<_, std::io::Error>), &mut capture).unwrap();
     group.sample_size(10).throughput(Throughput::Bytes(bytes));

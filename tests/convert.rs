@@ -10,12 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bson::doc;
 use mongotap::capture::exchange::Exchange;
 use mongotap::capture::exchanges::Exchanges;
 use mongotap::capture::fixture::{Fixture, collect};
 use mongotap::event::Phase;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use support::manifest;
@@ -286,6 +288,7 @@ fn values_are_masked_and_structure_stays() {
     converted(&captures()[0], &plain, &[]);
     converted(&captures()[0], &masked, &["--redact"]);
     let [plain, text] = [plain, masked].map(|path| fs::read_to_string(path).unwrap());
+    assert!(text.contains(r#""redacted":true,"hello""#) && !plain.contains("redacted"), "{text}");
     assert!(plain.contains("\"Ann\"") && !text.contains("Ann"), "{text}");
     assert!(text.contains(r#""name":"***""#) && text.contains(r#""n":0"#));
     assert_eq!(plain.lines().count(), text.lines().count());
@@ -379,4 +382,22 @@ fn a_torn_capture_is_converted_as_far_as_it_goes() {
     let (said, code) = convert(&torn, &directory.path().join("damaged.jsonl"), &[]);
     assert!(said.contains("damaged at byte") && code == Some(3), "{said}");
     assert!(!directory.path().join("damaged.jsonl").exists());
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_half_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/demo.jsonl");
+    let text = fs::read_to_string(demo).unwrap();
+    let (header, _) = text.split_once('\n').unwrap();
+    let exchange =
+        "{\"request\":{\"insert\":\"c\",\"documents\":[{\"n\":1}],\"$db\":\"d\"}}\n{\"reply\":{\"ok\":1.0}}\n";
+    let (from, to) = (directory.path().join("long.jsonl"), directory.path().join("long.mtap"));
+    fs::write(&from, format!("{header}\n{}", exchange.repeat(100_000))).unwrap();
+    let mut child = command().arg("convert").arg(&from).arg(&to).spawn().unwrap();
+    let names = || fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect::<Vec<_>>();
+    support::wait_for("the file that is being written", Duration::from_secs(30), || (names().len() > 1).then_some(()));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(names(), ["long.jsonl"]);
 }

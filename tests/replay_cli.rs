@@ -71,6 +71,19 @@ fn it_tells_what_was_asked_and_ends_accordingly() {
 }
 
 #[test]
+fn a_miss_on_masked_values_says_that_they_were() {
+    let masked = fixture().with_file_name("masked.jsonl");
+    output(support::proxy::command().arg("convert").arg(fixture()).arg(&masked).arg("--redact"));
+    let replay = Replay::start(&masked, &[]);
+    assert!(!program(&replay.uri, "tea").output().unwrap().status.success());
+    let said = replay.stop().stderr;
+    assert!(
+        said.contains("this recording was redacted") && said.contains("documents.0.item is \"***\" there"),
+        "{said}"
+    );
+}
+
+#[test]
 fn lists_are_given_with_commas_or_again() {
     for flags in [
         &["--ignore", "query.item,pipeline.0.$match.item"][..],

@@ -29,6 +29,7 @@ mod rewriter;
 pub mod say;
 mod scratch;
 pub mod serve;
+pub mod signals;
 mod srv;
 mod stream;
 pub(crate) mod terminal;

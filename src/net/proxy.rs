@@ -371,6 +371,7 @@ fn header(config: &Config, run: &RunInfo, started: Timestamp, settings: &Clients
         inflate_max_bytes: config.inflate_max_bytes,
         idle_after_micros: micros(config.topology.idle_after),
         topology: settings.into(),
+        redacted: false,
     }
 }
 

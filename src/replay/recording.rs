@@ -23,6 +23,8 @@ pub struct Recording {
     pub(super) settings: Settings,
     pub(super) bodies: Box<dyn Bodies>,
     pub(super) index: Index,
+    /// Whether values of its documents were masked.
+    pub(super) is_redacted: bool,
 }
 
 /// The number of an exchange, in the order of the recording.
@@ -171,6 +173,12 @@ impl Recording {
         indexing.finish(Box::new(kept))
     }
 
+    /// The same, of which values were masked: a miss says so.
+    #[must_use]
+    pub fn redacted(self, is_redacted: bool) -> Self {
+        Self { is_redacted, ..self }
+    }
+
     /// How it is answered from.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -220,7 +228,7 @@ impl Indexing {
     /// The recording; `bodies` has the exchanges in the order in which they were added.
     pub fn finish(self, bodies: Box<dyn Bodies>) -> Recording {
         let (index, settings) = self.0.finish();
-        Recording { settings, bodies, index }
+        Recording { settings, bodies, index, is_redacted: false }
     }
 }
 

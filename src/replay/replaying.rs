@@ -350,12 +350,18 @@ impl Asking<'_> {
             miss.reason = Some(format!("the first of its transaction that had none was {first}"));
             (miss.nearest, miss.hint) = (None, None);
         }
+        let differs = miss.nearest.as_ref().is_some_and(|nearest| !nearest.differences.is_empty());
+        if self.recording.is_redacted && differs && miss.reason.is_none() {
+            miss.reason = Some(REDACTED.to_owned());
+        }
         if let Some(trouble) = self.recording.bodies.trouble() {
             miss.reason = Some(format!("the recording cannot be read any more: {trouble}"));
         }
         Answer::Miss { miss: Box::new(miss), may_forward: transaction.is_none() }
     }
 }
+
+const REDACTED: &str = "this recording was redacted: what asks by a value that was masked is not in it";
 
 /// A recorded request as its file has it, shortened.
 fn shown_request(exchange: &Exchange) -> String {

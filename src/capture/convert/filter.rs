@@ -26,7 +26,8 @@ pub fn filter_capture(
     out: &mut dyn Write,
 ) -> Result<Option<Torn>, CaptureError> {
     let mut reader = Reader::new(input);
-    let Some(header) = reader.header()?.cloned() else { return Ok(reader.torn()) };
+    let Some(mut header) = reader.header()?.cloned() else { return Ok(reader.torn()) };
+    header.redacted |= masks;
     let mut writer = CaptureWriter::new(&header, out)?;
     let mut filtering = Filtering { selection, masks, inflate_max: header.inflate_max_bytes, parts: HashMap::new() };
     while let Some(block) = reader.next_block()? {

@@ -43,6 +43,7 @@ pub fn record<E: From<io::Error>>(
         max_message_bytes: MESSAGE_LEN_MAX,
         inflate_max_bytes: MESSAGE_LEN_MAX,
         idle_after_micros: 15_000_000,
+        redacted: fixture.redacted,
         ..Header::default()
     };
     let shared = Shared {

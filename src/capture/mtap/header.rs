@@ -41,6 +41,9 @@ pub struct Header {
     pub idle_after_micros: u64,
     /// Whose topologies are derived.
     pub topology: TopologyHeader,
+    /// Whether values of its documents were masked when it was converted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub redacted: bool,
 }
 
 /// Whose topologies are derived, what they begin with, and when they end: see [`ClientsSettings`].

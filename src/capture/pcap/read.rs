@@ -154,6 +154,7 @@ impl<'r> PacketReader<'r> {
             inflate_max_bytes: MESSAGE_LEN_MAX,
             idle_after_micros: self.run.shared.idle_after.as_micros() as u64,
             topology: (&self.topology()).into(),
+            redacted: false,
         }
     }
 

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use output::{Output, refused};
+use output::{Output, clear_on_signals, refused};
 
 use super::{Code, Error, print};
 use crate::bson::nearest;
@@ -98,6 +98,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let error = Error::new(Code::Usage, format!("{}: there is a file already", args.output.display()));
         return Err(error.hint("--force overwrites it"));
     }
+    clear_on_signals().map_err(|error| Error::new(Code::Io, format!("signals: {error}")))?;
     let mut packets = None;
     let input = open(args, &mut packets)?;
     let selection = select(args, &input)?;
@@ -289,7 +290,7 @@ fn wanted_of<'a>(
 
 /// The fixture of what is wanted.
 fn fixture(args: &Args, input: &Input, selection: &Selection) -> Result<Collected, Error> {
-    let collected = match input {
+    let mut collected = match input {
         Input::Fixture(header) => {
             let mut fixture = fixture_of(args)?;
             let exchanges = wanted_of(args, selection, fixture.by_ref()).collect::<Result<_, _>>()?;
@@ -297,11 +298,18 @@ fn fixture(args: &Args, input: &Input, selection: &Selection) -> Result<Collecte
             Collected { fixture, unread: 0 }
         }
         Input::Capture(path) => {
-            let exchanges = exchanges(args, path)?.filter(|it| it.as_ref().map_or(true, |it| selection.has(it)));
+            let mut exchanges = exchanges(args, path)?;
+            let header = exchanges.header().map_err(|error| unread(args, error.into()))?;
+            let redacted = header.is_some_and(|header| header.redacted);
+            let exchanges = exchanges.filter(|it| it.as_ref().map_or(true, |it| selection.has(it)));
             let exchanges = exchanges.map(|it| it.map(|exchange| wanted(args, exchange)));
-            collect(exchanges, RECORDED_WITH).map_err(|error: CaptureError| unread(args, error.into()))?
+            let collected = collect(exchanges, RECORDED_WITH);
+            let mut collected = collected.map_err(|error: CaptureError| unread(args, error.into()))?;
+            collected.fixture.header.redacted = redacted;
+            collected
         }
     };
+    collected.fixture.header.redacted |= args.redact;
     if collected.unread > 0 {
         let (input, unread) = (args.input.display(), collected.unread);
         say(format_args!("mongotap: {input}: {unread} exchanges were too long to be read, they are left out"));
@@ -327,7 +335,8 @@ fn write_capture(args: &Args, input: &Input, selection: &Selection, output: &mut
             let exchanges = wanted_of(args, selection, fixture_of(args)?);
             let mut count = 0;
             let recorded = exchanges.map(|it| it.map_err(Failed::Read)).inspect(|_| count += 1);
-            output.write(|out| record(header, recorded, out).map_err(|error| error.into_error(&args.output)))?;
+            let header = Header { redacted: header.redacted || args.redact, ..header.clone() };
+            output.write(|out| record(&header, recorded, out).map_err(|error| error.into_error(&args.output)))?;
             Ok(count)
         }
         Input::Capture(path) => {

@@ -4,10 +4,31 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::cli::{Code, Error};
 use crate::config::io_reason;
 use crate::net::clock;
+use crate::net::signals::before_the_end;
+
+/// The files that are being written, which go if the program is stopped.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on a signal to end removes what is unfinished first.
+pub(super) fn clear_on_signals() -> io::Result<()> {
+    before_the_end(|end| {
+        // Held to the end: no other is begun, none gets its name.
+        let unfinished = unfinished();
+        for path in unfinished.iter() {
+            _ = fs::remove_file(path);
+        }
+        end();
+    })
+}
 
 /// A file beside the one that it becomes; if it does not, it goes.
 #[derive(Debug)]
@@ -23,8 +44,11 @@ impl Output {
         let name = to.file_name().unwrap_or_default().to_string_lossy();
         let unique = format!("{}-{}", std::process::id(), clock::now().monotonic_nanos);
         let path = to.with_file_name(format!(".{name}.{unique}{suffix}"));
+        let mut unfinished = unfinished();
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(|error| refused(&path, &error))?;
+        unfinished.push(path.clone());
+        drop(unfinished);
         Ok(Self { to: to.to_owned(), path, file: Some(BufWriter::new(file)) })
     }
 
@@ -48,6 +72,7 @@ impl Output {
 
     /// Gives it its name.
     pub(super) fn finish(self) -> Result<(), Error> {
+        let _unfinished = unfinished();
         fs::rename(&self.path, &self.to).map_err(|error| refused(&self.to, &error))
     }
 }
@@ -63,4 +88,23 @@ impl Drop for Output {
 pub(super) fn refused(path: &Path, error: &io::Error) -> Error {
     let refused = Error::new(Code::Io, format!("{}: {}", path.display(), io_reason(error)));
     refused.hint("name a file in a directory that is there and that you may write to")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_name_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let to = directory.path().join("run.mtap");
+        let outputs: Vec<_> = (0..20).map(|_| Output::create(&to, ".part", 0o600).unwrap()).collect();
+        let mut paths: Vec<_> = outputs.iter().map(|output| output.path().to_owned()).collect();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), 20);
+        assert!(paths.iter().all(|path| unfinished().contains(path)));
+        drop(outputs);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
 }

@@ -77,8 +77,10 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
         }
     }
     let (files, blocks) = loading.captures(&captures)?;
+    let mut is_redacted = false;
     for (path, fixture) in fixtures {
         let header = fixture.header().clone();
+        is_redacted |= header.redacted;
         let hello = RawDocumentBuf::from_bytes(header.hello);
         let hello = hello.map_err(|error| LoadError {
             message: format!("{}: line 1: hello: {error}", path.display()),
@@ -94,7 +96,8 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
         }
     }
     let Loading { indexing, keeper, deployment, warnings } = loading;
-    Ok(Loaded { recording: indexing.finish(keeper.finish(files, blocks)), deployment, warnings })
+    let recording = indexing.finish(keeper.finish(files, blocks)).redacted(is_redacted);
+    Ok(Loaded { recording, deployment, warnings })
 }
 
 /// What is being read.
