@@ -153,6 +153,11 @@ fn wrong_lines_are_told_with_their_place() {
         (r#"{"request":{"ping":1}"#, "line 2, column 21: the line ends within an object: a } is missing"),
         (r#"{"request":{"ping":[1}}"#, "line 2, column 22: expected , or ] behind a value of an array"),
         (r#"{"request":{"ping":1,}}"#, "line 2, column 22: expected no comma before a closing } or ]"),
+        (r#"{"request":{"ping":'a'}}"#, "line 2, column 20: expected a value: a text in double quotes, a number"),
+        (
+            r#"{"request":{"a":{"$binary":"AQID"}}}"#,
+            r#"line 2, column 33: expected {"base64": …, "subType": two hex digits}, found "AQID""#,
+        ),
         (r#"{"request":{ping:1}}"#, "line 2, column 13: expected the name of a field in double quotes"),
         (r#"{"request":{"a":1}} x"#, "line 2, column 21: expected the end of the line behind the last }"),
         (r#"{"request":{},"body":{}}"#, r#"line 2, column 20: expected the end of the line, found "body""#),

@@ -210,8 +210,10 @@ fn code<'de, A: MapAccess<'de>>(mut map: A) -> Result<Bson, A::Error> {
 
 /// A number that stands in quotes.
 fn parsed<'de, T: std::str::FromStr, A: MapAccess<'de>>(map: &mut A, what: &str) -> Result<T, A::Error> {
-    let text: String = map.next_value()?;
-    text.parse().map_err(|_| expected(&text, what))
+    match map.next_value::<Value>()?.0 {
+        Bson::String(text) => text.parse().map_err(|_| expected(&text, what)),
+        other => Err(A::Error::custom(format_args!("expected {what}, found {other}"))),
+    }
 }
 
 fn expected<E: Error>(found: &str, what: &str) -> E {
@@ -227,21 +229,21 @@ fn constant<E: Error>(is_it: bool, value: Bson) -> Result<Bson, E> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{\"t\": seconds, \"i\": a number}")]
 struct TimestampFields {
     t: u32,
     i: u32,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{\"pattern\": …, \"options\": …}")]
 struct RegexFields {
     pattern: String,
     options: String,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{\"base64\": …, \"subType\": two hex digits}")]
 struct BinaryFields {
     base64: String,
     #[serde(rename = "subType")]
@@ -300,7 +302,11 @@ mod tests {
             (r#"{"a":1,"a":2}"#, "the name \"a\" is there twice at line 1 column 10"),
             (r#"{"a":3000000000}"#, "expected an int32, or {\"$numberLong\": \"3000000000\"} at line 1 column 15"),
             (r#"{"a":{"$oid":"12"}}"#, "expected 24 hex digits, found \"12\" at line 1 column 18"),
-            (r#"{"a":{"$numberLong":5}}"#, "invalid type: integer `5`, expected a string at line 1 column 21"),
+            (r#"{"a":{"$numberLong":5}}"#, "expected an int64 in quotes, found 5 at line 1 column 21"),
+            (
+                r#"{"a":{"$binary":"AQID"}}"#,
+                "invalid type: string \"AQID\", expected {\"base64\": …, \"subType\": two hex digits}",
+            ),
             (r#"{"a":{"$maxKey":1,"b":2}}"#, "\"b\" cannot stand beside $maxKey at line 1 column 21"),
             (
                 r#"{"a":{"$date":"soon"}}"#,
