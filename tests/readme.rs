@@ -84,8 +84,8 @@ fn run_proxy(arguments: &str, directory: &Path) -> String {
         false => Client::connect(&address),
     };
     client.command(&hello("readme"));
-    client.command(&doc! { "insert": "orders", "documents": [{ "n": 1 }], "$db": "readme" });
-    client.command(&doc! { "mongotapNoSuchCommand": 1, "$db": "readme" });
+    client.command(&doc! { "insert": "orders", "documents": [{ "n": 1 }], "$db": "shop" });
+    client.command(&doc! { "mongotapNoSuchCommand": 1, "$db": "shop" });
     drop(client);
     let pid = Pid::from_child(&child);
     kill_process(pid, Signal::INT).expect("it runs");

@@ -302,7 +302,7 @@ mod tests {
             (r#"{"a":1,"a":2}"#, "the name \"a\" is there twice at line 1 column 10"),
             (r#"{"a":3000000000}"#, "expected an int32, or {\"$numberLong\": \"3000000000\"} at line 1 column 15"),
             (r#"{"a":{"$oid":"12"}}"#, "expected 24 hex digits, found \"12\" at line 1 column 18"),
-            (r#"{"a":{"$numberLong":5}}"#, "expected an int64 in quotes, found 5 at line 1 column 21"),
+            (r#"{"a":{"$numberLong":5}}"#, "expected an int64 in quotes, found 5 at line 1 column 22"),
             (
                 r#"{"a":{"$binary":"AQID"}}"#,
                 "invalid type: string \"AQID\", expected {\"base64\": …, \"subType\": two hex digits}",

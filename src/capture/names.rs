@@ -398,13 +398,8 @@ mod tests {
         names
     }
 
-    fn born(number: u32) -> Option<Name> {
-        Some(Name { origin: Origin::Born, number })
-    }
-
-    fn given(number: u32) -> Option<Name> {
-        Some(Name { origin: Origin::Given, number })
-    }
+    const BORN: fn(u32) -> Option<Name> = |number| Some(Name { origin: Origin::Born, number });
+    const GIVEN: fn(u32) -> Option<Name> = |number| Some(Name { origin: Origin::Given, number });
 
     #[test]
     fn where_a_value_appears_first_decides() {
@@ -433,22 +428,22 @@ mod tests {
         ]);
         let rows = [
             (1, None),
-            (2, born(1)),
-            (3, born(2)),
+            (2, BORN(1)),
+            (3, BORN(2)),
             // It was there before the recording.
             (4, None),
-            (12, given(1)),
+            (12, GIVEN(1)),
             (5, None),
-            (6, born(3)),
-            (7, born(4)),
+            (6, BORN(3)),
+            (7, BORN(4)),
             (8, None),
             (10, None),
-            (11, born(5)),
+            (11, BORN(5)),
         ];
         for (n, name) in rows {
             assert_eq!(names.get(id(n)), name, "{n}");
         }
-        assert_eq!(names.get(Value::Uuid([1; 16])), born(1));
+        assert_eq!(names.get(Value::Uuid([1; 16])), BORN(1));
         assert!(!names.has_seen(Value::Uuid([9; 16])) && names.has_seen(id(1)));
     }
 
@@ -459,8 +454,8 @@ mod tests {
             doc! { "insert": "c", "documents": [{ "a": whole(1), "b": format!("see {}", whole(2)) }] },
             doc! { "upserted": Value::Uuid([3; 16]).to_text().unwrap() },
         )]);
-        assert_eq!((names.get(id(1)), names.get(id(2))), (born(1), None));
-        assert_eq!(names.get(Value::Uuid([3; 16])), given(1));
+        assert_eq!((names.get(id(1)), names.get(id(2))), (BORN(1), None));
+        assert_eq!(names.get(Value::Uuid([3; 16])), GIVEN(1));
     }
 
     #[test]
@@ -473,10 +468,10 @@ mod tests {
                 doc! {},
             ),
         ]);
-        assert_eq!(names.get(Value::Date(now)), born(1));
-        assert_eq!(names.get(Value::Date(week_ago)), born(2));
+        assert_eq!(names.get(Value::Date(now)), BORN(1));
+        assert_eq!(names.get(Value::Date(week_ago)), BORN(2));
         assert_eq!(names.get(Value::Date(old)), None);
-        assert_eq!(names.get(Value::Date(NOW_MS + 5)), given(1));
+        assert_eq!(names.get(Value::Date(NOW_MS + 5)), GIVEN(1));
     }
 
     #[test]
