@@ -9,8 +9,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Output;
-use std::thread;
-use std::time::Duration;
 
 use bson::{Document, doc};
 use rustix::process::Signal;

@@ -83,7 +83,7 @@ impl Question<'_> {
             Some(fit)
         };
         let found = elsewhere.chunks(1).find_map(|list| self.choose_of(list, live, &mut fits));
-        found.unwrap_or(Err(stale.map_or(NoChoice::Unknown, NoChoice::Stale)))
+        found.unwrap_or_else(|| Err(stale.map_or(NoChoice::Unknown, NoChoice::Stale)))
     }
 
     /// Whether an answer tells of what the recorded program had made and this one has not: it was so in no state that this
