@@ -370,7 +370,7 @@ fn timestamp(text: &str) -> Result<Timestamp, Expected> {
     let [.., b'.', _, _, _, hundreds, tens, ones, b'Z'] = text.as_bytes() else { return Err(EXPECTED) };
     let micros = [hundreds, tens, ones].into_iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
     let unix_micros = millis * 1000 + micros;
-    Ok(Timestamp { monotonic_nanos: u64::try_from(unix_micros).unwrap_or(0) * 1000, unix_micros })
+    Ok(Timestamp { monotonic_nanos: u64::try_from(unix_micros).unwrap_or(0).saturating_mul(1000), unix_micros })
 }
 
 #[cfg(test)]

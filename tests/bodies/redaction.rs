@@ -74,7 +74,12 @@ fn conversation(choices: &mut Choices<'_>) -> Vec<Said> {
             // A required flag that nobody knows, and a document that does not end.
             0 if !is_query => request[16] |= 1 << 5,
             1 => *request.last_mut().unwrap() = 7,
-            2 => request.truncate(request.len() / 2 + 16),
+            2 => {
+                // The last of what the client says: what else it said would be in this message.
+                request.truncate(request.len() / 2 + 16);
+                said.push(Said { side: Side::Client, bytes: request });
+                return said;
+            }
             _ => request = packed(&request, compressor),
         }
         said.push(Said { side: Side::Client, bytes: request });
