@@ -1,7 +1,7 @@
 //! Writes documents that are put together of parts of others: the lengths around them, names, strings. What is between
 //! is bytes that came with lengths of the same kind.
 
-use super::Kind;
+use super::{Element, Kind};
 
 /// Begins a document or an array; gives where it begins.
 pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
@@ -27,6 +27,19 @@ pub(crate) fn put_name(kind: Kind, name: &[u8], out: &mut Vec<u8>) {
     out.push(kind as u8);
     out.extend_from_slice(name);
     out.push(0);
+}
+
+/// Appends an element as it is.
+pub(crate) fn put_element(element: &Element<'_>, out: &mut Vec<u8>) {
+    put_name(element.kind, element.name, out);
+    out.extend_from_slice(element.value);
+}
+
+/// Appends a document of these elements.
+pub(crate) fn put_document<'a>(elements: impl IntoIterator<Item = Element<'a>>, out: &mut Vec<u8>) {
+    let start = begin(out);
+    elements.into_iter().for_each(|element| put_element(&element, out));
+    end(start, out);
 }
 
 /// Appends a string's value.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::bson::json::{Mode, write_document, write_value};
-use crate::bson::write::{begin, end, put_name};
+use crate::bson::write::put_document;
 use crate::bson::{Element, Elements};
 use crate::capture::fixture::as_written;
 
@@ -80,10 +80,7 @@ pub(super) fn shown(element: &Element<'_>) -> String {
 /// milliseconds since 1970.
 pub(super) fn shown_recorded(element: &Element<'_>, at_ms: i64) -> String {
     let mut alone = Vec::new();
-    let start = begin(&mut alone);
-    put_name(element.kind, element.name, &mut alone);
-    alone.extend_from_slice(element.value);
-    end(start, &mut alone);
+    put_document([*element], &mut alone);
     let written = as_written(&alone, at_ms.saturating_mul(1000));
     elements(&written).first().map(shown).unwrap_or_default()
 }

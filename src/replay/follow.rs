@@ -20,7 +20,7 @@ use super::replaying::Replaying;
 use super::state::Transaction;
 use super::transaction::transaction_of;
 use crate::bson::walk::DEPTH_MAX;
-use crate::bson::write::{begin, end, put_name};
+use crate::bson::write::{begin, end, put_document, put_element, put_name};
 use crate::bson::{Element, Elements, Kind, find};
 use crate::capture::exchange::{Place, READ_CONCERN_TIMES};
 use crate::capture::names::{Value, leaves, value_of};
@@ -139,17 +139,12 @@ fn outcome(reply: &[u8]) -> Vec<u8> {
     for element in Elements::readable(reply).filter(|element| FIELDS.contains(&element.name)) {
         match element.name {
             b"value" => put_timeless(&element, 0, &mut out),
-            _ => put(&element, &mut out),
+            _ => put_element(&element, &mut out),
         }
     }
     put_write_errors(reply, &mut out);
     end(start, &mut out);
     out
-}
-
-fn put(element: &Element<'_>, out: &mut Vec<u8>) {
-    put_name(element.kind, element.name, out);
-    out.extend_from_slice(element.value);
 }
 
 /// With all times the same: those that a server's clock gave are others there, and nothing tells them from the rest.
@@ -166,7 +161,7 @@ fn put_timeless(element: &Element<'_>, depth: usize, out: &mut Vec<u8>) {
             Elements::readable(inner).for_each(|inner| put_timeless(&inner, depth + 1, out));
             end(start, out);
         }
-        _ => put(element, out),
+        _ => put_element(element, out),
     }
 }
 
@@ -297,12 +292,7 @@ impl Takes {
 
 /// A `readConcern` without times of the recorded cluster: the primary of another one is up to date anyway.
 fn timeless(concern: &[u8], out: &mut Vec<u8>) {
-    let start = begin(out);
-    for element in Elements::readable(concern).filter(|element| !READ_CONCERN_TIMES.contains(&element.name)) {
-        put_name(element.kind, element.name, out);
-        out.extend_from_slice(element.value);
-    }
-    end(start, out);
+    put_document(Elements::readable(concern).filter(|element| !READ_CONCERN_TIMES.contains(&element.name)), out);
 }
 
 #[cfg(test)]

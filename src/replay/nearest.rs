@@ -12,7 +12,7 @@ use super::miss::{Miss, Nearest};
 use super::recording::{Number, Recording};
 use super::replaying::fitting;
 use crate::bson::walk::DEPTH_MAX;
-use crate::bson::write::{begin, end, put_name};
+use crate::bson::write::put_document;
 use crate::bson::{Element, Elements, find};
 use crate::capture::exchange::{Exchange, Place};
 use crate::capture::names::{leaves, value_of};
@@ -168,12 +168,7 @@ impl Miss {
 
 fn without_varying(command: &[u8]) -> Vec<u8> {
     let mut document = Vec::with_capacity(command.len());
-    let start = begin(&mut document);
-    for element in counted(command) {
-        put_name(element.kind, element.name, &mut document);
-        document.extend_from_slice(element.value);
-    }
-    end(start, &mut document);
+    put_document(counted(command), &mut document);
     document
 }
 

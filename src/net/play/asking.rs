@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::Target;
 use crate::bson::Elements;
-use crate::bson::write::{begin, end, put_name};
+use crate::bson::write::put_document;
 use crate::event::Timestamp;
 use crate::net::client::{Answer, Client, ClientError};
 use crate::net::clock;
@@ -190,11 +190,6 @@ fn split(request: &[u8]) -> Option<(Vec<u8>, &[u8], Vec<u8>)> {
     let documents = Elements::readable(batch.as_array()?).filter_map(|element| element.as_document());
     let documents = documents.flatten().copied().collect();
     let mut body = Vec::new();
-    let start = begin(&mut body);
-    for element in Elements::readable(request).filter(|element| element.name != batch.name) {
-        put_name(element.kind, element.name, &mut body);
-        body.extend_from_slice(element.value);
-    }
-    end(start, &mut body);
+    put_document(Elements::readable(request).filter(|element| element.name != batch.name), &mut body);
     Some((body, batch.name, documents))
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::known::Moments;
 use super::streams::{Streams, Told};
 use super::values::{Answered, Values};
-use crate::bson::write::{begin, end, put_name};
+use crate::bson::write::{begin, end, put_document, put_name};
 use crate::bson::{Element, Elements, Kind, find};
 use crate::capture::exchange::{Exchange, READ_CONCERN_TIMES, opens_change_stream};
 use crate::event::Timestamp;
@@ -226,17 +226,12 @@ impl Translator {
 /// The read concern without times: those of another server mean nothing.
 fn read_concern(element: &Element<'_>, out: &mut Vec<u8>) {
     let fields = Elements::readable(element.as_document().unwrap_or_default());
-    let kept: Vec<_> = fields.filter(|field| !READ_CONCERN_TIMES.contains(&field.name)).collect();
-    if kept.is_empty() {
+    let mut kept = fields.filter(|field| !READ_CONCERN_TIMES.contains(&field.name)).peekable();
+    if kept.peek().is_none() {
         return;
     }
     put_name(Kind::Document, element.name, out);
-    let start = begin(out);
-    for field in kept {
-        put_name(field.kind, field.name, out);
-        out.extend_from_slice(field.value);
-    }
-    end(start, out);
+    put_document(kept, out);
 }
 
 fn put_int64(name: &[u8], number: i64, out: &mut Vec<u8>) {
