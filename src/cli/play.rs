@@ -6,14 +6,13 @@ use std::fs::{self, File};
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use super::{Code, Error, print};
 use crate::capture::exchange::Exchange;
 use crate::capture::open::{OpenError, Recorded};
 use crate::config::{ApplicationUri, io_reason};
 use crate::net::play::{PlayError, Target, play};
 use crate::net::say::say;
+use crate::net::signals::Ending;
 use crate::net::terminal;
 use crate::replay::play::{Plan, Report};
 use crate::sink::printed_lines;
@@ -157,23 +156,16 @@ async fn play_all(
     report: &mut Report,
 ) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::new(Code::Io, format!("signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut ending = Ending::listen().map_err(failed)?;
     let target = tokio::select! {
         target = Target::find(uri) => target?,
-        _ = interrupt.recv() => return Ok(()),
-        _ = terminate.recv() => return Ok(()),
+        _ = ending.wait() => return Ok(()),
     };
     say_plan(args, plan, &target);
     let bar = Bar { total: plan.exchanges * u64::from(args.times), width: terminal::error_width() };
     for _ in 0..args.times {
         let (exchanges, has_times) = open(&args.recording)?;
-        let stop = async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        };
+        let stop = async { _ = ending.wait().await };
         let played = play(&target, exchanges, (speed, has_times), report, &mut |it| bar.draw(it), stop).await;
         if played.is_err() || report.interrupted {
             bar.clear();

@@ -10,6 +10,7 @@ use super::args::ConfigArgs;
 use super::{Code, Error};
 use crate::config::{Config, Endpoint, io_reason};
 use crate::net::say::say;
+use crate::net::signals::Ending;
 use crate::net::{Proxy, StartError};
 
 /// The arguments of `proxy`.
@@ -41,7 +42,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let failed = serve(&proxy, &mut signals).await;
         let ended = tokio::select! {
             ended = proxy.shutdown() => ended,
-            code = signals.end() => std::process::exit(code),
+            code = signals.ending.wait() => std::process::exit(code),
         };
         say(ended.statistics.table().trim_end());
         match failed {
@@ -65,8 +66,7 @@ fn exposed(config: &Config) -> Option<String> {
 async fn serve(proxy: &Proxy, signals: &mut Signals) -> Option<String> {
     loop {
         tokio::select! {
-            _ = signals.interrupt.recv() => return None,
-            _ = signals.terminate.recv() => return None,
+            _ = signals.ending.wait() => return None,
             _ = signals.hangup.recv() => proxy.reopen_logs(),
             _ = signals.table.recv() => say(proxy.statistics().table().trim_end()),
             message = proxy.failed() => return Some(message),
@@ -117,8 +117,7 @@ pub(super) fn listen_hint(endpoint: &Endpoint, kind: ErrorKind) -> String {
 }
 
 struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
+    ending: Ending,
     hangup: Signal,
     table: Signal,
 }
@@ -126,18 +125,9 @@ struct Signals {
 impl Signals {
     fn listen() -> std::io::Result<Self> {
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
+            ending: Ending::listen()?,
             hangup: signal(SignalKind::hangup())?,
             table: signal(SignalKind::user_defined1())?,
         })
-    }
-
-    /// Waits to be told to end; gives the exit code of who cannot wait for that: 128 and the signal's number.
-    async fn end(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => 130,
-            _ = self.terminate.recv() => 143,
-        }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use super::args::list_of;
 use super::{Code, Error, print};
 use crate::config::{Config, Flags, Pairs, ReplaySettings, Settings, Switch, Text, io_reason};
@@ -11,6 +9,7 @@ use crate::config::{Config, Flags, Pairs, ReplaySettings, Settings, Switch, Text
 use crate::net::record::Written;
 use crate::net::replay::{Replay, ReplayError};
 use crate::net::say::say;
+use crate::net::signals::Ending;
 use crate::replay::Report;
 use crate::sink::printed_lines;
 
@@ -160,8 +159,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start_failed)?;
     runtime.block_on(async {
         // Before the ready line: whoever has read it may send any signal.
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(start_failed)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(start_failed)?;
+        let mut ending = Ending::listen().map_err(start_failed)?;
         let mut builder = Replay::from_paths(args.recordings.clone()).config(config);
         if args.explain {
             // A reader who has gone wants no more of it.
@@ -174,14 +172,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
             say(format_args!("listening on {endpoint} -> {names}"));
         }
         say(format_args!("use {}", replay.uri()));
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        _ = ending.wait().await;
         let (report, written) = tokio::select! {
             ended = replay.finish() => ended?,
-            _ = interrupt.recv() => std::process::exit(130),
-            _ = terminate.recv() => std::process::exit(143),
+            code = ending.wait() => std::process::exit(code),
         };
         say(report.text(strict || args.explain).trim_end());
         tell_written(written.as_ref());

@@ -8,12 +8,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::capture::log::Item;
 use crate::config::parse_duration;
 use crate::event::{Entry, Event};
 use crate::net::say::say;
+use crate::net::signals::Ending;
 use crate::net::terminal;
 use crate::redact::Redacted;
 use crate::sink::{EventKind, EventsDropped, Filter, Format, Namespace, Options, Render};
@@ -152,8 +151,7 @@ fn follow(mut file: EventFile, show: &mut Show) -> Result<(), Error> {
     let failed = |error: io::Error| Error::new(Code::Io, format!("signals: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut ending = Ending::listen().map_err(failed)?;
         loop {
             let pause = match show.lines(&mut file)? {
                 Progress::More => Duration::ZERO,
@@ -172,8 +170,7 @@ fn follow(mut file: EventFile, show: &mut Show) -> Result<(), Error> {
             };
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
+                _ = ending.wait() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
         }

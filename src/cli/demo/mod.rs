@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::raw::RawDocumentBuf;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Code, Error, print};
 use crate::capture::fixture::{Fixture, Header};
@@ -22,6 +21,7 @@ use crate::config::{Config, Endpoint, Log, Target};
 use crate::net::Proxy;
 use crate::net::client::{Client, ClientError, Options};
 use crate::net::serve::{Listening, Server};
+use crate::net::signals::Ending;
 use crate::replay::{Identity, Recorded, Recording, Replaying, Settings};
 use crate::sink::EventKind;
 
@@ -46,7 +46,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(network)?;
     runtime.block_on(async {
-        let stay = if args.stay { Some(interrupted().map_err(network)?) } else { None };
+        // From now on, so that whoever has read what is printed may end it.
+        let ending = if args.stay { Some(Ending::listen().map_err(network)?) } else { None };
+        let stay = ending.map(|mut ending| async move { _ = ending.wait().await });
         let mut log = Log::to(Target::Stdout);
         if stay.is_none() {
             // The shop's client has no view of a deployment worth telling of.
@@ -99,17 +101,6 @@ async fn shop_at(endpoint: &Endpoint) -> Result<(), ClientError> {
     let options = Options { app_name: "shop".to_owned(), ..Options::default() };
     let mut client = Client::connect(endpoint, &options).await?;
     shop::work(&mut client, &mut |_, _| {}).await
-}
-
-/// Ready at the first SIGINT or SIGTERM from now on.
-fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 fn network(error: std::io::Error) -> Error {
