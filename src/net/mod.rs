@@ -27,7 +27,7 @@ pub mod recorder;
 pub mod replay;
 mod rewriter;
 pub mod say;
-mod scratch;
+pub(crate) mod scratch;
 pub mod serve;
 pub mod signals;
 mod srv;

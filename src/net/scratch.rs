@@ -14,7 +14,7 @@ pub(super) const RECORDING: &str = "recording";
 pub(super) const PARTIAL: &str = "partial";
 
 /// A hidden file in the same directory, of this process alone.
-pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, what: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let unique = format!("{}-{}", std::process::id(), clock::now().monotonic_nanos);
     path.with_file_name(format!(".{name}.{unique}.{what}"))

@@ -109,18 +109,18 @@ pub fn run(args: &Args) -> Result<(), Error> {
         if to_stdout {
             return print(&text);
         }
-        let mut output = Output::create(&args.output, ".part", 0o644)?;
+        let mut output = Output::create(&args.output, "part", 0o644)?;
         output.write(|out| out.write_all(text.as_bytes()).map_err(|error| refused(&args.output, &error)))?;
         output.finish()?;
         done(args, collected.fixture.exchanges.len());
         return Ok(());
     }
-    let mut output = Output::create(&args.output, ".part", 0o600)?;
+    let mut output = Output::create(&args.output, "part", 0o600)?;
     let exchanges;
     if form == Form::Capture {
         exchanges = write_capture(args, &input, &selection, &mut output)?;
     } else {
-        let mut capture = Output::create(&args.output, ".mtap.part", 0o600)?;
+        let mut capture = Output::create(&args.output, "mtap.part", 0o600)?;
         exchanges = write_capture(args, &input, &selection, &mut capture)?;
         let file = File::open(capture.path()).map_err(|error| refused(capture.path(), &error))?;
         let written =
@@ -181,7 +181,7 @@ fn open(args: &Args, packets: &mut Option<Output>) -> Result<Input, Error> {
     let mut first = [0; 8];
     let read = file(&args.input)?.read(&mut first).map_err(|error| unread(args, error.into()))?;
     if is_pcap(&first[..read]) {
-        let capture = packets.insert(Output::create(&args.output, ".packets.part", 0o600)?);
+        let capture = packets.insert(Output::create(&args.output, "packets.part", 0o600)?);
         let input = BufReader::new(file(&args.input)?);
         let run = args.input.file_name().unwrap_or_default().to_string_lossy();
         let summary =

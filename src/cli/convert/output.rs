@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::cli::{Code, Error};
 use crate::config::io_reason;
-use crate::net::clock;
+use crate::net::scratch::beside;
 use crate::net::signals::before_the_end;
 
 /// The files that are being written, which go if the program is stopped.
@@ -40,10 +40,8 @@ pub(super) struct Output {
 
 impl Output {
     /// Makes it, of this run alone, so that nothing that is there is harmed. `mode` is who may read it.
-    pub(super) fn create(to: &Path, suffix: &str, mode: u32) -> Result<Self, Error> {
-        let name = to.file_name().unwrap_or_default().to_string_lossy();
-        let unique = format!("{}-{}", std::process::id(), clock::now().monotonic_nanos);
-        let path = to.with_file_name(format!(".{name}.{unique}{suffix}"));
+    pub(super) fn create(to: &Path, what: &str, mode: u32) -> Result<Self, Error> {
+        let path = beside(to, what);
         let mut unfinished = unfinished();
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(|error| refused(&path, &error))?;
@@ -98,7 +96,7 @@ mod tests {
     fn each_has_a_name_of_its_own() {
         let directory = tempfile::tempdir().unwrap();
         let to = directory.path().join("run.mtap");
-        let outputs: Vec<_> = (0..20).map(|_| Output::create(&to, ".part", 0o600).unwrap()).collect();
+        let outputs: Vec<_> = (0..20).map(|_| Output::create(&to, "part", 0o600).unwrap()).collect();
         let mut paths: Vec<_> = outputs.iter().map(|output| output.path().to_owned()).collect();
         paths.sort();
         paths.dedup();

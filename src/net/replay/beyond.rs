@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, File};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::upstream::{Answers, Upstream};
 use super::{LoadError, ReplayError};
 use crate::capture::exchange::{Exchange, Place};
 use crate::capture::fixture::{Fixture, collect};
+use crate::capture::open::Recorded;
 use crate::config::{self, Advertise, Config, Endpoint, OnMiss};
 use crate::net::client::Credentials;
 use crate::net::proxy::Proxy;
@@ -119,5 +121,6 @@ fn as_recorded(mut exchange: Exchange, replaying: &Replaying) -> Exchange {
 }
 
 fn is_fixture(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|bytes| bytes.trim_ascii_start().starts_with(b"{"))
+    let opened = File::open(path).map(|file| Recorded::open(BufReader::new(file)));
+    matches!(opened, Ok(Ok(Recorded::Fixture(_))))
 }
