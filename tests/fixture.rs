@@ -9,9 +9,9 @@ mod names;
 use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, Timestamp as BsonTimestamp, doc};
-use mongotap::capture::exchange::{Exchange, Place, Reply};
+use mongotap::capture::exchange::{Exchange, Place};
 use mongotap::capture::fixture::{FileNames, Fixture, Header};
-use mongotap::event::{ConnectionId, Phase, Timestamp};
+use mongotap::event::Timestamp;
 use proptest::prelude::*;
 
 const DEMO: &str = include_str!("../fixtures/demo.jsonl");
@@ -30,17 +30,8 @@ fn exchange(request: &Document, replies: &[Document]) -> Exchange {
 
 fn exchange_at(ms: i64, request: &Document, replies: &[Document]) -> Exchange {
     let at = Timestamp { monotonic_nanos: 0, unix_micros: ms * 1000 };
-    let reply = |reply: &Document| Reply { at, body: reply.to_vec().unwrap() };
-    Exchange {
-        place: Place::Line(0),
-        connection: ConnectionId(1),
-        app_name: None,
-        phase: Phase::App,
-        at,
-        request: request.to_vec().unwrap(),
-        wants_reply: true,
-        replies: replies.iter().map(reply).collect(),
-    }
+    let replies = replies.iter().map(|reply| reply.to_vec().unwrap());
+    Exchange::new(Place::Line(0), at, request.to_vec().unwrap(), replies)
 }
 
 fn fixture(exchanges: Vec<Exchange>) -> Fixture {

@@ -1,22 +1,18 @@
 //! `mongotap play` against a real mongod: what is asked again of the same data is answered as it was, over connections
 //! that depend on each other; other data is named; and nothing is written that was not allowed.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
-
 mod support;
 
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use bson::doc;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
 use support::mongod::{Mongod, Options, PASSWORD, USER};
-use support::replay::{captured, output};
-use support::{manifest, wait_for};
+use support::play::play;
+use support::replay::captured;
+use support::wait_for;
 
 /// Makes the data what it is before each run.
 const SETUP: &str = r#"
@@ -80,42 +76,7 @@ cursor.close()
 "#;
 
 fn python(script: &str, uri: &str) {
-    output(Command::new(manifest::python()).args(["-c", script, uri]));
-}
-
-/// What `play` says on stdout and stderr, its exit code, and its report.
-struct Played {
-    stdout: String,
-    stderr: String,
-    code: Option<i32>,
-    report: Value,
-}
-
-fn play(recording: &Path, to: &str, arguments: &[&str]) -> Played {
-    let directory = tempfile::tempdir().unwrap();
-    let report = directory.path().join("report.json");
-    let mut command = support::proxy::command();
-    command.arg("play").arg(recording).args(["--to", to, "--report"]).arg(&report).args(arguments);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let report = fs::read_to_string(report).ok().and_then(|text| serde_json::from_str(&text).ok());
-    Played {
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-        code: output.status.code(),
-        report: report.unwrap_or_default(),
-    }
-}
-
-impl Played {
-    fn assert_same(&self) {
-        assert_eq!((self.code, &self.report["differ"]), (Some(0), &0.into()), "{}\n{}", self.stdout, self.stderr);
-        assert!(self.stdout.contains("all answers are as recorded"), "{}", self.stdout);
-    }
-
-    fn took(&self) -> Duration {
-        Duration::from_micros(self.report["tookMicros"].as_u64().unwrap())
-    }
+    support::play::python(script, &[uri]);
 }
 
 #[test]

@@ -1,24 +1,21 @@
 //! `mongotap play` and what only a server knows: dates and `_id`s that it makes, places in its change streams, what is on
 //! its way at the same time on one connection; and each way of saying who one is.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
-
 mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bson::doc;
-use serde_json::Value;
 
+use support::certificates;
 use support::client::{Client, MORE_TO_COME};
 use support::mongod::{Mongod, Options, Tls};
+use support::play::{Played, python};
 use support::replay::{Replay, captured, output};
 use support::scripted::{Scripted, op_msg};
-use support::{certificates, manifest, wait_for};
 
 /// The data before each run.
 const SETUP: &str = r#"
@@ -108,36 +105,9 @@ with pymongo.MongoClient(sys.argv[1], serverSelectionTimeoutMS=20000) as client:
     assert client.made.events.find_one({'_id': 'behind'}) is not None
 "#;
 
-fn python(script: &str, arguments: &[&str]) {
-    output(Command::new(manifest::python()).args(["-c", script]).args(arguments));
-}
-
-/// What `play` says, its exit code, and its report.
-#[derive(Debug)]
-struct Played {
-    said: String,
-    code: Option<i32>,
-    report: Value,
-}
-
+/// Plays it, writes included.
 fn play(recording: &Path, to: &str, arguments: &[&str]) -> Played {
-    let directory = tempfile::tempdir().unwrap();
-    let report = directory.path().join("report.json");
-    let mut command = support::proxy::command();
-    command.arg("play").arg(recording).args(["--to", to, "--allow-writes", "--report"]).arg(&report).args(arguments);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let ended = wait_for("play to end", Duration::from_secs(60), || child.try_wait().unwrap());
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let report = fs::read_to_string(report).ok().and_then(|text| serde_json::from_str(&text).ok());
-    Played { said, code: ended.code(), report: report.unwrap_or_default() }
-}
-
-impl Played {
-    #[track_caller]
-    fn assert_same(&self) {
-        assert_eq!((self.code, &self.report["differ"]), (Some(0), &0.into()), "{}", self.said);
-    }
+    support::play::play(recording, to, &[&["--allow-writes"], arguments].concat())
 }
 
 #[test]
@@ -155,7 +125,7 @@ fn dates_and_ids_that_the_server_makes_are_those_of_its_time() {
     // One that was there before is what it is.
     python(SETUP, &[&mongod.uri(), "2"]);
     let other = play(&capture, &mongod.uri(), &["--speed", "max"]);
-    assert_eq!((other.code, &other.report["differ"]), (Some(1), &1.into()), "{}", other.said);
+    assert_eq!((other.code, &other.report["differ"]), (Some(1), &1.into()), "{}", other.said());
     assert_eq!(other.report["differences"][0]["fields"][0]["path"], "cursor.firstBatch.0.at");
 }
 
@@ -194,8 +164,8 @@ fn change_streams_go_on_where_the_live_server_says() {
     let resumed = captured(&mongod.uri(), before.path(), |uri| python(RESUMED, &[uri, &mongod.uri()]));
     let played = play(&resumed, &mongod.uri(), &[]);
     played.assert_same();
-    assert!(played.report["leftOut"].as_u64().unwrap() >= 1, "{}", played.said);
-    assert!(played.said.contains("is from before the recording began"), "{}", played.said);
+    assert!(played.report["leftOut"].as_u64().unwrap() >= 1, "{}", played.said());
+    assert!(played.said().contains("is from before the recording began"), "{}", played.said());
 }
 
 /// A server that answers nothing before it was asked three times: only a client that does not wait gets an answer.
@@ -235,7 +205,7 @@ fn what_was_pipelined_is_pipelined_again() {
     for speed in ["1", "max"] {
         let played = play(&capture, &uri, &["--speed", speed]);
         played.assert_same();
-        assert_eq!(played.report["exchanges"], 6, "{}", played.said);
+        assert_eq!(played.report["exchanges"], 6, "{}", played.said());
     }
     assert_eq!(asked.lock().unwrap().len(), 9);
 }
@@ -259,8 +229,8 @@ fn who_one_is_is_said_as_the_connection_string_wants() {
     };
     play(&capture, &uri("client.pem"), &[]).assert_same();
     let unknown = play(&capture, &uri("server.pem"), &[]);
-    assert_eq!(unknown.code, Some(4), "{}", unknown.said);
-    assert!(unknown.said.contains("cannot authenticate: "), "{}", unknown.said);
+    assert_eq!(unknown.code, Some(4), "{}", unknown.said());
+    assert!(unknown.said().contains("cannot authenticate: "), "{}", unknown.said());
 
     let config = directory.path().join("proxy.toml");
     fs::write(&config, "[replay]\naccept = [\"plain\"]\nrepeat = \"loop\"\n").unwrap();
@@ -269,7 +239,7 @@ fn who_one_is_is_said_as_the_connection_string_wants() {
     drop(plain);
     let refusing = Replay::start(&capture, &["--repeat", "loop"]);
     let refused = play(&capture, &refusing.uri_with("ann:pw@", "authMechanism=PLAIN"), &[]);
-    assert_eq!(refused.code, Some(4), "{}", refused.said);
+    assert_eq!(refused.code, Some(4), "{}", refused.said());
 
     for (uri, said) in [
         (
@@ -280,6 +250,6 @@ fn who_one_is_is_said_as_the_connection_string_wants() {
         ("mongodb://h/?authMechanism=MONGODB-X509", "without TLS\nhint: add tls=true"),
     ] {
         let played = play(&capture, uri, &[]);
-        assert!(played.code == Some(2) && played.said.contains(said), "{uri}: {}", played.said);
+        assert!(played.code == Some(2) && played.said().contains(said), "{uri}: {}", played.said());
     }
 }

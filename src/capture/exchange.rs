@@ -32,6 +32,20 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// An application's command and its answers, all at one time and on the only connection that there is.
+    pub fn new(place: Place, at: Timestamp, request: Vec<u8>, replies: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self {
+            place,
+            connection: ConnectionId(1),
+            app_name: None,
+            phase: Phase::App,
+            at,
+            request,
+            wants_reply: true,
+            replies: replies.into_iter().map(|body| Reply { at, body }).collect(),
+        }
+    }
+
     /// The command's name: its first field's. Empty if it has none.
     pub fn name(&self) -> &str {
         let first = Elements::readable(&self.request).next();
@@ -113,16 +127,7 @@ pub(crate) mod testing {
     /// An application's, all at one time in microseconds since 1970.
     pub(crate) fn exchange(request: &Document, replies: &[&Document], unix_micros: i64) -> Exchange {
         let at = Timestamp { monotonic_nanos: 0, unix_micros };
-        let reply = |reply: &&Document| Reply { at, body: reply.to_vec().unwrap() };
-        Exchange {
-            place: Place::Exchange(1),
-            connection: ConnectionId(1),
-            app_name: None,
-            phase: Phase::App,
-            at,
-            request: request.to_vec().unwrap(),
-            wants_reply: true,
-            replies: replies.iter().map(reply).collect(),
-        }
+        let replies = replies.iter().map(|reply| reply.to_vec().unwrap());
+        Exchange::new(Place::Exchange(1), at, request.to_vec().unwrap(), replies)
     }
 }

@@ -241,16 +241,9 @@ const NO_USERS: &str = "mongotap replay: this server answers from a recording an
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
 
     use super::*;
-    use crate::wire::OpMsg;
-
-    fn request(command: &RawDocumentBuf) -> Request {
-        let mut frame = BytesMut::new();
-        OpMsg::new(0, command.as_bytes()).encode(1, 0, &mut frame).unwrap();
-        Request::decode(&frame, 1 << 20).unwrap()
-    }
+    use crate::replay::request::testing::request;
 
     fn binary(text: &str) -> Binary {
         Binary { subtype: BinarySubtype::Generic, bytes: text.as_bytes().to_vec() }

@@ -168,24 +168,17 @@ const VERSIONS: [(i64, &str); 8] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::exchange::{Place, Reply};
-    use crate::event::{ConnectionId, Phase, Timestamp};
+    use crate::capture::exchange::Place;
+    use crate::event::{Phase, Timestamp};
 
     fn learnt(replies: &[(&str, RawDocumentBuf)]) -> Deployment {
         let mut deployment = Deployment::default();
         for (command, reply) in replies {
             let mut request = RawDocumentBuf::new();
             request.append(bson::raw::CString::try_from((*command).to_owned()).unwrap(), 1);
-            deployment.learn(&Exchange {
-                place: Place::Exchange(1),
-                connection: ConnectionId(1),
-                app_name: None,
-                phase: Phase::Monitor,
-                at: Timestamp::default(),
-                request: request.into_bytes(),
-                wants_reply: true,
-                replies: vec![Reply { at: Timestamp::default(), body: reply.clone().into_bytes() }],
-            });
+            let (place, at) = (Place::Exchange(1), Timestamp::default());
+            let exchange = Exchange::new(place, at, request.into_bytes(), [reply.clone().into_bytes()]);
+            deployment.learn(&Exchange { phase: Phase::Monitor, ..exchange });
         }
         deployment
     }

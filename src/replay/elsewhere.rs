@@ -118,9 +118,7 @@ impl Changed {
                 Effect::Rename(from, to) => self.has(from, names) || self.has(to, names),
             }
     }
-}
 
-impl Changed {
     fn is_read(&self, reads: &Reads, name: &str, names: &Namespaces) -> bool {
         match reads {
             Reads::Nothing | Reads::Transaction => name == "bulkWrite",
@@ -210,15 +208,12 @@ impl Elsewhere {
 mod tests {
     use bson::raw::RawDocumentBuf;
     use bson::rawdoc;
-    use bytes::BytesMut;
 
     use super::*;
-    use crate::wire::OpMsg;
+    use crate::replay::request::testing::request;
 
     fn forward(command: &RawDocumentBuf) -> Forward {
-        let mut frame = BytesMut::new();
-        OpMsg::new(0, command.as_bytes()).encode(1, 0, &mut frame).unwrap();
-        Forward { request: Request::decode(&frame, 1 << 20).unwrap(), app_name: None, scope: None }
+        Forward { request: request(command), app_name: None, scope: None }
     }
 
     #[test]

@@ -278,12 +278,10 @@ const FIRST_ELECTION: [u8; 12] = [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1
 
 #[cfg(test)]
 mod tests {
-    use bson::RawDocument;
-    use bytes::BytesMut;
 
     use super::*;
     use crate::replay::decode_reply;
-    use crate::wire::OpMsg;
+    use crate::replay::request::testing::{request, request_with};
 
     const PROCESS: ObjectId = ObjectId::from_bytes([7; 12]);
 
@@ -294,12 +292,6 @@ mod tests {
         };
         let address = Address::parse("127.0.0.1:27017");
         Handshake::new(Arc::new(Identity::new(hello, "6.0.5", PROCESS, address)), 3)
-    }
-
-    fn request(command: &RawDocument) -> Request {
-        let mut frame = BytesMut::new();
-        OpMsg::new(0, command.as_bytes()).encode(1, 0, &mut frame).unwrap();
-        Request::decode(&frame, 1 << 20).unwrap()
     }
 
     fn document(replies: &mut Replies) -> Option<bson::Document> {
@@ -371,9 +363,7 @@ mod tests {
         let (mut replies, mut handshake) = (Replies::default(), handshake());
         let version = rawdoc! { "processId": PROCESS, "counter": 0_i64 };
         let asked = rawdoc! { "hello": 1, "topologyVersion": version, "maxAwaitTimeMS": 10_i64, "$db": "admin" };
-        let mut frame = BytesMut::new();
-        OpMsg::new(crate::wire::msg_flags::EXHAUST_ALLOWED, asked.as_bytes()).encode(1, 0, &mut frame).unwrap();
-        handshake.handle(Request::decode(&frame, 1 << 20).unwrap(), AT, &mut replies);
+        handshake.handle(request_with(1, crate::wire::msg_flags::EXHAUST_ALLOWED, &asked), AT, &mut replies);
         for round in 0..3 {
             let due = replies.take_tick().unwrap();
             handshake.tick(due, &mut replies);

@@ -135,18 +135,11 @@ impl Responder for Recorded {
 #[cfg(test)]
 mod tests {
     use bson::oid::ObjectId;
-    use bytes::BytesMut;
 
     use super::*;
     use crate::event::Address;
+    use crate::replay::request::testing::request;
     use crate::replay::{Recording, Settings, decode_reply};
-    use crate::wire::OpMsg;
-
-    fn request(command: &RawDocumentBuf) -> Request {
-        let mut frame = BytesMut::new();
-        OpMsg::new(0, command.as_bytes()).encode(1, 0, &mut frame).unwrap();
-        Request::decode(&frame, 1 << 20).unwrap()
-    }
 
     #[test]
     fn what_the_upstream_does_not_answer_is_missed() {

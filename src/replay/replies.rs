@@ -128,13 +128,11 @@ mod tests {
     use bson::rawdoc;
 
     use super::*;
-    use crate::wire::{Message, OpMsg, msg_flags};
+    use crate::replay::request::testing::request_with;
+    use crate::wire::{Message, msg_flags};
 
     fn request(id: i32, flags: u32) -> Request {
-        let mut frame = BytesMut::new();
-        let command = rawdoc! { "getMore": 1_i64, "collection": "c", "$db": "d" };
-        OpMsg::new(flags, command.as_bytes()).encode(id, 0, &mut frame).unwrap();
-        Request::decode(&frame, 1 << 20).unwrap()
+        request_with(id, flags, &rawdoc! { "getMore": 1_i64, "collection": "c", "$db": "d" })
     }
 
     #[test]

@@ -164,6 +164,27 @@ fn opened<T>(
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    //! Requests for the tests of what answers them.
+
+    use bson::raw::RawDocument;
+
+    use super::*;
+
+    /// A command as a driver's message brings it.
+    pub(in crate::replay) fn request(command: &RawDocument) -> Request {
+        request_with(1, 0, command)
+    }
+
+    /// The same under that id and with those flags.
+    pub(in crate::replay) fn request_with(id: i32, flags: u32, command: &RawDocument) -> Request {
+        let mut frame = BytesMut::new();
+        OpMsg::new(flags, command.as_bytes()).encode(id, 0, &mut frame).unwrap();
+        Request::decode(&frame, 1 << 20).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use bson::rawdoc;
 

@@ -5,6 +5,7 @@
 
 mod checks;
 mod codec;
+mod derived;
 mod documents;
 mod everywhere;
 mod files;

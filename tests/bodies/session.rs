@@ -5,8 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use mongotap::capture::derive::{Derive, InOrder};
-use mongotap::capture::mtap::{Header, Reader, Records, write_records};
+use mongotap::capture::mtap::{Header, Records, write_records};
 use mongotap::event::{Address, Connection, ConnectionId, Entry, Event, Input, Side, Timestamp};
 use mongotap::pipeline::{Pipeline, Sink};
 use mongotap::redact::Redacted;
@@ -14,6 +13,7 @@ use mongotap::session::{Limits, Session, Shared};
 
 use super::Choices;
 use super::checks::check_events;
+use super::derived::derived;
 
 /// What sessions may read.
 pub(super) const LIMITS: [Limits; 3] = [
@@ -109,25 +109,6 @@ fn check_recording(actions: &[Action<'_>], length: usize, limits: Limits) {
     let first = seen.iter().zip(&derived).find(|(seen, derived)| seen != derived);
     assert!(first.is_none(), "seen and derived\n{first:#?}");
     assert_eq!(seen.len(), derived.len(), "{seen:#?}\n{derived:#?}");
-}
-
-/// The events of a capture's connections.
-fn derived(capture: &[u8]) -> Vec<String> {
-    let mut reader = Reader::new(capture);
-    let mut derive = Derive::new(reader.header().unwrap().unwrap());
-    let mut in_order = InOrder::default();
-    while let Some(block) = reader.next_block().unwrap() {
-        block.into_iter().for_each(|record| in_order.push(record));
-    }
-    let mut derived = Vec::new();
-    while let Some(record) = in_order.pop_last() {
-        derive.handle(&record, &mut |entry| {
-            if !entry.event.is_derived() {
-                derived.push(format!("{entry:?}"));
-            }
-        });
-    }
-    derived
 }
 
 /// A connection between nobodies.

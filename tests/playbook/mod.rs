@@ -1,5 +1,7 @@
 //! Runs a playbook: its inputs through pipelines, the outputs after them.
 
+#[path = "../bodies/derived.rs"]
+mod derived;
 mod input;
 mod render;
 
@@ -7,13 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mongotap::capture::derive::{Derive, InOrder};
-use mongotap::capture::mtap::{Header, Reader, Records, write_records};
+use mongotap::capture::mtap::{Header, Records, write_records};
 use mongotap::event::{Address, Connection, ConnectionId, Entry, Side, Timestamp};
 use mongotap::pipeline::{Pipeline, Topologies};
 use mongotap::redact::Redacted;
 use mongotap::session::{Limits, Observations, Observing, Shared};
 
+use derived::{derived, description};
 use input::{Action, Input};
 
 /// When a playbook begins: 2026-11-22T07:44:31Z, the monotonic clock at 0.
@@ -59,26 +61,6 @@ pub(crate) fn recorded(name: &str, text: &str, length: usize) -> (Vec<String>, V
     let mut bytes = header.to_bytes();
     write_records(&records.lock().unwrap(), &mut bytes);
     (seen, derived(&bytes), bytes)
-}
-
-/// What is derived of a capture's sessions.
-fn derived(capture: &[u8]) -> Vec<String> {
-    let mut reader = Reader::new(capture);
-    let mut derive = Derive::new(reader.header().unwrap().unwrap());
-    let mut in_order = InOrder::default();
-    while let Some(block) = reader.next_block().unwrap() {
-        block.into_iter().for_each(|record| in_order.push(record));
-    }
-    let mut derived = Vec::new();
-    while let Some(record) = in_order.pop_last() {
-        derive.handle(&record, &mut |entry| derived.extend(description(entry)));
-    }
-    derived
-}
-
-/// An entry with everything in it; `None` if it is derived from several connections.
-fn description(entry: &Redacted<Entry<'_>>) -> Option<String> {
-    (!entry.event.is_derived()).then(|| format!("{entry:?}"))
 }
 
 /// The lines in which two transcripts differ.

@@ -16,6 +16,7 @@ pub(crate) mod log;
 pub(crate) mod manifest;
 pub(crate) mod matcher;
 pub(crate) mod mongod;
+pub(crate) mod play;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod relay;

@@ -4,9 +4,9 @@ use bson::raw::RawDocument;
 use bson::rawdoc;
 
 use super::shop;
-use crate::capture::exchange::{Exchange, Place, Reply};
+use crate::capture::exchange::{Exchange, Place};
 use crate::capture::fixture::{Header, Writer, lasting_hello};
-use crate::event::{ConnectionId, Phase, Timestamp};
+use crate::event::Timestamp;
 use crate::net::client::{Client, ClientError};
 
 /// How the fixture that is in the program was made; it says so in its header.
@@ -33,15 +33,6 @@ pub async fn record(client: &mut Client) -> Result<String, ClientError> {
 
 /// What was asked and answered, at no time: there are no dates of the day in it.
 fn exchange(command: &RawDocument, reply: &RawDocument) -> Exchange {
-    let at = Timestamp::default();
-    Exchange {
-        place: Place::Line(0),
-        connection: ConnectionId(1),
-        app_name: None,
-        phase: Phase::App,
-        at,
-        request: command.as_bytes().to_vec(),
-        wants_reply: true,
-        replies: vec![Reply { at, body: reply.as_bytes().to_vec() }],
-    }
+    let [command, reply] = [command, reply].map(|document| document.as_bytes().to_vec());
+    Exchange::new(Place::Line(0), Timestamp::default(), command, [reply])
 }
