@@ -1,0 +1,45 @@
+//! A proxy whose log is read line by line when it has ended.
+
+use std::path::PathBuf;
+
+use rustix::process::Pid;
+use tempfile::TempDir;
+
+use crate::support::proxy::{self, Proxy};
+use crate::tally::Tally;
+
+/// A running proxy; dropping it kills it.
+pub(crate) struct Logged {
+    proxy: Proxy,
+    directory: TempDir,
+}
+
+impl Logged {
+    /// Starts it before a server, with a log of everything.
+    pub(crate) fn start(upstream: &str, arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let log = path(&directory);
+        let log = log.to_str().expect("a temporary directory's name is text");
+        let arguments = [&["--upstream", upstream, "--log", log], arguments].concat();
+        Self { proxy: Proxy::run(proxy::command(), &arguments), directory }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.proxy.pid()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.proxy.address
+    }
+
+    /// Ends it: its log, which must be whole, and what it said on stderr.
+    pub(crate) fn end(self) -> (Tally, String) {
+        let said = self.proxy.end();
+        (Tally::of_whole(&path(&self.directory)), said)
+    }
+}
+
+fn path(directory: &TempDir) -> PathBuf {
+    directory.path().join("events.jsonl")
+}
