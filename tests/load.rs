@@ -5,14 +5,20 @@
 //! `MONGOTAP_TEST_LONG=N` makes it long: N seconds of load and of churn, N kills. What it measures is read from `/proc`,
 //! so it runs on Linux only.
 
+#[path = "load/ends.rs"]
+mod ends;
 #[path = "load/logged.rs"]
 mod logged;
 #[path = "load/many.rs"]
 mod many;
+#[path = "load/pair.rs"]
+mod pair;
 #[path = "load/server.rs"]
 mod server;
 #[path = "load/soak.rs"]
 mod soak;
+#[path = "load/stalls.rs"]
+mod stalls;
 mod support;
 #[path = "load/talk.rs"]
 mod talk;
@@ -20,6 +26,8 @@ mod talk;
 mod tally;
 #[path = "load/usage.rs"]
 mod usage;
+#[path = "load/wants.rs"]
+mod wants;
 
 use std::env;
 use std::process::ExitCode;
@@ -35,6 +43,14 @@ fn main() -> ExitCode {
     let cases = vec![
         Case::new("busy_and_idle_connections_are_served_in_bounded_memory", many::busy_and_idle),
         Case::new("churn_leaves_no_memory_and_no_descriptor_behind", soak::churn),
+        Case::new("connections_end_in_every_phase", ends::in_every_phase),
+        Case::new("connections_end_by_halves", ends::by_halves),
+        Case::new("a_client_that_reads_nothing", stalls::client_that_reads_nothing),
+        Case::new("a_server_that_reads_nothing", stalls::server_that_reads_nothing),
+        Case::new("one_byte_at_a_time_both_ways", stalls::one_byte_at_a_time),
+        Case::new("an_upstream_that_does_not_accept", stalls::upstream_that_does_not_accept),
+        Case::new("a_name_that_leads_nowhere", wants::name_that_leads_nowhere),
+        Case::new("descriptors_run_out_and_come_back", wants::descriptors_run_out),
     ];
     exit_code(Selection::from_arguments().run(cases))
 }

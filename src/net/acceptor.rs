@@ -12,8 +12,8 @@ use super::admission::Admission;
 use super::clock;
 use super::listener::Listener;
 use super::members::{Joined, Member};
-use super::say::say;
-use super::stream::Accepted;
+use super::say::{say, with_hint};
+use super::stream::{Accepted, descriptors_hint};
 use super::worker::{Arrival, Stop};
 use crate::event::{Connection, ConnectionId};
 
@@ -88,7 +88,8 @@ impl Acceptor {
                 (_, Err(error)) => {
                     let now = clock::now();
                     if failed_at.replace(now).is_none_or(|before| now.since(before) > SAME_TROUBLE) {
-                        say(format_args!("cannot accept a connection: {error}; trying again"));
+                        let trouble = format_args!("cannot accept a connection: {error}; trying again");
+                        say(with_hint(trouble, descriptors_hint(&error)));
                     }
                     tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                 }

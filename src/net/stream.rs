@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -15,6 +16,12 @@ use crate::config::Endpoint;
 
 /// After this long without a word the kernel asks whether the peer is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
+
+/// What to do about an error that is a want of descriptors, and so says nothing of the other side.
+pub(super) fn descriptors_hint(error: &io::Error) -> Option<&'static str> {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+        .then_some("each connection takes two: allow more of them (ulimit -n, or LimitNOFILE= of a systemd unit)")
+}
 
 /// A connected socket.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use super::pump::Pump;
 use super::recorder::{CaptureFeed, Feed};
 use super::rewriter::Rewriting;
 use super::say::{say, with_hint};
-use super::stream::{Accepted, Stream};
+use super::stream::{Accepted, Stream, descriptors_hint};
 use super::tls::{Acceptor, Connector};
 use crate::event::{Connection, Entry, Input, Side};
 use crate::pipeline::Pipeline;
@@ -284,7 +284,7 @@ async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
     // shown for them. A client is taken in even if there is no server, to see whose connection it was.
     let both = async {
         let client = adopt(socket, context.acceptor.as_ref()).await?;
-        Ok((client, dial(&member, context.connector.as_ref()).await))
+        Ok((client, dial(&member, &context).await))
     };
     let both = tokio::select! {
         both = both => both,
@@ -320,12 +320,21 @@ async fn adopt(socket: Accepted, acceptor: Option<&Acceptor>) -> Result<Stream, 
     }
 }
 
-async fn dial(member: &Member, connector: Option<&Connector>) -> Result<Stream, Refusal> {
+async fn dial(member: &Member, context: &Context) -> Result<Stream, Refusal> {
     let endpoint = member.dial();
     let dialled = match tokio::time::timeout(DIAL_FOR, Stream::connect(&endpoint)).await {
         Ok(dialled) => dialled,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
+    let unreachable =
+        |error: &io::Error| Refusal::unreachable(format!("upstream {endpoint} could not be reached: {error}"));
+    if let Err(error) = &dialled
+        && let hint @ Some(_) = descriptors_hint(error)
+    {
+        let trouble = format_args!("cannot connect to a server: {error}; clients are turned away while that is so");
+        context.members.say_once(with_hint(trouble, hint));
+        return Err(unreachable(error));
+    }
     let was_reachable = member.reachable.swap(dialled.is_ok(), Ordering::Relaxed);
     match &dialled {
         Ok(_) if !was_reachable => say(format_args!("upstream {endpoint}: reached")),
@@ -335,9 +344,8 @@ async fn dial(member: &Member, connector: Option<&Connector>) -> Result<Stream, 
         }
         _ => {}
     }
-    let socket =
-        dialled.map_err(|error| Refusal::unreachable(format!("upstream {endpoint} could not be reached: {error}")))?;
-    match connector {
+    let socket = dialled.map_err(|error| unreachable(&error))?;
+    match &context.connector {
         Some(connector) => connector
             .named(&member.named())
             .connect(socket, &endpoint)

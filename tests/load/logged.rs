@@ -1,6 +1,7 @@
 //! A proxy whose log is read line by line when it has ended.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::process::Pid;
 use tempfile::TempDir;
@@ -17,11 +18,16 @@ pub(crate) struct Logged {
 impl Logged {
     /// Starts it before a server, with a log of everything.
     pub(crate) fn start(upstream: &str, arguments: &[&str]) -> Self {
+        Self::run(proxy::command(), upstream, arguments)
+    }
+
+    /// The same through a command that takes the proxy's arguments at its end.
+    pub(crate) fn run(command: Command, upstream: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let log = path(&directory);
         let log = log.to_str().expect("a temporary directory's name is text");
         let arguments = [&["--upstream", upstream, "--log", log], arguments].concat();
-        Self { proxy: Proxy::run(proxy::command(), &arguments), directory }
+        Self { proxy: Proxy::run(command, &arguments), directory }
     }
 
     pub(crate) fn pid(&self) -> Pid {
