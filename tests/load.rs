@@ -7,6 +7,8 @@
 
 #[path = "load/ends.rs"]
 mod ends;
+#[path = "load/kills.rs"]
+mod kills;
 #[path = "load/logged.rs"]
 mod logged;
 #[path = "load/many.rs"]
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Case::new("an_upstream_that_does_not_accept", stalls::upstream_that_does_not_accept),
         Case::new("a_name_that_leads_nowhere", wants::name_that_leads_nowhere),
         Case::new("descriptors_run_out_and_come_back", wants::descriptors_run_out),
+        Case::new("kills_at_random_moments_tear_only_what_is_named", kills::at_random_moments),
     ];
     exit_code(Selection::from_arguments().run(cases))
 }

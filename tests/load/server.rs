@@ -130,13 +130,12 @@ fn batch(command: &Document) -> Document {
 
 /// So long a text, which compresses as texts do.
 pub(crate) fn text(length: usize) -> String {
-    const WORDS: [&str; 8] =
-        ["visit ", "basket ", "checkout ", "refund ", "login ", "search ", "berlin ", "2026-11-22 "];
-    let mut text = String::with_capacity(length + 16);
-    let mut state = u32::try_from(length).unwrap_or(1);
-    while text.len() < length {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        text.push_str(WORDS[(state >> 29) as usize]);
+    let mut text = String::with_capacity(length + 64);
+    for number in length.. {
+        if text.len() >= length {
+            break;
+        }
+        text += &format!("visit {number} of the basket in berlin, {}; ", number * 7919 % 10_007);
     }
     text.truncate(length);
     text

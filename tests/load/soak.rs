@@ -74,7 +74,8 @@ pub(crate) fn churn() -> String {
     )
 }
 
-fn seed() -> u64 {
+/// What the choices of a case come from.
+pub(crate) fn seed() -> u64 {
     match std::env::var("MONGOTAP_TEST_SEED") {
         Ok(text) => text.parse().expect("MONGOTAP_TEST_SEED is a number"),
         Err(_) => u64::from(std::process::id()),
@@ -88,7 +89,7 @@ async fn run(proxy: &Logged, seed: u64, length: Duration, done: &Arc<Done>) -> V
     for number in 0..CLIENTS {
         let (address, done) = (proxy.address().to_owned(), Arc::clone(done));
         clients.spawn(async move {
-            let mut dice = Dice(seed ^ (number << 32) | 1);
+            let mut dice = Dice(seed ^ (number << 32));
             while now() < until {
                 client(&address, &mut dice, until, &done).await.expect("the connection stands while it is wanted");
             }
@@ -107,13 +108,16 @@ async fn run(proxy: &Logged, seed: u64, length: Duration, done: &Arc<Done>) -> V
 
 /// One connection, from beginning to end.
 async fn client(address: &str, dice: &mut Dice, until: Instant, done: &Done) -> io::Result<()> {
-    let mut talk = Talk::handshake(address, COMPRESSORS[dice.below(4)]).await?;
+    let compressor = COMPRESSORS[dice.below(4)];
+    let mut talk = Talk::handshake(address, compressor).await?;
+    // To compress takes its time.
+    let long = if compressor.is_none() { 4 << 20 } else { 200 << 10 };
     done.connections.fetch_add(1, Ordering::Relaxed);
     for _ in 0..dice.below(20) {
         if now() > until {
             break;
         }
-        let answered = some_commands(&mut talk, dice).await?;
+        let answered = some_commands(&mut talk, long, dice).await?;
         done.known.fetch_add(answered, Ordering::Relaxed);
     }
     let find = doc! { "find": "items", "bytes": 300_000, "$db": "load" };
@@ -142,16 +146,17 @@ async fn client(address: &str, dice: &mut Dice, until: Instant, done: &Done) -> 
     Ok(())
 }
 
-/// Does one of the things that drivers do. How many commands have gone through.
-async fn some_commands(talk: &mut Talk, dice: &mut Dice) -> io::Result<u64> {
+/// Does one of the things that drivers do, now and then with a message so long at most. How many commands have gone
+/// through.
+async fn some_commands(talk: &mut Talk, long: usize, dice: &mut Dice) -> io::Result<u64> {
     match dice.below(100) {
         0 => {
-            let documents = [doc! { "text": text(dice.below(2 << 20)) }];
+            let documents = [doc! { "text": text(dice.below(long)) }];
             talk.ask(&doc! { "insert": "items", "documents": &documents, "$db": "load" }).await?;
             Ok(1)
         }
         1 => {
-            let bytes = dice.below(2 << 20) as i32;
+            let bytes = dice.below(long) as i32;
             talk.ask(&doc! { "find": "items", "bytes": bytes, "$db": "load" }).await?;
             Ok(1)
         }
@@ -191,15 +196,16 @@ async fn some_commands(talk: &mut Talk, dice: &mut Dice) -> io::Result<u64> {
     }
 }
 
-/// Numbers that look random and are the same for the same seed (xorshift).
+/// Numbers that look random and are the same for the same seed (SplitMix64).
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     /// One below that.
     pub(crate) fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % most as u64) as usize
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut number = self.0;
+        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((number ^ (number >> 31)) % most as u64) as usize
     }
 }
