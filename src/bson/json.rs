@@ -6,6 +6,7 @@
 //! can be skipped is `{"$undecodable": "…"}` in its place. Reading Extended JSON is not for here.
 
 use super::kind::{BsonError, Kind};
+use super::text::write_name;
 pub use super::text::write_string;
 use super::walk::{CodeWithScope, Element, Elements, int32, int64, split_at_zero};
 
@@ -30,11 +31,9 @@ pub enum Mode {
 /// Appends a document as a JSON object.
 pub fn write_document(document: &[u8], mode: Mode, out: &mut Vec<u8>) {
     let mut writer = Writer { mode, out };
-    writer.out.push(b'{');
     let start = writer.out.len();
-    let broken = Elements::new(document).and_then(|elements| writer.fields(elements, 1));
-    if let Err(error) = broken {
-        if writer.out.len() > start {
+    if let Err(error) = writer.fields(Elements::new(document), 1) {
+        if writer.out.len() > start + 1 {
             writer.out.push(b',');
         }
         writer.undecodable(error);
@@ -63,34 +62,40 @@ impl Writer<'_> {
         self.out.extend_from_slice(text.as_bytes());
     }
 
-    /// `"a":1,"b":2`. On an error everything that was opened within is closed.
-    fn fields(&mut self, elements: Elements<'_>, depth: usize) -> Result<(), BsonError> {
-        let mut first = true;
-        for element in elements {
-            let element = element?;
-            if !first {
-                self.out.push(b',');
+    /// `{"a":1,"b":2`, without its end. On an error everything that was opened within is closed.
+    fn fields(&mut self, elements: Result<Elements<'_>, BsonError>, depth: usize) -> Result<(), BsonError> {
+        let mut separator = b'{';
+        let result = elements.and_then(|elements| {
+            for element in elements {
+                let element = element?;
+                write_name(separator, element.name, self.out);
+                separator = b',';
+                self.value(&element, depth)?;
             }
-            first = false;
-            write_string(element.name, self.out);
-            self.out.push(b':');
-            self.value(&element, depth)?;
+            Ok(())
+        });
+        if separator == b'{' {
+            self.out.push(separator);
         }
-        Ok(())
+        result
     }
 
-    /// `1,2`, likewise.
-    fn items(&mut self, elements: Elements<'_>, depth: usize) -> Result<(), BsonError> {
-        let mut first = true;
-        for element in elements {
-            let element = element?;
-            if !first {
-                self.out.push(b',');
+    /// `[1,2`, likewise.
+    fn items(&mut self, elements: Result<Elements<'_>, BsonError>, depth: usize) -> Result<(), BsonError> {
+        let mut separator = b'[';
+        let result = elements.and_then(|elements| {
+            for element in elements {
+                let element = element?;
+                self.out.push(separator);
+                separator = b',';
+                self.value(&element, depth)?;
             }
-            first = false;
-            self.value(&element, depth)?;
+            Ok(())
+        });
+        if separator == b'[' {
+            self.out.push(separator);
         }
-        Ok(())
+        result
     }
 
     /// One value, complete also on an error; `depth` is that of the document it is in.
@@ -130,14 +135,11 @@ impl Writer<'_> {
             return self.code_with_scope(element, depth);
         }
         let elements = Elements::at(element.value, element.offset);
-        let array = element.kind == Kind::Array;
-        self.out.push(if array { b'[' } else { b'{' });
-        let result = match elements {
-            Ok(elements) if array => self.items(elements, depth + 1),
-            Ok(elements) => self.fields(elements, depth + 1),
-            Err(error) => Err(error),
+        let (result, end) = match element.kind {
+            Kind::Array => (self.items(elements, depth + 1), b']'),
+            _ => (self.fields(elements, depth + 1), b'}'),
         };
-        self.out.push(if array { b']' } else { b'}' });
+        self.out.push(end);
         result
     }
 
@@ -152,8 +154,8 @@ impl Writer<'_> {
         };
         self.put("{\"$code\":");
         write_string(code, self.out);
-        self.put(",\"$scope\":{");
-        let result = self.fields(scope, depth + 1);
+        self.put(",\"$scope\":");
+        let result = self.fields(Ok(scope), depth + 1);
         self.put("}}");
         result
     }

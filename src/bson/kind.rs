@@ -109,7 +109,7 @@ pub(crate) enum Extent {
 impl Kind {
     /// The type that a byte stands for.
     #[inline]
-    pub fn from_byte(byte: u8) -> Option<Self> {
+    pub const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             0x01 => Self::Double,
             0x02 => Self::String,
@@ -169,7 +169,7 @@ impl Kind {
     }
 
     #[inline]
-    pub(crate) fn extent(self) -> Extent {
+    pub(crate) const fn extent(self) -> Extent {
         match self {
             Self::Undefined | Self::Null | Self::MaxKey | Self::MinKey => Extent::Fixed(0),
             Self::Boolean => Extent::Fixed(1),

@@ -1,7 +1,70 @@
 //! JSON strings from bytes that are meant to be UTF-8.
 
 /// Appends bytes that are meant to be UTF-8 as a JSON string, quotes included.
+#[inline]
 pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+    match plain_word(bytes) {
+        Some(word) => {
+            put(u128::from(b'"') | u128::from(word) << 8, bytes.len() + 1, out);
+            out.push(b'"');
+        }
+        None => write_longer(bytes, out),
+    }
+}
+
+/// Appends what separates an element from the one before, its name as a JSON string, and a colon.
+#[inline]
+pub(super) fn write_name(separator: u8, name: &[u8], out: &mut Vec<u8>) {
+    match plain_word(name) {
+        Some(word) => {
+            let start = u16::from_le_bytes([separator, b'"']);
+            put(u128::from(start) | u128::from(word) << 16, name.len() + 2, out);
+            out.extend_from_slice(b"\":");
+        }
+        None => {
+            out.push(separator);
+            write_longer(name, out);
+            out.push(b':');
+        }
+    }
+}
+
+/// Appends the first `length` bytes of a number, the lowest first; by way of all of them, for that is one instruction.
+#[inline]
+fn put(bytes: u128, length: usize, out: &mut Vec<u8>) {
+    let end = out.len() + length;
+    out.extend_from_slice(&bytes.to_le_bytes());
+    out.truncate(end);
+}
+
+/// A text of up to eight bytes as a number, the first the lowest, if it is ASCII without anything to escape.
+#[inline]
+fn plain_word(bytes: &[u8]) -> Option<u64> {
+    let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+    let length = bytes.len();
+    let word = match bytes {
+        // The last of them may overlap what is before: where it does it is the same.
+        [_, _, _, _, ..] if length <= 8 => half(bytes.first_chunk()?) | half(bytes.last_chunk()?) << (8 * length - 32),
+        [first, ..] if length < 4 => {
+            let at = |position: usize| bytes.get(position).map_or(0, |byte| u64::from(*byte) << (8 * position));
+            u64::from(*first) | at(1) | at(2)
+        }
+        [] => 0,
+        _ => return None,
+    };
+    // What the text lacks is taken for spaces.
+    let spaces = (ONES << 5).checked_shl(8 * length as u32).unwrap_or(0);
+    is_plain_word(word | spaces).then_some(word)
+}
+
+#[inline]
+fn is_plain_word(word: u64) -> bool {
+    (specials(word) | word) & HIGHS == 0
+}
+
+/// A text that is longer than a word, or not plain.
+fn write_longer(bytes: &[u8], out: &mut Vec<u8>) {
+    out.reserve(bytes.len() + 2);
     out.push(b'"');
     write_text(bytes, out);
     out.push(b'"');
@@ -41,16 +104,15 @@ const HIGHS: u64 = ONES << 7;
 /// Whether it is ASCII without anything to escape, as nearly all names and most strings are.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
-    let plain = |word: u64| (specials(word) | word) & HIGHS == 0;
-    let word = |bytes: &[u8; 8]| plain(u64::from_le_bytes(*bytes));
-    let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
-    // The last word of a longer text, and the halves of a shorter one, may overlap what is before them.
-    if let Some(last) = bytes.last_chunk() {
-        word(last) && bytes.as_chunks().0.iter().all(word)
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        plain(half(first) | half(last) << 32)
-    } else {
-        bytes.iter().all(|byte| plain(ONES * u64::from(*byte)))
+    // As signed numbers, all that is not ASCII is below the space too. The last chunk may overlap what is before it.
+    let special = |byte: u8| byte.cast_signed() < 0x20 || byte == b'"' || byte == b'\\';
+    let plain = |chunk: &[u8; 16]| !chunk.iter().fold(false, |found, byte| found | special(*byte));
+    match bytes.last_chunk() {
+        Some(last) => plain(last) && bytes.as_chunks().0.iter().all(plain),
+        None => match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => [first, last].iter().all(|word| is_plain_word(u64::from_le_bytes(**word))),
+            _ => !bytes.iter().any(|byte| special(*byte)),
+        },
     }
 }
 

@@ -115,10 +115,12 @@ impl<'a> Element<'a> {
 pub struct Elements<'a> {
     /// What was not walked yet; the last byte is the document's terminator.
     rest: &'a [u8],
-    /// Where `rest` begins.
-    offset: usize,
-    done: bool,
+    /// Where the document ends.
+    end: usize,
 }
+
+/// What is left of a document behind its last element.
+const TERMINATOR: &[u8] = &[0];
 
 impl<'a> Elements<'a> {
     /// The elements of the document that `bytes` are, no more and no less.
@@ -130,8 +132,8 @@ impl<'a> Elements<'a> {
     }
 
     /// The elements up to where the document breaks, if it does; none if its length is not that of `bytes`.
-    pub fn readable(bytes: &'a [u8]) -> impl Iterator<Item = Element<'a>> + use<'a> {
-        Self::new(bytes).unwrap_or(Self { rest: &[], offset: 0, done: true }).map_while(Result::ok)
+    pub fn readable(bytes: &'a [u8]) -> Readable<'a> {
+        Readable(Self::new(bytes).unwrap_or(Self { rest: TERMINATOR, end: 0 }))
     }
 
     /// The same for a document at some place in a larger one, for the offsets in errors.
@@ -147,53 +149,110 @@ impl<'a> Elements<'a> {
         if needed < bytes.len() {
             return Err(BsonError::Trailing { offset: offset + needed, left: bytes.len() - needed });
         }
-        Ok(Self { rest, offset: offset + 4, done: false })
+        Ok(Self { rest, end: offset + needed })
     }
 
     /// The first element of that name among those to come.
     fn named(self, name: &[u8]) -> Option<Element<'a>> {
-        self.map_while(Result::ok).find(|element| element.name == name)
+        Readable(self).find(|element| element.name == name)
     }
 
-    #[inline]
-    fn step(&mut self) -> Result<Option<Element<'a>>, BsonError> {
+    /// The next element, if there is one and nothing is wrong with it.
+    #[inline(always)]
+    fn step(&mut self) -> Option<Element<'a>> {
+        let (&byte, rest) = self.rest.split_first()?;
+        let (kind, fixed) = (*TYPES.get(usize::from(byte))?)?;
+        let (name, rest) = split_at_zero(rest)?;
+        let length = match fixed {
+            NOT_FIXED => sized(kind, rest)?,
+            length => usize::from(length),
+        };
+        let offset = self.end - rest.len();
+        let (value, rest) = rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(Element { kind, name, value, offset })
+    }
+
+    /// What is wrong with the document where no element was found, and it does not end either.
+    #[cold]
+    fn wrong(&self) -> BsonError {
+        let offset = self.end - self.rest.len();
         let Some((&byte, rest)) = self.rest.split_first() else {
-            return Err(BsonError::Unterminated { what: "document", offset: self.offset });
+            return BsonError::Unterminated { what: "document", offset };
         };
         if byte == 0 {
-            return match rest.len() {
-                0 => Ok(None),
-                left => Err(BsonError::Trailing { offset: self.offset + 1, left }),
-            };
+            return BsonError::Trailing { offset: offset + 1, left: rest.len() };
         }
-        let Some(kind) = Kind::from_byte(byte) else {
-            return Err(BsonError::UnknownKind { kind: byte, offset: self.offset });
+        let Some(kind) = Kind::from_byte(byte) else { return BsonError::UnknownKind { kind: byte, offset } };
+        let Some((_, rest)) = split_at_zero(rest) else {
+            return BsonError::Unterminated { what: "name", offset: offset + 1 };
         };
-        let Some((name, rest)) = split_at_zero(rest) else {
-            return Err(BsonError::Unterminated { what: "name", offset: self.offset + 1 });
-        };
-        let offset = self.offset + name.len() + 2;
-        let length = value_length(kind, rest, offset)?;
-        let Some((value, rest)) = rest.split_at_checked(length) else {
-            return Err(BsonError::Short { what: kind.name(), offset, needed: length, had: rest.len() });
-        };
-        self.rest = rest;
-        self.offset = offset + length;
-        Ok(Some(Element { kind, name, value, offset }))
+        let offset = self.end - rest.len();
+        match value_length(kind, rest, offset) {
+            Ok(needed) => BsonError::Short { what: kind.name(), offset, needed, had: rest.len() },
+            Err(error) => error,
+        }
     }
 }
 
 impl<'a> Iterator for Elements<'a> {
     type Item = Result<Element<'a>, BsonError>;
 
-    #[inline]
+    // Where documents are walked is where time goes: an element stays in registers so.
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
+        if let Some(element) = self.step() {
+            return Some(Ok(element));
+        }
+        if self.rest == TERMINATOR {
             return None;
         }
-        let item = self.step().transpose();
-        self.done = !matches!(item, Some(Ok(_)));
-        item
+        let error = self.wrong();
+        self.rest = TERMINATOR;
+        Some(Err(error))
+    }
+}
+
+/// [`Elements::readable`].
+#[derive(Clone, Debug)]
+pub struct Readable<'a>(Elements<'a>);
+
+impl<'a> Iterator for Readable<'a> {
+    type Item = Element<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.step()
+    }
+}
+
+/// By their bytes: the types, and the length of their values if all have the same.
+#[expect(clippy::indexing_slicing, reason = "each byte has its place")]
+const TYPES: [Option<(Kind, u8)>; 256] = {
+    let mut types = [None; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if let Some(kind) = Kind::from_byte(byte as u8) {
+            let length = if let Extent::Fixed(length) = kind.extent() { length as u8 } else { NOT_FIXED };
+            types[byte] = Some((kind, length));
+        }
+        byte += 1;
+    }
+    types
+};
+const NOT_FIXED: u8 = u8::MAX;
+
+/// The length of a value that has it at its start, or no length at all, if nothing is wrong with it.
+#[inline(always)]
+fn sized(kind: Kind, rest: &[u8]) -> Option<usize> {
+    let Extent::Prefixed { least, beyond } = kind.extent() else { return value_length(kind, rest, 0).ok() };
+    let prefix = int32(rest).filter(|prefix| *prefix >= least)?;
+    let length = prefix as usize + beyond;
+    match kind {
+        Kind::Binary => Some(length),
+        Kind::DbPointer => value_length(kind, rest, 0).ok(),
+        // What ends with a zero byte.
+        _ => (rest.get(length - 1) == Some(&0)).then_some(length),
     }
 }
 
