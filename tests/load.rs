@@ -5,6 +5,8 @@
 //! `MONGOTAP_TEST_LONG=N` makes it long: N seconds of load and of churn, N kills. What it measures is read from `/proc`,
 //! so it runs on Linux only.
 
+#[path = "load/disks.rs"]
+mod disks;
 #[path = "load/ends.rs"]
 mod ends;
 #[path = "load/kills.rs"]
@@ -36,7 +38,12 @@ use std::process::ExitCode;
 
 use support::harness::{Case, Selection, exit_code};
 
+#[expect(clippy::print_stdout, reason = "what is not tested is to be seen")]
 fn main() -> ExitCode {
+    if !cfg!(target_os = "linux") {
+        println!("not tested here: load and faults are measured by /proc, on Linux");
+        return ExitCode::SUCCESS;
+    }
     if env::args().nth(1).as_deref() == Some(server::ROLE) {
         server::serve();
         return ExitCode::SUCCESS;
@@ -53,6 +60,10 @@ fn main() -> ExitCode {
         Case::new("an_upstream_that_does_not_accept", stalls::upstream_that_does_not_accept),
         Case::new("a_name_that_leads_nowhere", wants::name_that_leads_nowhere),
         Case::new("descriptors_run_out_and_come_back", wants::descriptors_run_out),
+        Case::new("a_disk_that_is_full_for_a_while", disks::full_for_a_while),
+        Case::new("a_log_and_a_capture_that_are_removed", disks::removed),
+        Case::new("a_disk_that_is_taken_away", disks::taken_away),
+        Case::new("a_disk_that_is_slow", disks::slow),
         Case::new("kills_at_random_moments_tear_only_what_is_named", kills::at_random_moments),
     ];
     exit_code(Selection::from_arguments().run(cases))

@@ -17,6 +17,18 @@ pub(crate) fn descriptors_max() -> usize {
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX))
 }
 
+/// Has every write of a process fail that would make a file longer than that.
+#[cfg(target_os = "linux")]
+pub(crate) fn allow_no_longer_files_than(pid: Pid, bytes: Option<u64>) {
+    let limited = rustix::process::prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: None });
+    limited.expect("what was started here may be limited");
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn allow_no_longer_files_than(_: Pid, _: Option<u64>) {
+    panic!("only Linux can do this to a running process");
+}
+
 /// Open descriptors of a process.
 pub(crate) fn descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()

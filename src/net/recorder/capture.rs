@@ -28,6 +28,8 @@ const BLOCK_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     records: Records,
+    /// Exchanges that begin in them.
+    exchanges: u64,
     /// Connections that were opened or closed within them: a file that begins later wants those that are open.
     turns: Vec<Turn>,
 }
@@ -63,9 +65,9 @@ impl CaptureFeed {
         }
         match &input.given {
             Given::Message(message) if !self.admits(message) => {
-                let begins = message.side == Side::Client && message.exchange.is_some();
-                return self.queue.leave_out(u64::from(begins), message.bytes.len() as u64);
+                return self.queue.leave_out(u64::from(begins(message)), message.bytes.len() as u64);
             }
+            Given::Message(message) => self.held.exchanges += u64::from(begins(message)),
             Given::Opened(connection) => self.held.turns.push(Turn::Opened(Arc::clone(connection), input.at)),
             Given::Closed { .. } => self.held.turns.push(Turn::Closed(input.connection)),
             _ => {}
@@ -133,6 +135,11 @@ impl CaptureFeed {
     }
 }
 
+/// Whether an exchange begins with a message.
+fn begins(message: &GivenMessage<'_>) -> bool {
+    message.side == Side::Client && message.exchange.is_some()
+}
+
 impl Drop for CaptureFeed {
     fn drop(&mut self) {
         self.hand_over();
@@ -147,6 +154,8 @@ pub(super) struct CaptureWriter {
     clock: super::Clock,
     /// What is gathered for the next block.
     block: Chunk,
+    /// Exchanges in the file that is written.
+    in_file: u64,
     /// Connections that are open, and since when.
     open: HashMap<ConnectionId, (Arc<Connection>, Timestamp)>,
     totals: RecorderStopped,
@@ -167,6 +176,7 @@ impl CaptureWriter {
             retry: Retry::new(format!("capture {}", capture.path.display()), capture.writing.on_error, context),
             clock: Arc::clone(&context.clock),
             block: Chunk::default(),
+            in_file: 0,
             open: HashMap::new(),
             totals: RecorderStopped::default(),
         })
@@ -179,10 +189,12 @@ impl CaptureWriter {
             if work.reopen && self.file.has_moved() {
                 self.begin_anew();
             }
+            self.notice_removal();
             let mut taken = 0;
             for mut chunk in work.chunks {
                 let bytes = chunk.records.bytes().len();
                 self.block.records.append(&chunk.records);
+                self.block.exchanges += std::mem::take(&mut chunk.exchanges);
                 self.block.turns.append(&mut chunk.turns);
                 chunk.records.clear();
                 if self.block.records.bytes().len() >= BLOCK_BYTES {
@@ -218,7 +230,10 @@ impl CaptureWriter {
             }
         }
         let block = std::mem::take(&mut self.block);
-        self.write(&block.records);
+        match self.write(&block.records) {
+            true => self.in_file += block.exchanges,
+            false => self.totals.dropped_exchanges += block.exchanges,
+        }
         for turn in block.turns {
             match turn {
                 Turn::Opened(connection, at) => _ = self.open.insert(connection.id, (connection, at)),
@@ -227,8 +242,18 @@ impl CaptureWriter {
         }
     }
 
+    /// Begins another file where somebody has removed the one that was written, and counts what was in it.
+    fn notice_removal(&mut self) {
+        if !self.retry.is_over() && self.file.is_removed() {
+            self.retry.removed(self.in_file);
+            self.queue.leave_out(self.in_file, self.file.written());
+            self.begin_anew();
+        }
+    }
+
     /// Begins another file of the run, with what is open.
     fn begin_anew(&mut self) {
+        self.in_file = 0;
         self.attempt(|file, now| file.begin_next(now));
         let mut carried = Records::default();
         let mut open: Vec<_> = self.open.values().collect();
@@ -239,10 +264,13 @@ impl CaptureWriter {
         }
     }
 
-    fn write(&mut self, records: &Records) {
-        if !self.attempt(|file, _| file.write(records)) {
+    /// Writes records; whether that was done.
+    fn write(&mut self, records: &Records) -> bool {
+        let is_written = self.attempt(|file, _| file.write(records));
+        if !is_written {
             self.totals.dropped_bytes += records.bytes().len() as u64;
         }
+        is_written
     }
 
     /// Does something with the file until it works, or is not to be tried any more. Whether it was done.
@@ -276,6 +304,7 @@ impl CaptureWriter {
     }
 
     fn end(mut self) -> RecorderStopped {
+        self.notice_removal();
         self.tell_missing();
         self.attempt(|file, _| file.close());
         self.queue.set_health(Health::Closed);

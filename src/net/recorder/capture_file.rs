@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use super::file::{has_moved, put_aside};
+use super::file::{has_moved, is_removed, put_aside};
 use crate::capture::mtap::{Header, Index, Records, write_records};
 use crate::config::{Capture, Writing};
 use crate::event::Timestamp;
@@ -102,6 +102,16 @@ impl CaptureFile {
     pub(super) fn postpone(&mut self, now: Timestamp) {
         self.opened_at = now;
         self.opening = self.size;
+    }
+
+    /// Whether somebody has removed it: what is written to it nobody will read.
+    pub(super) fn is_removed(&self) -> bool {
+        is_removed(&self.file)
+    }
+
+    /// Bytes of records that were written to it.
+    pub(super) fn written(&self) -> u64 {
+        self.size.saturating_sub(self.opening)
     }
 
     /// Whether it is no longer where it was.

@@ -134,6 +134,16 @@ impl Output {
         self.size = 0;
     }
 
+    /// Whether somebody has removed the file: what is written to it nobody will read.
+    pub(super) fn is_removed(&self) -> bool {
+        self.is_regular && self.file.as_ref().is_some_and(is_removed)
+    }
+
+    /// Lets go of the file.
+    pub(super) fn detach(&mut self) {
+        self.file = None;
+    }
+
     /// Lets go of a file that is no longer where it was.
     pub(super) fn detach_if_moved(&mut self) {
         let (Some(path), Some(file)) = (&self.path, &self.file) else { return };
@@ -147,6 +157,11 @@ impl Output {
 pub(super) fn has_moved(path: &Path, file: &File) -> bool {
     let identity = |it: fs::Metadata| (it.dev(), it.ino());
     fs::metadata(path).map(identity).ok() != file.metadata().map(identity).ok()
+}
+
+/// Whether an open file has no name any more.
+pub(super) fn is_removed(file: &File) -> bool {
+    file.metadata().is_ok_and(|it| it.nlink() == 0)
 }
 
 /// PATH becomes PATH.1, what was PATH.1 becomes PATH.2, and the one beyond those that are kept is removed.

@@ -58,6 +58,12 @@ impl Retry {
         self.reason.take()
     }
 
+    /// Says that the file was removed, and notes that it is why so many exchanges are missing that were in it.
+    pub(super) fn removed(&mut self, exchanges: u64) {
+        self.say(format_args!("was removed, and {exchanges} exchanges with it; another is begun"));
+        self.reason = Some("the file was removed".to_owned());
+    }
+
     /// Notes that something was written.
     pub(super) fn succeeded<T: Default>(&mut self, queue: &Queue<T>) {
         if std::mem::take(&mut self.failures) > 0 {

@@ -2,7 +2,7 @@
 //!
 //! A disk that fails is tried again, with longer and longer pauses, while the queue fills and whole exchanges are left
 //! out before it (`pass`), or ends the log and with it the proxy (`stop`). What had begun to be written goes on where
-//! it was left, so a failure tears no line.
+//! it was left, so a failure tears no line. A file that somebody removed is begun anew, and what was in it is missing.
 
 use std::io;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub(super) struct Writer {
     /// Lines that are to be written, and how much of them was.
     out: Lines,
     written: usize,
+    /// What was written, and how long the file was, when it was opened.
+    before: Missing,
     /// Bytes that the file begins with before it holds anything worth putting aside.
     opening: u64,
     /// Whether the first of the lines to be written is the first of a file.
@@ -51,6 +53,7 @@ impl Writer {
             clock: Arc::clone(&context.clock),
             out: Lines::default(),
             written: 0,
+            before: Missing::default(),
             opening: 0,
             opens: false,
             seq: 0,
@@ -76,6 +79,7 @@ impl Writer {
                 self.output.detach_if_moved();
                 self.flush();
             }
+            self.notice_removal();
             for lines in work.chunks {
                 self.write(lines);
             }
@@ -104,6 +108,20 @@ impl Writer {
         self.flush();
         lines.clear();
         self.queue.done(lines, bytes);
+    }
+
+    /// Begins another file where somebody has removed the one that was written, and counts what was in it.
+    fn notice_removal(&mut self) {
+        if self.retry.is_over() || !self.output.is_removed() {
+            return;
+        }
+        let lost = self.totals.exchanges - self.before.exchanges;
+        self.retry.removed(lost);
+        self.totals.exchanges -= lost;
+        self.missing.exchanges += lost;
+        self.missing.bytes += self.output.size().saturating_sub(self.before.bytes + self.opening);
+        self.output.detach();
+        self.flush();
     }
 
     /// Counts what will not be written.
@@ -151,6 +169,7 @@ impl Writer {
             self.retry.say(format_args!("cut off a torn last line of {} bytes", opened.torn));
         }
         let waiting = self.take_back();
+        self.before = Missing { exchanges: self.totals.exchanges, bytes: self.output.size() };
         if opened.unfinished {
             self.out.bytes.push(b'\n');
         }
@@ -263,6 +282,7 @@ impl Writer {
 
     /// Writes the last line, and says what is missing.
     fn end(mut self) -> RecorderStopped {
+        self.notice_removal();
         self.tell_missing();
         if !self.retry.is_over() {
             let event = RecorderStopped { at: self.now(), events: self.seq, ..self.totals };

@@ -1,0 +1,233 @@
+//! Disks that are full for a while, slow, or emptied by somebody: the application goes on, what is missing is counted in
+//! the log and in the capture, and recording goes on when it can.
+
+use std::fs::{self, File};
+use std::io::{BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use bson::doc;
+use mongotap::capture::log::Item;
+use mongotap::capture::source::Source;
+use mongotap::event::Event;
+use tempfile::TempDir;
+
+use crate::server::Server;
+use crate::support::client::{Client, is_ok};
+use crate::support::proxy::{self, Proxy};
+use crate::support::{now, wait_for};
+use crate::tally::Tally;
+use crate::usage;
+
+/// A command that is answered later than this has waited for a disk.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A proxy with a log and a capture, and the application before it.
+struct Recorded {
+    proxy: Proxy,
+    directory: TempDir,
+    client: Client,
+    asked: u64,
+    slowest: Duration,
+}
+
+impl Recorded {
+    fn start(server: &Server, arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new("sh");
+        // That a file may not grow is told by an error if the signal for it is ignored.
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_mongotap")]);
+        command.current_dir(directory.path());
+        fs::create_dir(directory.path().join("disk")).expect("a directory is to be had");
+        let files = ["--upstream", &server.uri(), "--log", LOG, "--capture", CAPTURE];
+        let arguments = [&files[..], arguments].concat();
+        let proxy = Proxy::run(command, &arguments);
+        let client = Client::handshake(&proxy.address, "disks");
+        Self { proxy, directory, client, asked: 0, slowest: Duration::ZERO }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Does so many commands; each must be answered.
+    fn commands(&mut self, count: u64) {
+        for _ in 0..count {
+            let insert = doc! { "insert": "items", "documents": [{ "text": "x".repeat(4000) }], "$db": "disks" };
+            let begun = now();
+            assert!(is_ok(&self.client.command(&insert)), "the application goes on");
+            self.slowest = self.slowest.max(begun.elapsed());
+            self.asked += 1;
+        }
+    }
+
+    /// Waits until it has said something of the log and of the capture.
+    fn wait_for_word(&self, word: &str) {
+        for name in [LOG, CAPTURE] {
+            let kind = if name == LOG { "log" } else { "capture" };
+            let line = format!("{kind} {name}: {word}");
+            wait_for(&line, Duration::from_secs(10), || self.proxy.stderr().contains(&line).then_some(()));
+        }
+    }
+
+    /// Waits until what was done is in both files.
+    fn wait_until_written(&self) {
+        wait_for("the files to be written", Duration::from_secs(10), || {
+            let log = fs::read_to_string(self.path(LOG)).ok()?;
+            let ends = log.matches("commandSucceededEvent").count() as u64;
+            (ends >= self.asked && captured(&self.path(CAPTURE)).0 >= self.asked).then_some(())
+        });
+    }
+
+    /// Ends it. What it said, and where its files are.
+    fn end(self) -> (String, TempDir) {
+        let Self { proxy, directory, client, .. } = self;
+        drop(client);
+        (proxy.end(), directory)
+    }
+}
+
+const LOG: &str = "disk/events.jsonl";
+const CAPTURE: &str = "disk/run.mtap";
+
+/// How many commands of a capture have ended, and how many it says are missing.
+fn captured(capture: &Path) -> (u64, u64) {
+    let Ok(file) = File::open(capture) else { return (0, 0) };
+    let mut source = Source::open(BufReader::new(file), None).expect("it can be read");
+    let (mut ended, mut missing) = (0, 0);
+    while let Some((item, _)) = source.next_item().expect("what is there is good") {
+        match item {
+            Item::Entry(entry) => ended += u64::from(matches!(entry.event, Event::CommandSucceeded(_))),
+            Item::Dropped { exchanges, .. } => missing += exchanges,
+            Item::Other => {}
+        }
+    }
+    (ended, missing)
+}
+
+/// For a while no file of the proxy may be longer than it is.
+pub(crate) fn full_for_a_while() -> String {
+    let server = Server::start();
+    let queues = ["--log-queue-bytes", "100kB", "--capture-queue-bytes", "100kB"];
+    let mut recorded = Recorded::start(&server, &queues);
+    recorded.commands(50);
+    recorded.wait_until_written();
+    let pid = recorded.proxy.pid();
+    usage::allow_no_longer_files_than(pid, Some(1));
+    recorded.commands(500);
+    recorded.wait_for_word("file too large; trying again");
+    usage::allow_no_longer_files_than(pid, None);
+    recorded.wait_for_word("is written again");
+    recorded.commands(50);
+    let (asked, slowest) = (recorded.asked, recorded.slowest);
+    let (said, directory) = recorded.end();
+
+    assert!(slowest < AT_ONCE, "a command waited {slowest:?}");
+    let tally = Tally::of_whole(&directory.path().join(LOG));
+    let (captured, missing) = captured(&directory.path().join(CAPTURE));
+    assert_eq!((tally.succeeded + tally.dropped, captured + missing), (asked, asked), "{tally:?}");
+    assert!(tally.dropped > 0 && missing > 0 && tally.succeeded > 100 && captured > 100, "{captured}: {tally:?}");
+    assert_eq!(tally.reason.as_deref(), Some("file too large"));
+    for name in [format!("log {LOG}"), format!("capture {CAPTURE}")] {
+        let lines = said.lines().filter(|line| line.starts_with(&format!("{name}: "))).count();
+        assert_eq!(lines, 3, "that it fails, that it does no more, and what it cost: {said}");
+    }
+    format!(
+        "of {asked} commands {} are missing in the log, {missing} in the capture; the slowest {slowest:.1?}",
+        tally.dropped
+    )
+}
+
+pub(crate) fn removed() -> String {
+    let server = Server::start();
+    let mut recorded = Recorded::start(&server, &[]);
+    recorded.commands(50);
+    recorded.wait_until_written();
+    for name in [LOG, CAPTURE] {
+        fs::remove_file(recorded.path(name)).expect("it is there");
+    }
+    recorded.commands(1);
+    recorded.wait_for_word("was removed, and 5");
+    recorded.commands(50);
+    let (said, directory) = recorded.end();
+    let (log, capture) = (directory.path().join(LOG), directory.path().join(CAPTURE));
+    let text = fs::read_to_string(log).expect("another is begun");
+    let (captured, missing) = captured(&capture);
+    let lines = |event: &str| text.lines().filter(|line| line.contains(event)).collect::<Vec<_>>();
+    assert_eq!(lines("commandSucceededEvent").len(), 51, "{said}");
+    let dropped = lines("eventsDroppedEvent");
+    assert!(dropped.len() == 1 && dropped[0].contains("\"exchanges\":50,"), "{dropped:?}");
+    assert!(dropped[0].contains("\"reason\":\"the file was removed\""), "{dropped:?}");
+    assert_eq!((captured, missing), (51, 51), "the one, with its hello, has the others missing: {said}");
+    "50 commands were removed and are counted, 51 are in the files begun anew".to_owned()
+}
+
+/// The directory of the files goes, and comes back a while later.
+pub(crate) fn taken_away() -> String {
+    let server = Server::start();
+    let mut recorded = Recorded::start(&server, &[]);
+    recorded.commands(50);
+    recorded.wait_until_written();
+    let disk = recorded.path("disk");
+    fs::remove_dir_all(&disk).expect("it is there");
+    recorded.commands(20);
+    recorded.wait_for_word("no such file or directory; trying again");
+    fs::create_dir(&disk).expect("a directory is to be had");
+    recorded.wait_for_word("is written again");
+    recorded.commands(50);
+    let slowest = recorded.slowest;
+    let (said, directory) = recorded.end();
+    assert!(slowest < AT_ONCE, "a command waited {slowest:?}");
+    let text = fs::read_to_string(directory.path().join(LOG)).expect("another is begun");
+    assert_eq!(text.matches("commandSucceededEvent").count(), 70, "{said}");
+    let (captured, missing) = captured(&directory.path().join(CAPTURE));
+    assert_eq!((captured, missing), (70, 51), "{said}");
+    format!("50 commands were taken away and are counted, 70 are in the files begun anew; the slowest {slowest:.1?}")
+}
+
+/// The log is a pipe that nobody reads for a while.
+pub(crate) fn slow() -> String {
+    let server = Server::start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let pipe = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("it runs").success());
+    let reader = thread::spawn({
+        let pipe = pipe.clone();
+        move || {
+            let mut pipe = File::open(pipe).expect("it is there");
+            let mut text = String::new();
+            // A disk that does not keep up, until there is little more to come.
+            let mut part = [0; 4096];
+            for _ in 0..20 {
+                thread::sleep(Duration::from_millis(20));
+                let length = pipe.read(&mut part).expect("it is written to");
+                text += std::str::from_utf8(&part[..length]).expect("a log of ASCII");
+            }
+            pipe.read_to_string(&mut text).expect("a log is UTF-8");
+            text
+        }
+    });
+    let path = pipe.to_str().expect("its name is text");
+    let queue = ["--log", path, "--log-format", "jsonl", "--log-queue-bytes", "100kB"];
+    let proxy = Proxy::run(proxy::command(), &[&["--upstream", &server.uri()], &queue[..]].concat());
+    let mut client = Client::handshake(&proxy.address, "slow");
+    let begun = now();
+    for _ in 0..500 {
+        let find = doc! { "find": "items", "filler": "x".repeat(2000), "$db": "disks" };
+        assert!(is_ok(&client.command(&find)));
+    }
+    let took = begun.elapsed();
+    drop(client);
+    let said = proxy.end();
+    let log = directory.path().join("events.jsonl");
+    fs::write(&log, reader.join().expect("it reads to the end")).expect("a directory takes files");
+    // That the connection was closed may be missing too.
+    let tally = Tally::of(&log, 0);
+    assert!(tally.is_ended && tally.open.is_empty() && tally.torn == 0, "{tally:?}");
+    assert_eq!(tally.succeeded + tally.dropped, 500, "{tally:?}");
+    assert!(tally.dropped > 0 && tally.reason.as_deref() == Some("queue full"), "{tally:?}");
+    assert!(said.contains(&format!("log {path}: {} exchanges (", tally.dropped)), "{said}");
+    format!("500 commands in {took:.1?}, {} of them missing in the log", tally.dropped)
+}
