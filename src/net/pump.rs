@@ -4,19 +4,22 @@
 //! is done with it; what the other side would not take is kept, and no more is read until it is gone. So the connection
 //! holds memory only while a side is slower than the other, and never more than one read of each.
 
+#[cfg(test)]
+mod simulation;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::clock;
 use super::rewriter::Rewriting;
-use super::stream::Stream;
+use super::stream::{Socket, Stream};
 use super::tls::Trouble;
 use super::worker::{self, Stop};
 use crate::event::Side;
@@ -30,9 +33,9 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Both directions of a connection, and the pipeline that is told of them. Ends when both directions have, or one of
 /// them with an error, or the proxy.
-pub(super) struct Pump {
-    client: Stream,
-    server: Stream,
+pub(super) struct Pump<S = Stream> {
+    client: S,
+    server: S,
     requests: Direction,
     replies: Direction,
     pipeline: Pipeline,
@@ -90,10 +93,10 @@ impl Failed {
     }
 }
 
-impl Pump {
+impl<S: Socket> Pump<S> {
     pub(super) fn new(
-        client: Stream,
-        server: Stream,
+        client: S,
+        server: S,
         pipeline: Pipeline,
         rewriting: Option<Box<Rewriting>>,
         idle_after: Duration,
@@ -177,7 +180,7 @@ impl Pump {
     }
 
     /// The direction that reads from `side`, and what it writes to.
-    fn direction(&mut self, side: Side) -> (&mut Direction, &mut Stream) {
+    fn direction(&mut self, side: Side) -> (&mut Direction, &mut S) {
         match side {
             Side::Client => (&mut self.requests, &mut self.server),
             Side::Server => (&mut self.replies, &mut self.client),
@@ -337,7 +340,7 @@ impl Pump {
     }
 }
 
-impl Future for Pump {
+impl<S: Socket> Future for Pump<S> {
     /// Whether the server hung up without having said anything to what it was told.
     type Output = bool;
 
@@ -360,7 +363,7 @@ impl Future for Pump {
 
 impl Direction {
     /// Writes what the socket takes at once and keeps the rest: all of it, behind what is kept already.
-    fn write(&mut self, cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, cx: &mut Context<'_>, to: &mut impl Socket, bytes: &[u8]) -> io::Result<()> {
         let mut written = 0;
         if self.kept.is_empty()
             && let Poll::Ready(taken) = Pin::new(to).poll_write(cx, bytes)?
@@ -372,11 +375,11 @@ impl Direction {
     }
 
     /// Whether bytes that were read are not on their way yet: kept here, or under TLS in its own buffer.
-    fn owes(&self, to: &Stream) -> bool {
+    fn owes(&self, to: &impl Socket) -> bool {
         !self.kept.is_empty() || to.holds_bytes()
     }
 
-    fn poll_kept(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+    fn poll_kept(&mut self, cx: &mut Context<'_>, to: &mut impl Socket) -> Poll<io::Result<()>> {
         while let Some(rest @ [_, ..]) = self.kept.get(self.taken..) {
             self.taken += ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
         }

@@ -23,6 +23,15 @@ pub(super) fn descriptors_hint(error: &io::Error) -> Option<&'static str> {
         .then_some("each connection takes two: allow more of them (ulimit -n, or LimitNOFILE= of a systemd unit)")
 }
 
+/// What a pump wants of a socket besides its bytes.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Whether bytes that were taken for written are still here: only TLS holds any.
+    fn holds_bytes(&self) -> bool;
+
+    /// Lets the peer see an abort when the socket closes, not an end in good order.
+    fn abort_on_close(&self);
+}
+
 /// A connected socket.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -81,23 +90,23 @@ impl Stream {
         Self::Tls(Box::new(Encrypted { stream, doubt, is_owed: false }))
     }
 
-    /// Whether bytes that were taken for written are still here: only TLS holds any.
-    pub(super) fn holds_bytes(&self) -> bool {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => false,
-            Self::Tls(encrypted) => encrypted.stream.get_ref().1.wants_write(),
-        }
-    }
-
     fn tcp(socket: TcpStream) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
         socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
         Ok(Self::Tcp(socket))
     }
+}
 
-    /// Lets the peer see an abort when the socket closes, not an end in good order.
-    pub(super) fn abort_on_close(&self) {
+impl Socket for Stream {
+    fn holds_bytes(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(encrypted) => encrypted.stream.get_ref().1.wants_write(),
+        }
+    }
+
+    fn abort_on_close(&self) {
         match self {
             // It is about to be closed: whether it could be told how is of no more interest.
             Self::Tcp(socket) => _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)),

@@ -132,7 +132,11 @@ pub(super) fn with<T>(work: impl FnOnce(&mut [u8], &mut dyn FnMut(&Redacted<Entr
         let Some(local) = local else { unreachable!("connections are polled on workers only") };
         let mut feed = local.feed.borrow_mut();
         let had_pending = feed.has_pending();
-        let result = work(&mut local.scratch.borrow_mut(), &mut |entry| feed.record(entry));
+        let result = work(&mut local.scratch.borrow_mut(), &mut |entry| {
+            #[cfg(test)]
+            pretended::tell(entry);
+            feed.record(entry);
+        });
         if !had_pending && feed.has_pending() {
             local.pending.notify_one();
         }
@@ -373,4 +377,42 @@ fn close(pipeline: &mut Pipeline, Refusal { side, message, is_told }: &Refusal) 
         }
         pipeline.handle_close(Some(*side), Some(message), clock::now(), sink);
     });
+}
+
+/// A thread of a test as one that connections can be polled on.
+#[cfg(test)]
+pub(super) mod pretended {
+    use super::*;
+    use crate::event::Timestamp;
+    use crate::net::recorder::{Listeners, Recorder, RunInfo};
+
+    /// Is told of what would be recorded.
+    pub(in crate::net) type Tap = Box<dyn FnMut(&Redacted<Entry<'_>>)>;
+
+    thread_local! {
+        static TAP: RefCell<Option<Tap>> = const { RefCell::new(None) };
+    }
+
+    /// From now on this thread is one, and reads so many bytes at a time.
+    pub(in crate::net) fn start(scratch_len: usize, tap: Tap) {
+        let recorder =
+            Recorder::start(&[], Listeners::default(), RunInfo::default(), Timestamp::default, |_| ()).unwrap();
+        TAP.set(Some(tap));
+        LOCAL.set(Some(Rc::new(Local {
+            scratch: RefCell::new(vec![0; scratch_len]),
+            feed: RefCell::new(recorder.feed()),
+            capture: RefCell::new(None),
+            pending: Notify::new(),
+        })));
+    }
+
+    /// It is not any more.
+    pub(in crate::net) fn end() {
+        LOCAL.set(None);
+        TAP.set(None);
+    }
+
+    pub(super) fn tell(entry: &Redacted<Entry<'_>>) {
+        TAP.with_borrow_mut(|tap| tap.iter_mut().for_each(|tap| tap(entry)));
+    }
 }
