@@ -63,6 +63,8 @@ fn main() -> ExitCode {
         Case::new("a_disk_that_is_full_for_a_while", disks::full_for_a_while),
         Case::new("a_log_and_a_capture_that_are_removed", disks::removed),
         Case::new("a_disk_that_is_taken_away", disks::taken_away),
+        Case::new("a_disk_that_is_read_only_for_a_while", disks::read_only),
+        Case::new("a_disk_that_is_full_may_end_the_proxy", disks::full_and_the_end),
         Case::new("a_disk_that_is_slow", disks::slow),
         Case::new("kills_at_random_moments_tear_only_what_is_named", kills::at_random_moments),
     ];

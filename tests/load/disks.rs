@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read as _};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -166,25 +167,70 @@ pub(crate) fn removed() -> String {
 
 /// The directory of the files goes, and comes back a while later.
 pub(crate) fn taken_away() -> String {
+    gone_for_a_while("no such file or directory", |_| {}, |disk| fs::create_dir(disk).expect("it was removed"))
+}
+
+/// The directory becomes one in which nobody may make a file, whoever it is, and is another one a while later.
+pub(crate) fn read_only() -> String {
+    let refused = File::create("/sys/mongotap").expect_err("nobody makes files there");
+    // Without its number.
+    let word = refused.to_string().to_lowercase();
+    let word = word.split(" (os error").next().expect("a text has a beginning");
+    gone_for_a_while(
+        word,
+        |disk| symlink("/sys", disk).expect("it was removed"),
+        |disk| {
+            fs::remove_file(disk).expect("it was made");
+            fs::create_dir(disk).expect("it was removed");
+        },
+    )
+}
+
+/// Files go with their directory, for which something else may come, and it comes back.
+fn gone_for_a_while(word: &str, went: impl Fn(&Path), came: impl Fn(&Path)) -> String {
     let server = Server::start();
     let mut recorded = Recorded::start(&server, &[]);
     recorded.commands(50);
     recorded.wait_until_written();
     let disk = recorded.path("disk");
-    fs::remove_dir_all(&disk).expect("it is there");
+    fs::rename(&disk, recorded.path("before")).expect("it is there");
+    fs::remove_dir_all(recorded.path("before")).expect("it is there");
+    went(&disk);
     recorded.commands(20);
-    recorded.wait_for_word("no such file or directory; trying again");
-    fs::create_dir(&disk).expect("a directory is to be had");
+    recorded.wait_for_word(&format!("{word}; trying again"));
+    recorded.commands(20);
+    came(&disk);
     recorded.wait_for_word("is written again");
     recorded.commands(50);
     let slowest = recorded.slowest;
     let (said, directory) = recorded.end();
     assert!(slowest < AT_ONCE, "a command waited {slowest:?}");
     let text = fs::read_to_string(directory.path().join(LOG)).expect("another is begun");
-    assert_eq!(text.matches("commandSucceededEvent").count(), 70, "{said}");
+    assert_eq!(text.matches("commandSucceededEvent").count(), 90, "{said}");
     let (captured, missing) = captured(&directory.path().join(CAPTURE));
-    assert_eq!((captured, missing), (70, 51), "{said}");
-    format!("50 commands were taken away and are counted, 70 are in the files begun anew; the slowest {slowest:.1?}")
+    assert_eq!((captured, missing), (90, 51), "{said}");
+    format!(
+        "{word}: 50 commands went with the files and are counted, 90 are in those begun anew; the slowest {slowest:.1?}"
+    )
+}
+
+/// A disk that fails may be told to end the proxy.
+pub(crate) fn full_and_the_end() -> String {
+    for (option, name) in
+        [("--log-on-error", format!("log {LOG}")), ("--capture-on-error", format!("capture {CAPTURE}"))]
+    {
+        let server = Server::start();
+        let mut recorded = Recorded::start(&server, &[option, "stop"]);
+        recorded.commands(50);
+        recorded.wait_until_written();
+        usage::allow_no_longer_files_than(recorded.proxy.pid(), Some(1));
+        recorded.commands(1);
+        let status = recorded.proxy.wait();
+        let said = recorded.proxy.stderr();
+        assert_eq!(status.code(), Some(4), "{said}");
+        assert!(said.contains(&format!("{name}: file too large\n")), "{said}");
+    }
+    "by the log, and by the capture".to_owned()
 }
 
 /// The log is a pipe that nobody reads for a while.
