@@ -262,6 +262,7 @@ fn replay(c: &mut Criterion) {
         server: "6.0.5".to_owned(),
         recorded_with: String::new(),
         redacted: false,
+        redact: Vec::new(),
         hello: rawdoc! {}.into_bytes(),
     };
     let mut capture = Vec::new();

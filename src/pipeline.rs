@@ -4,13 +4,14 @@
 //! sessions [observe](crate::session::Observations). What comes out of both is [`Redacted`], so that no caller can forget
 //! to redact.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bson;
 use crate::event::{Connection, ConnectionId, Document, Entry, Event, Input, Observation, Seen, Side, Timestamp};
-use crate::redact::{self, Redacted, Told};
+use crate::redact::{self, Fields, Redacted, Redactor, Told};
 use crate::session::{Session, Shared};
 use crate::topology::{Clients, ClientsSettings};
 
@@ -24,6 +25,7 @@ pub type Tap = Box<dyn FnMut(&Redacted<Input<'_>>) + Send>;
 #[derive(Debug)]
 pub struct Pipeline {
     session: Session,
+    redactor: Redactor,
     /// Where the session's inputs are recorded, if they are.
     recording: Option<Recording>,
 }
@@ -38,7 +40,8 @@ struct Recording {
 impl Pipeline {
     /// For a connection that a client made at `at`.
     pub fn new(connection: Arc<Connection>, at: Timestamp, shared: Shared) -> Self {
-        Self { session: Session::new(connection, at, shared), recording: None }
+        let session = Session::new(connection, at, shared);
+        Self { session, redactor: Redactor::default(), recording: None }
     }
 
     /// The same, with everything that it will be given recorded. Messages are read whole for it, and the documents of
@@ -48,12 +51,20 @@ impl Pipeline {
         let max_document_bytes = std::mem::take(&mut shared.limits.max_document_bytes);
         let mut recording = Recording { connection: connection.id, inflate_max_bytes, max_document_bytes, tap };
         recording.told(at, Told::Opened(Arc::clone(&connection)));
-        Self { session: Session::new(connection, at, shared), recording: Some(recording) }
+        let session = Session::new(connection, at, shared);
+        Self { session, redactor: Redactor::default(), recording: Some(recording) }
+    }
+
+    /// Takes the values of these fields too out of what comes out, if there are any.
+    #[must_use]
+    pub fn redacting(self, fields: Option<Arc<Fields>>) -> Self {
+        Self { redactor: Redactor::new(fields), ..self }
     }
 
     /// See [`Session::handle_input`].
     pub fn handle_input(&mut self, input: &Input<'_>, sink: &mut Sink<'_>) {
-        self.session.handle_input(input, &mut |entry| sink(&redact::apply(entry)));
+        let redactor = &mut self.redactor;
+        self.session.handle_input(input, &mut |entry| sink(&redactor.apply(entry)));
     }
 
     /// See [`Session::handle_bytes`].
@@ -67,15 +78,18 @@ impl Pipeline {
     }
 
     fn pass(&mut self, side: Side, bytes: &[u8], times: (Timestamp, Option<Timestamp>), sink: &mut Sink<'_>) {
+        let redactor = RefCell::new(&mut self.redactor);
+        let emit = &mut |entry: Entry<'_>| sink(&redactor.borrow_mut().apply(entry));
         match (&mut self.recording, times) {
-            (None, (at, None)) => self.session.handle_bytes(side, bytes, at, &mut |entry| sink(&redact::apply(entry))),
-            (None, (at, Some(sent_at))) => {
-                self.session.handle_sent_bytes(bytes, at, sent_at, &mut |entry| sink(&redact::apply(entry)));
-            }
+            (None, (at, None)) => self.session.handle_bytes(side, bytes, at, emit),
+            (None, (at, Some(sent_at))) => self.session.handle_sent_bytes(bytes, at, sent_at, emit),
             (Some(recording), (at, _)) => {
                 let limit = recording.max_document_bytes;
-                let emit = &mut |entry: Entry<'_>| sink(&redact::apply(cut(entry, limit)));
-                let tell = &mut |seen: Seen<'_>| recording.seen(at, seen);
+                let emit = &mut |mut entry: Entry<'_>| {
+                    redactor.borrow_mut().fields(&mut entry);
+                    sink(&redact::apply(cut(entry, limit)));
+                };
+                let tell = &mut |seen: Seen<'_>| recording.seen(at, seen, &mut redactor.borrow_mut());
                 self.session.handle_bytes_telling(side, bytes, times, emit, tell);
             }
         }
@@ -83,7 +97,8 @@ impl Pipeline {
 
     /// See [`Session::handle_sent`].
     pub fn handle_sent(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
-        self.session.handle_sent(at, &mut |entry| sink(&redact::apply(entry)));
+        let redactor = &mut self.redactor;
+        self.session.handle_sent(at, &mut |entry| sink(&redactor.apply(entry)));
         if let Some(recording) = &mut self.recording {
             recording.told(at, Told::Sent);
         }
@@ -92,7 +107,8 @@ impl Pipeline {
     /// See [`Session::handle_tick`].
     pub fn handle_tick(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
         let was_undecided = self.session.is_undecided();
-        self.session.handle_tick(at, &mut |entry| sink(&redact::apply(entry)));
+        let redactor = &mut self.redactor;
+        self.session.handle_tick(at, &mut |entry| sink(&redactor.apply(entry)));
         if let Some(recording) = self.recording.as_mut().filter(|_| was_undecided && !self.session.is_undecided()) {
             recording.told(at, Told::Tick);
         }
@@ -101,10 +117,11 @@ impl Pipeline {
     /// See [`Session::handle_close`].
     pub fn handle_close(&mut self, by: Option<Side>, error: Option<&str>, at: Timestamp, sink: &mut Sink<'_>) {
         if let Some(recording) = &mut self.recording {
-            self.session.tell_begun(&mut |seen| recording.seen(at, seen));
+            self.session.tell_begun(&mut |seen| recording.seen(at, seen, &mut self.redactor));
             recording.told(at, Told::Closed { by, error });
         }
-        self.session.handle_close(by, error, at, &mut |entry| sink(&redact::apply(entry)));
+        let redactor = &mut self.redactor;
+        self.session.handle_close(by, error, at, &mut |entry| sink(&redactor.apply(entry)));
     }
 
     /// See [`Session::handle_withheld`].
@@ -112,7 +129,8 @@ impl Pipeline {
         if let Some(recording) = &mut self.recording {
             recording.told(at, Told::Withheld { side, message });
         }
-        self.session.handle_withheld(side, message, at, &mut |entry| sink(&redact::apply(entry)));
+        let redactor = &mut self.redactor;
+        self.session.handle_withheld(side, message, at, &mut |entry| sink(&redactor.apply(entry)));
     }
 
     /// See [`Session::may_await_hello`].
@@ -147,8 +165,8 @@ impl Pipeline {
 }
 
 impl Recording {
-    fn seen(&mut self, at: Timestamp, seen: Seen<'_>) {
-        (self.tap)(&redact::seen(self.connection, at, seen, self.inflate_max_bytes));
+    fn seen(&mut self, at: Timestamp, seen: Seen<'_>, redactor: &mut Redactor) {
+        (self.tap)(&redactor.seen(self.connection, at, seen, self.inflate_max_bytes));
     }
 
     fn told(&mut self, at: Timestamp, told: Told<'_>) {

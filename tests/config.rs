@@ -64,6 +64,10 @@ const CAPTURE: [(&str, &str); 6] = [
     ("keep", "1"),
 ];
 
+/// A value other than the default for every key of `[redact]`.
+const REDACT: [(&str, &str); 3] =
+    [("fields", "users.ssn,*.password"), ("mode", "hash"), ("key", "env:MONGOTAP_REDACT_KEY")];
+
 /// A value other than the default for every key of `[tls.listen]`; the first is needed by the others.
 const TLS_LISTEN: [(&str, &str); 3] = [("certificate", "server.pem"), ("key", "server.key"), ("ca", "clients.pem")];
 
@@ -143,6 +147,7 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
     assert_eq!(keys(shipped["topology"].as_table().unwrap()), known("[topology]"));
     assert_eq!(keys(log.as_table().unwrap()), known("[[log]]"));
     assert_eq!(keys(shipped["capture"].as_table().unwrap()), known("[capture]"));
+    assert_eq!(keys(shipped["redact"].as_table().unwrap()), known("[redact]"));
     assert_eq!(keys(shipped["replay"].as_table().unwrap()), known("[replay]"));
     for section in ["listen", "upstream"] {
         assert_eq!(keys(shipped["tls"][section].as_table().unwrap()), known(&format!("[tls.{section}]")));
@@ -156,9 +161,10 @@ fn the_shipped_file_holds_every_key_with_a_comment() {
 #[test]
 fn the_values_tried_here_are_of_every_key() {
     let tried = |values: &[(&str, &str)]| values.iter().map(|(key, _)| (*key).to_owned()).collect::<BTreeSet<_>>();
-    let sections = ["capture", "log", "replay", "tls", "topology"].map(str::to_owned).into();
+    let sections = ["capture", "log", "redact", "replay", "tls", "topology"].map(str::to_owned).into();
     assert_eq!(&tried(&TOP) | &sections, known(""));
     assert_eq!(tried(&TOPOLOGY), known("[topology]"));
+    assert_eq!(tried(&REDACT), known("[redact]"));
     assert_eq!(tried(&TLS_LISTEN), known("[tls.listen]"));
     assert_eq!(tried(&TLS_UPSTREAM), known("[tls.upstream]"));
     let path = BTreeSet::from(["path".to_owned()]);
@@ -194,6 +200,26 @@ fn every_key_and_its_flag_say_the_same_and_something() {
         let flag = format!("--capture-{}", key.replace('_', "-"));
         assert_eq!(from_flags(&["--capture", "run.mtap", &flag, value]).unwrap(), file, "{key}");
         assert_ne!(file, with_path, "{key}");
+    }
+}
+
+#[test]
+fn every_key_of_redact_and_its_flag_say_the_same_and_something() {
+    for (key, value) in REDACT {
+        let file = from_file(&format!("[redact]\n{key} = {value:?}")).unwrap();
+        let flag = format!("--redact-{key}");
+        assert_eq!(from_flags(&[&flag, value]).unwrap(), file, "{key}");
+        assert_eq!(from_replay_flags(&[&flag, value]).unwrap(), file, "{key}");
+        assert_ne!(file, Config::default(), "{key}");
+    }
+    for (key, value, message) in [
+        ("fields", "ssn", "\"ssn\" is not a path to a field"),
+        ("mode", "hide", "\"hide\" is not known"),
+        ("key", "s3cret", "the key is neither env:… nor file:…"),
+    ] {
+        let found = error(from_file(&format!("[redact]\n{key} = {value:?}")));
+        assert_eq!(found.0, format!("proxy.toml: redact.{key}: {message}"));
+        assert_eq!(error(from_flags(&[&format!("--redact-{key}"), value])).0, format!("--redact-{key}: {message}"));
     }
 }
 

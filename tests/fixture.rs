@@ -18,7 +18,13 @@ const DEMO: &str = include_str!("../fixtures/demo.jsonl");
 
 fn header() -> Header {
     let hello = doc! { "isWritablePrimary": true, "maxWireVersion": 17, "ok": 1.0 }.to_vec().unwrap();
-    Header { server: "6.0.5".to_owned(), recorded_with: "a \"quoted\" command".to_owned(), redacted: false, hello }
+    Header {
+        server: "6.0.5".to_owned(),
+        recorded_with: "a \"quoted\" command".to_owned(),
+        redacted: false,
+        redact: Vec::new(),
+        hello,
+    }
 }
 
 /// A time of a real recording.

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "net",
         &["config", "replay", "capture", "sink", "pipeline", "redact", "topology", "session", "event", "bson", "wire"],
     ),
-    ("config", &["replay", "sink", "event", "bson"]),
+    ("config", &["replay", "sink", "redact", "event", "bson"]),
     ("replay", &["capture", "sink", "redact", "session", "event", "bson", "wire"]),
     ("capture", &["sink", "pipeline", "redact", "topology", "session", "event", "bson", "wire"]),
     ("sink", &["redact", "event", "bson"]),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::config::{
-    CaptureSettings, Config, Flags, List, LogSettings, Pairs, Settings, Switch, Text, TlsListenSettings, TlsSettings,
-    TlsUpstreamSettings, TopologySettings,
+    CaptureSettings, Config, Flags, List, LogSettings, Pairs, RedactSettings, Settings, Switch, Text,
+    TlsListenSettings, TlsSettings, TlsUpstreamSettings, TopologySettings,
 };
 
 use super::Error;
@@ -67,6 +67,37 @@ pub struct ConfigArgs {
 
     #[command(flatten)]
     capture: CaptureArgs,
+
+    #[command(flatten)]
+    redact: RedactArgs,
+}
+
+/// The user's own secrets.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Secrets")]
+pub(super) struct RedactArgs {
+    /// Take the values of these fields out of all that is written: users.ssn, *.password; may be repeated
+    #[arg(long, value_name = "PATHS")]
+    pub(super) redact_fields: Vec<String>,
+
+    /// What becomes of them: mask, hash or drop [default: mask]
+    #[arg(long, value_name = "MODE")]
+    redact_mode: Option<String>,
+
+    /// The key of the hashes: env:NAME or file:PATH [default: one made up for the run]
+    #[arg(long, value_name = "PLACE")]
+    redact_key: Option<String>,
+}
+
+impl RedactArgs {
+    pub(super) fn settings(&self) -> RedactSettings {
+        let text = |flag: &Option<String>| flag.as_deref().map(Text::from);
+        RedactSettings {
+            fields: list_of(&self.redact_fields),
+            mode: text(&self.redact_mode),
+            key: text(&self.redact_key),
+        }
+    }
 }
 
 /// How members of a replica set are reached, and whose topologies are derived.
@@ -309,6 +340,7 @@ impl ConfigArgs {
             tls: Some(self.tls.settings()),
             log: None,
             capture: Some(self.capture.settings()),
+            redact: Some(self.redact.settings()),
             replay: None,
         };
         let log = &self.each_log;

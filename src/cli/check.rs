@@ -66,6 +66,10 @@ fn describe(name: &str, config: &Config) -> String {
         Some(capture) => describe_capture(capture, &mut text),
         None => text.push_str("no capture\n"),
     }
+    _ = writeln!(text, "redact");
+    for (key, value) in config.redact.described() {
+        _ = writeln!(text, "  {key:<18} {value}");
+    }
     _ = writeln!(text, "replay, exec");
     for (key, value) in config.replay.described() {
         _ = writeln!(text, "  {key:<18} {value}");

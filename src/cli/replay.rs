@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::list_of;
+use super::args::{RedactArgs, list_of};
 use super::{Code, Error, print};
 use crate::config::{Config, Flags, Pairs, ReplaySettings, Settings, Switch, Text, io_reason};
 
@@ -105,6 +105,9 @@ pub struct AnswerArgs {
     /// Who shares what was asked already: all connections of a run, or those with one appName [default: run]
     #[arg(long, value_name = "WHAT")]
     scope: Option<String>,
+
+    #[command(flatten)]
+    redact: RedactArgs,
 }
 
 impl AnswerArgs {
@@ -142,6 +145,7 @@ impl AnswerArgs {
             listen: listen.map(Text::from),
             advertise: advertise.map(Text::from),
             upstream: text(&self.upstream),
+            redact: Some(self.redact.settings()),
             replay: Some(replay),
             ..Settings::default()
         };

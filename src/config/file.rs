@@ -13,6 +13,7 @@ use crate::bson::nearest;
 
 use super::Error;
 use super::capture::CaptureSettings;
+use super::redact::RedactSettings;
 use super::replay::ReplaySettings;
 use super::tls::TlsSettings;
 
@@ -34,6 +35,7 @@ pub struct Settings {
     pub tls: Option<TlsSettings>,
     pub log: Option<Vec<LogSettings>>,
     pub capture: Option<CaptureSettings>,
+    pub redact: Option<RedactSettings>,
     pub replay: Option<ReplaySettings>,
 }
 
@@ -151,12 +153,6 @@ fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error {
         return Error { message: format!("{place}: {}", error.message()), hint: Some(hint.to_owned()) };
     }
     let key = quoted.next().unwrap_or_default();
-    if LATER.contains(&key) {
-        return Error {
-            message: format!("{name}: [{key}]: not supported by this version"),
-            hint: Some(LATER_HINT.to_owned()),
-        };
-    }
     let known: Vec<&str> = quoted.collect();
     let hint = match nearest(key, &known) {
         Some(meant) => format!("did you mean {meant:?}?"),
@@ -261,9 +257,6 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// Sections of features that this version does not have.
-const LATER: [&str; 1] = ["redact"];
-const LATER_HINT: &str = "leave the section out";
 const DOUBLE_BRACKETS_HINT: &str = "write [[log]], in double brackets: there may be several";
 const SHIPPED_HINT: &str = "the proxy.toml that is shipped with mongotap shows how each key is written";
 const NO_FILE_HINT: &str =
@@ -288,12 +281,6 @@ mod tests {
         let (message, hint) = error("colour = 1\n");
         assert_eq!(message, "proxy.toml: line 1: unknown key \"colour\"");
         assert!(hint.starts_with("known here are listen, upstream, "), "{hint}");
-    }
-
-    #[test]
-    fn sections_of_later_features_are_refused() {
-        let (message, _) = error("[redact]\npath = 1\n");
-        assert_eq!(message, "proxy.toml: [redact]: not supported by this version");
     }
 
     #[test]

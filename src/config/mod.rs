@@ -10,6 +10,7 @@ mod application;
 mod capture;
 mod file;
 mod paths;
+mod redact;
 mod replay;
 mod resolve;
 mod tls;
@@ -36,6 +37,7 @@ pub use application::ApplicationUri;
 pub use capture::{Capture, CaptureSettings};
 pub(crate) use file::io_reason;
 pub use file::{List, LogSettings, Pairs, Settings, Switch, Text, TopologySettings};
+pub use redact::{Redact, RedactSettings};
 pub use replay::{OnMiss, Password, Presented, Replay, ReplaySettings};
 pub use resolve::Flags;
 pub use tls::{TlsListenSettings, TlsSettings, TlsUpstreamSettings};
@@ -74,6 +76,8 @@ pub struct Config {
     pub logs: Vec<Log>,
     /// Where to record the messages themselves, if they are.
     pub capture: Option<Capture>,
+    /// Which values are taken out of all that is recorded.
+    pub redact: Redact,
     /// How a recording is answered from.
     pub replay: Replay,
 }
@@ -283,6 +287,7 @@ impl Default for Config {
             tls: Tls::default(),
             logs: vec![Log::to(Target::Stdout)],
             capture: None,
+            redact: Redact::default(),
             replay: Replay::default(),
         }
     }

@@ -14,6 +14,7 @@ use crate::sink::{EventKind, Format, Namespace};
 use super::address::Problem;
 use super::capture;
 use super::file::{List, Text};
+use super::redact;
 use super::replay;
 use super::tls;
 use super::topology;
@@ -62,6 +63,7 @@ pub(crate) fn resolve(file_name: &str, file: &Settings, flags: &Flags) -> Result
     topology::check(&config)?;
     config.logs = logs(file_name, file, flags)?;
     config.capture = capture::resolve(file_name, file_top.capture.as_ref(), top.capture.as_ref(), flags.force)?;
+    config.redact = redact::resolve(file_name, file_top.redact.as_ref(), top.redact.as_ref())?;
     config.replay = replay::resolve(file_name, file_top.replay.as_ref(), top.replay.as_ref())?;
     Ok(config)
 }

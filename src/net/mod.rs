@@ -28,6 +28,7 @@ pub mod replay;
 mod rewriter;
 pub mod say;
 pub(crate) mod scratch;
+pub(crate) mod secrets;
 pub mod serve;
 pub mod signals;
 mod srv;

@@ -17,6 +17,7 @@ use super::members::{Joined, Members};
 use super::places::reached_at;
 use super::recorder::{Listeners, Recorder, RunInfo, Total};
 use super::say::say;
+use super::secrets;
 use super::tls;
 use super::topologies;
 use super::worker::{Context, Stop, Worker};
@@ -24,6 +25,7 @@ use crate::capture::mtap::Header;
 use crate::config::{Config, Endpoint, Per, percent_encode};
 use crate::event::{Address, Timestamp, TopologyType, micros};
 use crate::pipeline::Topologies;
+use crate::redact::fields::Rules;
 use crate::session::{Limits, Observations, Observing, Shared};
 use crate::sink::{EventKind, Statistics};
 use crate::topology::rewrite::RewriteError;
@@ -93,7 +95,9 @@ impl Proxy {
         let members = Arc::new(members);
         take_in(&members, &found)?;
         let settings = clients(&config, &found, &members);
-        let recorder = start_recorder(&config, listeners, &members, &settings)?;
+        let fields = secrets::fields(&config.redact)?;
+        let rules = fields.iter().map(|fields| fields.rules()).collect();
+        let recorder = start_recorder(&config, listeners, &members, &settings, rules)?;
         let (observations, observing) = observations(&config, &recorder);
         let context = Context {
             members: Arc::clone(&members),
@@ -104,6 +108,7 @@ impl Proxy {
                 ..Shared::default()
             },
             is_captured: config.capture.is_some(),
+            fields,
             stop: Stop::default(),
             acceptor,
             connector,
@@ -232,6 +237,7 @@ fn start_recorder(
     listeners: Listeners,
     members: &Members,
     settings: &ClientsSettings,
+    redact: Vec<Rules>,
 ) -> Result<Recorder, StartError> {
     let started = clock::now();
     let run = RunInfo {
@@ -240,7 +246,7 @@ fn start_recorder(
         listen: members.all().iter().map(|it| it.endpoint.to_string()).collect::<Vec<_>>().join(","),
         upstream: config.upstream.hosts_text(),
     };
-    let header = header(config, &run, started, settings);
+    let header = Header { redacted: !redact.is_empty(), redact, ..header(config, &run, started, settings) };
     let mut recorder = Recorder::start(&config.logs, listeners, run, clock::now, |line| say(line))?;
     if let Some(capture) = &config.capture {
         recorder.start_capture(capture, header)?;
@@ -371,7 +377,7 @@ fn header(config: &Config, run: &RunInfo, started: Timestamp, settings: &Clients
         inflate_max_bytes: config.inflate_max_bytes,
         idle_after_micros: micros(config.topology.idle_after),
         topology: settings.into(),
-        redacted: false,
+        ..Header::default()
     }
 }
 

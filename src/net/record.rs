@@ -188,9 +188,14 @@ impl Record {
 
     fn convert(&self) -> Result<usize, RecordError> {
         let mut all = self.exchanges()?;
-        let collected =
+        let mut collected =
             collect(all.by_ref(), &self.made_with).map_err(|error| LoadError::new(&self.capture, &error.into()))?;
         check_whole(&self.path, &all, collected.unread)?;
+        let header = all.header().map_err(|error| LoadError::new(&self.capture, &error.into()))?;
+        if let Some(header) = header {
+            (collected.fixture.header.redacted, collected.fixture.header.redact) =
+                (header.redacted, header.redact.clone());
+        }
         let exchanges = collected.fixture.exchanges.len();
         if exchanges == 0 {
             return Err(RecordError::Nothing(self.path.clone()));

@@ -25,7 +25,7 @@ use super::stream::{Accepted, Stream, descriptors_hint};
 use super::tls::{Acceptor, Connector};
 use crate::event::{Connection, Entry, Input, Side};
 use crate::pipeline::Pipeline;
-use crate::redact::Redacted;
+use crate::redact::{Fields, Redacted};
 use crate::session::Shared;
 
 /// Bytes read at a time. More than a socket's usual window would only cost cache.
@@ -86,6 +86,8 @@ pub(super) struct Context {
     pub(super) shared: Shared,
     /// Whether what sessions are given is recorded.
     pub(super) is_captured: bool,
+    /// Whose values are taken out of what is recorded.
+    pub(super) fields: Option<Arc<Fields>>,
     pub(super) stop: Stop,
     /// TLS towards clients, if it is to be.
     pub(super) acceptor: Option<Acceptor>,
@@ -273,10 +275,11 @@ impl Refusal {
 async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
     let Arrival { admitted, connection, member, at } = arrival;
     let shared = context.shared.clone();
-    let mut pipeline = match context.is_captured {
+    let pipeline = match context.is_captured {
         true => Pipeline::recorded(connection, at, shared, Box::new(capture)),
         false => Pipeline::new(connection, at, shared),
     };
+    let mut pipeline = pipeline.redacting(context.fields.clone());
     let (socket, place) = match admitted {
         Ok(admitted) => admitted,
         Err(refused) => {

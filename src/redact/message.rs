@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
+use super::Fielded;
 use crate::bson::write::{begin, end, put_name, put_string};
 use crate::bson::{Element, Elements, Kind};
 use crate::event::{Compressor, GivenMessage, Original, SeenMessage, Timestamp};
@@ -49,8 +50,13 @@ const DEPTH_MAX: usize = 32;
 const COMPRESSED_HEAD_LEN: usize = HEADER_LEN + 9;
 
 /// The message as it may be kept.
-pub(super) fn given<'a>(seen: SeenMessage<'a>, at: Timestamp, inflate_max_bytes: usize) -> GivenMessage<'a> {
-    let (bytes, original) = match kept(&seen, inflate_max_bytes) {
+pub(super) fn given<'a>(
+    seen: SeenMessage<'a>,
+    at: Timestamp,
+    inflate_max_bytes: usize,
+    fielded: Option<&mut Fielded>,
+) -> GivenMessage<'a> {
+    let (bytes, original) = match kept(&seen, inflate_max_bytes, fielded) {
         Kept::AsItIs => {
             // What a session has cut is not as it was on the wire.
             let is_whole = usize::try_from(seen.header.message_length) == Ok(seen.bytes.len());
@@ -93,9 +99,19 @@ enum Kept {
     Nothing(WireError),
 }
 
-fn kept(seen: &SeenMessage<'_>, inflate_max_bytes: usize) -> Kept {
+fn kept(seen: &SeenMessage<'_>, inflate_max_bytes: usize, fielded: Option<&mut Fielded>) -> Kept {
     if !seen.sensitive && seen.unread.is_none() {
-        return Kept::AsItIs;
+        let without = fielded.map_or(Ok(None), |fielded| {
+            let mut inflated = Vec::new();
+            let (bytes, compressor) = inflate(seen, inflate_max_bytes, &mut inflated)?;
+            Ok(fielded.message(seen, bytes)?.map(|bytes| (bytes, compressor)))
+        });
+        return match without {
+            Ok(None) => Kept::AsItIs,
+            Ok(Some((bytes, compressor))) => Kept::Masked(bytes, compressor),
+            Err(WireError::InflatedTooLong { .. }) => Kept::Head(COMPRESSED_HEAD_LEN),
+            Err(error) => Kept::Nothing(error),
+        };
     }
     match masked(seen, inflate_max_bytes) {
         Err(WireError::InflatedTooLong { .. }) => Kept::Head(COMPRESSED_HEAD_LEN),
@@ -108,14 +124,23 @@ fn kept(seen: &SeenMessage<'_>, inflate_max_bytes: usize) -> Kept {
     }
 }
 
+/// The message out of its compression, and what that was.
+fn inflate<'b>(
+    seen: &'b SeenMessage<'_>,
+    inflate_max_bytes: usize,
+    inflated: &'b mut Vec<u8>,
+) -> Result<(&'b [u8], Option<Compressor>), WireError> {
+    if seen.header.op_code != OpCode::Compressed {
+        return Ok((seen.bytes, None));
+    }
+    let compressed = OpCompressed::decode(seen.bytes)?;
+    compressed.inflate(&seen.header, inflate_max_bytes, inflated)?;
+    Ok((inflated, Some(compressed.compressor)))
+}
+
 fn masked(seen: &SeenMessage<'_>, inflate_max_bytes: usize) -> Result<(Vec<u8>, Option<Compressor>), WireError> {
     let mut inflated = Vec::new();
-    let (mut bytes, mut compressor) = (seen.bytes, None);
-    if seen.header.op_code == OpCode::Compressed {
-        let compressed = OpCompressed::decode(bytes)?;
-        compressed.inflate(&seen.header, inflate_max_bytes, &mut inflated)?;
-        (bytes, compressor) = (&inflated, Some(compressed.compressor));
-    }
+    let (bytes, compressor) = inflate(seen, inflate_max_bytes, &mut inflated)?;
     let mut out = BytesMut::new();
     let header = Header::decode(&mut Reader::new(bytes))?;
     let (id, to) = (header.request_id, header.response_to);
@@ -215,7 +240,7 @@ mod tests {
             "speculativeAuthenticate": { "saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": payload, "db": "admin" },
         };
         let frame = message(hello.as_bytes());
-        let given = given(seen(&frame), Timestamp::default(), 1 << 20);
+        let given = given(seen(&frame), Timestamp::default(), 1 << 20, None);
         let Ok((_, Message::Msg(masked))) = Message::decode(&given.bytes) else { panic!("{given:?}") };
         let expected = rawdoc! {
             "hello": 1, "client": client, "$db": "admin",
@@ -230,7 +255,7 @@ mod tests {
         let frame = message(rawdoc! { "createUser": "u", "PWD": "hunter2", "roles": [], "$db": "a" }.as_bytes());
         let mut compressed = BytesMut::new();
         crate::wire::compress(&frame, Compressor::Zlib, &mut compressed).unwrap();
-        let given = given(seen(&compressed), Timestamp::default(), 1 << 20);
+        let given = given(seen(&compressed), Timestamp::default(), 1 << 20, None);
         assert!(memchr::memmem::find(&given.bytes, b"hunter2").is_none());
         assert!(memchr::memmem::find(&given.bytes, b"createUser").is_some());
         let original = given.original.unwrap();
@@ -241,7 +266,7 @@ mod tests {
     fn what_cannot_be_read_is_not_kept() {
         let mut frame = message(rawdoc! { "saslStart": 1, "payload": "secret" }.as_bytes());
         frame[20] = 9;
-        let given = given(seen(&frame), Timestamp::default(), 1 << 20);
+        let given = given(seen(&frame), Timestamp::default(), 1 << 20, None);
         assert_eq!(given.bytes.len(), HEADER_LEN);
         assert_eq!(given.original.unwrap().unread.as_deref(), Some("section kind 9 is not known"));
         // A document that breaks is read up to where it does.
@@ -249,7 +274,7 @@ mod tests {
         let at = body.len() - 8;
         body[at] = 0xee;
         let frame = message(&body);
-        let given = super::given(seen(&frame), Timestamp::default(), 1 << 20);
+        let given = super::given(seen(&frame), Timestamp::default(), 1 << 20, None);
         let Ok((_, Message::Msg(masked))) = Message::decode(&given.bytes) else { panic!("{given:?}") };
         assert_eq!(masked.body, rawdoc! { "saslStart": 1, "payload": MARKER }.as_bytes());
     }

@@ -3,8 +3,10 @@
 //! The Command Monitoring specification ("Security") has the documents of commands that carry credentials replaced by
 //! empty ones. Whether a command is one of them is decided where the request is read and remembered until its reply
 //! ([`CommandInfo::sensitive`](crate::event::CommandInfo)); what is done about it is here, and nowhere else. Of messages
-//! that are recorded the documents stay, for all else in them is wanted to derive events again: only values go.
+//! that are recorded the documents stay, for all else in them is wanted to derive events again: only values go. The user's
+//! own secrets go from both ([`fields`]).
 
+pub mod fields;
 mod message;
 
 use std::sync::Arc;
@@ -12,8 +14,14 @@ use std::sync::Arc;
 use bson::raw::RawDocumentBuf;
 use bson::rawdoc;
 
-use crate::event::{Connection, ConnectionId, Document, Entry, Event, Failure, Given, Input, Seen, Side, Timestamp};
+use crate::event::{
+    CommandInfo, Connection, ConnectionId, Document, Entry, Event, Failure, Given, Input, Seen, SeenMessage, Side,
+    Timestamp,
+};
+use crate::wire::WireError;
 
+pub use fields::Fields;
+use fields::{Asked, Command, Pending};
 pub use message::MARKER;
 
 /// Something that has been through the redactor. Only this module can make one, and sinks take nothing else.
@@ -61,24 +69,106 @@ pub fn apply(mut entry: Entry<'_>) -> Redacted<Entry<'_>> {
     Redacted(entry)
 }
 
-/// Takes the credentials out of what a session has read, and has it recorded as its input.
+/// The redactor of one connection: what it takes out of replies it learns from requests.
 ///
-/// Of a message that may hold some, the values that are or may be credentials are exchanged for [`MARKER`], and what
-/// cannot be read is left out but for its header. `inflate_max_bytes` is the session's own limit.
-pub fn seen<'a>(
-    connection: ConnectionId,
-    at: Timestamp,
-    seen: Seen<'a>,
-    inflate_max_bytes: usize,
-) -> Redacted<Input<'a>> {
-    let given = match seen {
-        Seen::Message(seen) => Given::Message(message::given(seen, at, inflate_max_bytes)),
-        Seen::Begun { side, bytes } => Given::Begun { side, bytes: bytes.into() },
-    };
-    Redacted(Input { connection, at, given })
+/// Without [`Fields`] it takes out credentials only, and remembers nothing.
+#[derive(Debug, Default)]
+pub struct Redactor(Option<Box<Fielded>>);
+
+/// What takes the user's own secrets out of a connection's events and messages.
+#[derive(Debug)]
+struct Fielded {
+    fields: Arc<Fields>,
+    /// What was asked, as events have told.
+    told: Pending,
+    /// The same, as messages have said.
+    said: Pending,
 }
 
-/// What a session was told beside its bytes, in which there are no credentials. What was read goes through [`seen`].
+impl Redactor {
+    /// Takes out these fields too, if there are any.
+    pub fn new(fields: Option<Arc<Fields>>) -> Self {
+        let fielded = |fields| Box::new(Fielded { fields, told: Pending::default(), said: Pending::default() });
+        Self(fields.map(fielded))
+    }
+
+    /// Takes out of an entry what is not to be seen; see [`apply`].
+    pub fn apply<'a>(&mut self, mut entry: Entry<'a>) -> Redacted<Entry<'a>> {
+        self.fields(&mut entry);
+        apply(entry)
+    }
+
+    /// Takes out of an entry the user's own secrets and nothing else: so what is cut afterwards was whole when it was
+    /// looked at. [`apply`] takes out the rest.
+    pub fn fields(&mut self, entry: &mut Entry<'_>) {
+        if let Some(fielded) = &mut self.0 {
+            fielded.event(&mut entry.event);
+        }
+    }
+
+    /// Takes out of what a session has read what is not to be seen, and has it recorded as its input.
+    ///
+    /// Of a message that may hold credentials, the values that are or may be some are exchanged for [`MARKER`], and what
+    /// cannot be read is left out but for its header. `inflate_max_bytes` is the session's own limit.
+    pub fn seen<'a>(
+        &mut self,
+        connection: ConnectionId,
+        at: Timestamp,
+        seen: Seen<'a>,
+        inflate_max_bytes: usize,
+    ) -> Redacted<Input<'a>> {
+        let given = match seen {
+            Seen::Message(seen) => Given::Message(message::given(seen, at, inflate_max_bytes, self.0.as_deref_mut())),
+            Seen::Begun { side, bytes } => Given::Begun { side, bytes: bytes.into() },
+        };
+        Redacted(Input { connection, at, given })
+    }
+}
+
+impl Fielded {
+    fn event(&mut self, event: &mut Event<'_>) {
+        match event {
+            Event::CommandStarted(event) if !event.info.sensitive => {
+                let asked = self.request(&event.info, &mut event.command);
+                self.told.insert(event.info.exchange, asked);
+            }
+            Event::CommandSucceeded(event) => self.reply(&event.info, &mut event.reply),
+            Event::CommandFailed(event) => match &mut event.failure {
+                Failure::Reply(reply) => self.reply(&event.info, reply),
+                Failure::Network { .. } => drop(self.told.end(event.info.exchange, &self.fields)),
+            },
+            _ => {}
+        }
+    }
+
+    fn request(&self, info: &CommandInfo<'_>, command: &mut Document<'_>) -> Asked {
+        let (body, truncated) = (command.as_bytes(), command.truncated());
+        let database = Some(info.database_name.as_ref());
+        let mut asked =
+            Asked::of(&self.fields, &Command { database, is_cut: truncated.is_some(), ..Command::new(body) });
+        if let Some(without) = self.fields.request(&mut asked, body) {
+            *command = Document::cut(without, truncated);
+        }
+        asked
+    }
+
+    fn reply(&mut self, info: &CommandInfo<'_>, reply: &mut Document<'_>) {
+        let asked = self.told.end(info.exchange, &self.fields);
+        if info.sensitive {
+            return;
+        }
+        if let Some(without) = self.fields.reply(&asked, reply.as_bytes()) {
+            *reply = Document::cut(without, reply.truncated());
+        }
+    }
+
+    /// A message out of its compression without the secrets; `None` if there are none in it.
+    fn message(&mut self, seen: &SeenMessage<'_>, bytes: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+        fields::rewritten(&self.fields, &mut self.said, seen, bytes)
+    }
+}
+
+/// What a session was told beside its bytes, in which there are no credentials. What was read goes through [`Redactor::seen`].
 pub fn told(connection: ConnectionId, at: Timestamp, told: Told<'_>) -> Redacted<Input<'_>> {
     let given = match told {
         Told::Opened(connection) => Given::Opened(connection),
@@ -99,7 +189,7 @@ pub struct Exchanged {
     pub reply: Vec<u8>,
 }
 
-/// Takes the credentials out of a command and its reply, as [`seen`] does out of messages. Whether the command is
+/// Takes the credentials out of a command and its reply, as [`Redactor::seen`] does out of messages. Whether the command is
 /// sensitive the session's list says.
 pub fn exchanged(it: Exchanged, sensitive: bool) -> Redacted<Exchanged> {
     if !sensitive {

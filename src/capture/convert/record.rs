@@ -44,6 +44,7 @@ pub fn record<E: From<io::Error>>(
         inflate_max_bytes: MESSAGE_LEN_MAX,
         idle_after_micros: 15_000_000,
         redacted: fixture.redacted,
+        redact: fixture.redact.clone(),
         ..Header::default()
     };
     let shared = Shared {

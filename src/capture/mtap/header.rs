@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CaptureError, MAGIC, VERSION};
 use crate::event::{Address, Timestamp, TopologyType, micros};
+use crate::redact::fields::Rules;
 use crate::session::Limits;
 use crate::topology::{self, ClientsSettings};
 
@@ -41,9 +42,12 @@ pub struct Header {
     pub idle_after_micros: u64,
     /// Whose topologies are derived.
     pub topology: TopologyHeader,
-    /// Whether values of its documents were masked when it was converted.
+    /// Whether values of its documents were masked.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub redacted: bool,
+    /// Of which fields, where it was not of all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redact: Vec<Rules>,
 }
 
 /// Whose topologies are derived, what they begin with, and when they end: see [`ClientsSettings`].

@@ -155,6 +155,7 @@ impl<'r> PacketReader<'r> {
             idle_after_micros: self.run.shared.idle_after.as_micros() as u64,
             topology: (&self.topology()).into(),
             redacted: false,
+            redact: Vec::new(),
         }
     }
 

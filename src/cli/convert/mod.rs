@@ -300,12 +300,13 @@ fn fixture(args: &Args, input: &Input, selection: &Selection) -> Result<Collecte
         Input::Capture(path) => {
             let mut exchanges = exchanges(args, path)?;
             let header = exchanges.header().map_err(|error| unread(args, error.into()))?;
-            let redacted = header.is_some_and(|header| header.redacted);
+            let (redacted, redact) =
+                header.map_or((false, Vec::new()), |header| (header.redacted, header.redact.clone()));
             let exchanges = exchanges.filter(|it| it.as_ref().map_or(true, |it| selection.has(it)));
             let exchanges = exchanges.map(|it| it.map(|exchange| wanted(args, exchange)));
             let collected = collect(exchanges, RECORDED_WITH);
             let mut collected = collected.map_err(|error: CaptureError| unread(args, error.into()))?;
-            collected.fixture.header.redacted = redacted;
+            (collected.fixture.header.redacted, collected.fixture.header.redact) = (redacted, redact);
             collected
         }
     };

@@ -24,6 +24,7 @@ pub async fn record(client: &mut Client) -> Result<String, ClientError> {
         server: build_info.get_str("version").unwrap_or("unknown").to_owned(),
         recorded_with: RECORDED_WITH.to_owned(),
         redacted: false,
+        redact: Vec::new(),
         hello: lasting_hello(client.hello()).into_bytes(),
     };
     let mut writer = Writer::new(&header);

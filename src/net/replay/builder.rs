@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{Plan, Replay, ReplayError};
 use crate::config;
-use crate::config::{Config, Endpoint, OnMiss, Password, Presented, TlsListen, io_reason};
+use crate::config::{Config, Endpoint, OnMiss, Password, Presented, TlsListen};
 use crate::net::client::{Credentials, Method};
+use crate::net::secrets;
 use crate::replay::{Accept, Explain, Explanation, Paths, Repeat, Scope, Timing};
 
 /// What a replay is to do. Without being told it listens on a free port of 127.0.0.1, lets the last answer to a question
@@ -188,18 +189,6 @@ fn credentials_of((user, password): &(String, String)) -> Credentials {
 }
 
 fn read_password(name: &str, password: &Password) -> Result<String, config::Error> {
-    let (place, text) = match password {
-        Password::Env(variable) => (format!("the environment variable {variable}"), std::env::var(variable).ok()),
-        Password::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| config::Error {
-                message: format!("the password of {name}: {}: {}", path.display(), io_reason(&error)),
-                hint: Some("write it in the first line of that file".to_owned()),
-            })?;
-            (path.display().to_string(), text.lines().next().map(str::to_owned))
-        }
-    };
-    text.filter(|text| !text.is_empty()).ok_or_else(|| config::Error {
-        message: format!("the password of {name}: {place} is not set"),
-        hint: Some("put the password there; any will do that the application's connection string has too".to_owned()),
-    })
+    let hint = "put the password there; any will do that the application's connection string has too";
+    secrets::read(&format!("the password of {name}"), password, hint)
 }

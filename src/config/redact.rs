@@ -1,0 +1,87 @@
+//! `[redact]`: the user's own secrets, which leave the process nowhere.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::address::Problem;
+use super::file::{List, Text};
+use super::resolve::{Place, read_keys, word};
+use super::{Error, Password};
+use crate::redact::fields::{FieldPath, Mode};
+
+/// `[redact]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Redact {
+    /// Which fields; none is nothing but credentials.
+    pub fields: Vec<FieldPath>,
+    /// What becomes of their values.
+    pub mode: Mode,
+    /// Where the key of the digests is kept; `None` makes one up for the run.
+    pub key: Option<Password>,
+}
+
+impl Redact {
+    /// Each key and what it says, for people.
+    pub fn described(&self) -> Vec<(&'static str, String)> {
+        let fields = self.fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let key = match &self.key {
+            None => "one of the run's own".to_owned(),
+            Some(Password::Env(variable)) => format!("in the environment variable {variable}"),
+            Some(Password::File(path)) => format!("in {}", path.display()),
+        };
+        let fields = if fields.is_empty() { "none, credentials go anyway".to_owned() } else { fields };
+        vec![("fields", fields), ("mode", self.mode.as_str().to_owned()), ("key", key)]
+    }
+}
+
+/// `[redact]`, or the `--redact-…` flags.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each is the key of that name, documented in proxy.toml and on Redact")]
+pub struct RedactSettings {
+    pub fields: Option<List>,
+    pub mode: Option<Text>,
+    pub key: Option<Text>,
+}
+
+/// What the table and the flags ask for.
+pub(super) fn resolve(
+    file_name: &str,
+    table: Option<&RedactSettings>,
+    flags: Option<&RedactSettings>,
+) -> Result<Redact, Error> {
+    let place = Place { file: file_name.to_owned(), section: "redact" };
+    let nothing = RedactSettings::default();
+    let (table, flags) = (table.unwrap_or(&nothing), flags.unwrap_or(&nothing));
+    let mut redact = Redact::default();
+    read_keys! { place, flags, table => redact;
+        fields: fields;
+        mode: |it: &Text| word(&it.0, &Mode::ALL, Mode::as_str);
+        key: |it: &Text| key(&it.0);
+    }
+    Ok(redact)
+}
+
+fn fields(list: &List) -> Result<Vec<FieldPath>, Problem> {
+    let hint = "write the collection and the field with dots between: users.ssn, shop.users.card.number, *.password";
+    list.0
+        .iter()
+        .map(|text| {
+            text.parse().map_err(|it: crate::redact::fields::FieldPathError| Problem::new(it.to_string(), hint))
+        })
+        .collect()
+}
+
+fn key(text: &str) -> Result<Option<Password>, Problem> {
+    match text.split_once(':') {
+        None if text.is_empty() => Ok(None),
+        Some(("env", variable)) if !variable.is_empty() => Ok(Some(Password::Env(variable.to_owned()))),
+        Some(("file", path)) if !path.is_empty() => Ok(Some(Password::File(PathBuf::from(path)))),
+        // What stands there may be the key itself: it is not repeated.
+        _ => Err(Problem::new(
+            "the key is neither env:… nor file:…",
+            "write where the key is: env:REDACT_KEY, file:redact.key",
+        )),
+    }
+}

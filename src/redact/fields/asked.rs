@@ -1,0 +1,221 @@
+//! What of a command and its replies is to be taken out: found out from the command, before anything of it is.
+
+use std::fmt;
+
+use super::Fields;
+use super::expression::Scan;
+use super::path::{Names, left_of};
+use crate::bson::{Element, Elements, find};
+use crate::wire::Sequence;
+
+/// A command as it is read.
+pub(in crate::redact) struct Command<'a> {
+    /// The body.
+    pub(in crate::redact) body: &'a [u8],
+    /// What belongs to the body and stands beside it.
+    pub(in crate::redact) sequences: &'a [Sequence<'a>],
+    /// The database, if the body does not say it.
+    pub(in crate::redact) database: Option<&'a str>,
+    /// Something was left out of it because it is long.
+    pub(in crate::redact) is_cut: bool,
+}
+
+impl<'a> Command<'a> {
+    pub(in crate::redact) fn new(body: &'a [u8]) -> Self {
+        Self { body, sequences: &[], database: None, is_cut: false }
+    }
+}
+
+/// How the documents of a reply's batch are to be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Batch {
+    /// As documents of an application.
+    Documents,
+    /// As descriptions of indexes.
+    Indexes,
+    /// As anything: commands of others may be in them.
+    Anything,
+}
+
+/// What is to be taken out of a command and its replies.
+#[derive(Clone)]
+pub struct Asked {
+    /// The fields, those of the user's and other names for them.
+    pub(super) places: Vec<Names>,
+    /// How many of them are those of its own collection.
+    own: usize,
+    /// What the reply gives are values of such fields, under whatever names.
+    pub(super) is_whole: bool,
+    /// An expression refers to one.
+    pub(super) refers: bool,
+    /// It is explained, not done.
+    pub(super) explains: bool,
+    pub(super) batch: Batch,
+    /// The values that the command had, as far as an error may repeat them.
+    pub(super) texts: Vec<Vec<u8>>,
+}
+
+/// What is in it is not for logs.
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("places", &self.places.len()).finish_non_exhaustive()
+    }
+}
+
+/// Commands in which none of the user's documents are, and of which sessions want to know all.
+const HELLO: [&[u8]; 3] = [b"hello", b"isMaster", b"ismaster"];
+
+impl Asked {
+    /// Nothing.
+    fn nothing() -> Self {
+        Self {
+            places: Vec::new(),
+            own: 0,
+            is_whole: false,
+            refers: false,
+            explains: false,
+            batch: Batch::Documents,
+            texts: Vec::new(),
+        }
+    }
+
+    /// Whatever could have been asked.
+    pub(super) fn anything(fields: &Fields) -> Self {
+        let mut asked = Self { batch: Batch::Anything, refers: true, ..Self::nothing() };
+        fields.places(None, None, &mut asked.places);
+        asked.own = asked.places.len();
+        asked
+    }
+
+    pub(in crate::redact) fn of(fields: &Fields, command: &Command<'_>) -> Self {
+        let Some(first) = Elements::readable(command.body).next() else { return Self::anything(fields) };
+        if HELLO.contains(&first.name) {
+            return Self::nothing();
+        }
+        let database = find(command.body, b"$db").and_then(|it| it.as_str()).or(command.database);
+        if first.name == b"explain"
+            && let Some(body) = first.as_document()
+        {
+            let explained = Command { body, database, ..Command::new(body) };
+            return Self { explains: true, batch: Batch::Anything, ..Self::of(fields, &explained) };
+        }
+        if first.name == b"getMore"
+            && let Some(asked) = first.as_i64().and_then(|id| fields.of_cursor(id))
+        {
+            return asked;
+        }
+        let collection = match first.name {
+            b"getMore" => find(command.body, b"collection").and_then(|it| it.as_str()),
+            _ => first.as_str(),
+        };
+        // Cursors that are of no collection say so.
+        let collection = collection.filter(|name| !name.starts_with("$cmd."));
+        let mut asked = Self::nothing();
+        fields.places(database, collection, &mut asked.places);
+        asked.batch = match (first.name, collection) {
+            (b"listIndexes", _) => Batch::Indexes,
+            (_, None | Some("system.profile")) => Batch::Anything,
+            _ => Batch::Documents,
+        };
+        asked.own = asked.places.len();
+        // Other collections' documents come with those of this one, whichever they are.
+        let mut others = Vec::new();
+        command.parts().for_each(|part| named_collections(&part, &mut others));
+        for other in others.iter().filter_map(|other| std::str::from_utf8(other).ok()) {
+            fields.places(database, Some(other), &mut asked.places);
+        }
+        if !asked.places.is_empty() {
+            asked.scan(&first, command);
+        }
+        asked
+    }
+
+    /// Finds out by which other names values of the places come back, and whether expressions refer to them.
+    fn scan(&mut self, first: &Element<'_>, command: &Command<'_>) {
+        let mut scan = Scan::new(std::mem::take(&mut self.places));
+        if first.name == b"distinct"
+            && let Some(key) = find(command.body, b"key").and_then(|key| key.as_str_bytes())
+        {
+            scan.give_at_top(&[b"$", key].concat());
+        }
+        // A name may be given to what has been given one.
+        for _ in 0..ROUNDS_MAX {
+            command.parts().for_each(|part| scan.part(&part));
+            if !scan.has_grown() {
+                break;
+            }
+        }
+        let is_code = matches!(first.name.to_ascii_lowercase().as_slice(), b"mapreduce");
+        self.is_whole = scan.is_whole || is_code;
+        self.refers = scan.refers || command.is_cut;
+        self.places = scan.places;
+    }
+
+    /// Whether its cursor is to be remembered: what it gives has other names than the documents of its collection have.
+    pub(super) fn is_special(&self) -> bool {
+        self.is_whole || self.places.len() > self.own || self.batch == Batch::Indexes
+    }
+
+    /// Keeps what an error may repeat.
+    pub(super) fn repeats(&mut self, texts: Vec<Vec<u8>>) {
+        self.texts.extend(texts);
+        self.texts.truncate(TEXTS_MAX);
+    }
+
+    /// Whether there can be anything in those bytes that is to be taken out.
+    pub(super) fn may_touch(&self, bytes: &[u8]) -> bool {
+        let is_in = |text: &[u8]| memchr::memmem::find(bytes, text).is_some();
+        let names = self.places.iter().filter_map(|names| names.last());
+        if self.places.is_empty() {
+            return false;
+        }
+        let has_message = || is_in(b"errmsg") || is_in(b"$err");
+        self.is_whole
+            || names.clone().any(|name| **name == *b"*" || is_in(name))
+            || ((self.refers || !self.texts.is_empty()) && has_message())
+    }
+}
+
+/// So often names are looked for that are given to what has been given one.
+const ROUNDS_MAX: usize = 8;
+
+/// So many texts are kept for errors that repeat them.
+const TEXTS_MAX: usize = 64;
+
+impl<'a> Command<'a> {
+    /// The fields of the command, those that stand beside the body as the documents that they are.
+    fn parts(&self) -> impl Iterator<Item = Element<'a>> {
+        let beside = self.sequences.iter().flat_map(|sequence| {
+            let name = sequence.identifier;
+            sequence.iter().map(move |value| Element { kind: crate::bson::Kind::Document, name, value, offset: 0 })
+        });
+        Elements::readable(self.body).chain(beside)
+    }
+}
+
+/// The collections that a pipeline names.
+fn named_collections<'a>(part: &Element<'a>, to: &mut Vec<&'a [u8]>) {
+    const NAMES: [&[u8]; 6] = [b"$merge", b"$out", b"$unionWith", b"coll", b"from", b"into"];
+    if part.name == b"pipeline" {
+        collect(part.value, &NAMES, super::walk::DEPTH_MAX, to);
+    }
+}
+
+fn collect<'a>(document: &'a [u8], names: &[&[u8]], depth: usize, to: &mut Vec<&'a [u8]>) {
+    for element in Elements::readable(document) {
+        match element.as_str_bytes() {
+            Some(text) if names.contains(&element.name) => to.push(text),
+            _ if element.kind.is_container() && depth > 0 => collect(element.value, names, depth - 1, to),
+            _ => {}
+        }
+    }
+}
+
+/// The names that are left of places for what is called so.
+pub(super) fn given_as(name: &[u8], reference: &[u8], places: &[Names]) -> Vec<Names> {
+    let own: Box<[u8]> = Box::from(name);
+    left_of(reference, places)
+        .into_iter()
+        .map(|left| std::iter::once(own.clone()).chain(left.iter().cloned()).collect())
+        .collect()
+}

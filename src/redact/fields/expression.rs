@@ -1,0 +1,206 @@
+//! Expressions: which refer to a place, which give it another name, and which only say something about it.
+
+use super::asked::given_as;
+use super::path::{Names, left_of};
+use super::walk::DEPTH_MAX;
+use crate::bson::{Element, Elements};
+
+/// More names than these are not told apart: all that comes back is taken for values then.
+const PLACES_MAX: usize = 256;
+
+/// Operators whose outcome says nothing of a value but how it compares.
+const BOOLEAN: [&[u8]; 17] = [
+    b"$allElementsTrue",
+    b"$and",
+    b"$anyElementTrue",
+    b"$cmp",
+    b"$eq",
+    b"$gt",
+    b"$gte",
+    b"$in",
+    b"$isArray",
+    b"$isNumber",
+    b"$lt",
+    b"$lte",
+    b"$ne",
+    b"$not",
+    b"$or",
+    b"$regexMatch",
+    b"$type",
+];
+
+/// Stages and operators of which each field is one of its own.
+const NAMING: [&[u8]; 13] = [
+    b"$addFields",
+    b"$facet",
+    b"$geoNear",
+    b"$graphLookup",
+    b"$group",
+    b"$let",
+    b"$lookup",
+    b"$merge",
+    b"$project",
+    b"$replaceRoot",
+    b"$set",
+    b"$setWindowFields",
+    b"$unionWith",
+];
+
+/// Fields of stages whose fields are names that are given.
+const GIVES_NAMES: [&[u8]; 4] = [b"let", b"output", b"pipeline", b"vars"];
+
+/// Operators after which names are others, or nothing is known.
+const OPAQUE: [&[u8]; 3] = [b"$accumulator", b"$function", b"$objectToArray"];
+
+pub(super) fn is_boolean(name: &[u8]) -> bool {
+    BOOLEAN.contains(&name)
+}
+
+pub(super) fn is_naming(name: &[u8]) -> bool {
+    NAMING.contains(&name)
+}
+
+/// `$name`, `$name.name`, `$$NAME.name`: nothing else that begins so, a hash of a password for one.
+pub(super) fn names_a_field(element: &Element<'_>) -> bool {
+    let text = element.as_str_bytes().unwrap_or_default();
+    let Some(path) = text.strip_prefix(b"$") else { return false };
+    let path = path.strip_prefix(b"$").unwrap_or(path);
+    path.split(|byte| *byte == b'.').all(|name| {
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        !name.is_empty() && !name[0].is_ascii_digit() && name.iter().all(is_name)
+    })
+}
+
+/// The field that a value refers to, if it is a text that does, as `$name` says it.
+fn reference<'a>(element: &Element<'a>, whole: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    let text = element.as_str_bytes()?;
+    if text.starts_with(b"$") {
+        return Some(text);
+    }
+    // These say it without the dollar sign.
+    matches!(element.name, b"$getField" | b"field" | b"path").then(|| {
+        *whole = [b"$", text].concat();
+        whole.as_slice()
+    })
+}
+
+/// Whether the outcome of an expression has something of a place in it.
+pub(super) fn mentions(element: &Element<'_>, places: &[Names], depth: usize) -> bool {
+    let mut whole = Vec::new();
+    if let Some(reference) = reference(element, &mut whole) {
+        return !left_of(reference, places).is_empty();
+    }
+    if !element.kind.is_container() || depth == DEPTH_MAX {
+        return false;
+    }
+    Elements::readable(element.value).any(|inner| !is_boolean(inner.name) && mentions(&inner, places, depth + 1))
+}
+
+/// Looks through a command's pipelines and projections.
+pub(super) struct Scan {
+    pub(super) places: Vec<Names>,
+    pub(super) is_whole: bool,
+    pub(super) refers: bool,
+    before: usize,
+}
+
+/// Where a scan is.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    /// The name that is given to what is there.
+    output: Option<&'a [u8]>,
+    /// What is there takes the place of the document.
+    is_root: bool,
+    /// What comes of it only says how something compares.
+    is_boolean: bool,
+    depth: usize,
+}
+
+impl Scan {
+    pub(super) fn new(places: Vec<Names>) -> Self {
+        Self { before: places.len(), places, is_whole: false, refers: false }
+    }
+
+    /// Whether names were added since it was asked last.
+    pub(super) fn has_grown(&mut self) -> bool {
+        let has_grown = self.places.len() > self.before;
+        self.before = self.places.len();
+        has_grown
+    }
+
+    /// What the reference leads to is given by itself.
+    pub(super) fn give_at_top(&mut self, reference: &[u8]) {
+        let left: Vec<Names> = left_of(reference, &self.places).into_iter().map(Names::from).collect();
+        for names in left {
+            if names.is_empty() { self.is_whole = true } else { self.add(names) }
+        }
+    }
+
+    fn add(&mut self, names: Names) {
+        if self.places.contains(&names) {
+            return;
+        }
+        if self.places.len() < PLACES_MAX { self.places.push(names) } else { self.is_whole = true }
+    }
+
+    /// Takes a part of a command.
+    pub(super) fn part(&mut self, part: &Element<'_>) {
+        // Values, in which nothing refers to anything.
+        if matches!(part.name, b"documents" | b"$db" | b"lsid" | b"$clusterTime") {
+            return;
+        }
+        let at = At { output: None, is_root: false, is_boolean: false, depth: 0 };
+        self.walk(part, at);
+    }
+
+    fn walk<'a>(&mut self, element: &Element<'a>, at: At<'a>) {
+        let mut whole = Vec::new();
+        if let Some(reference) = reference(element, &mut whole) {
+            return self.reference(reference, at);
+        }
+        if OPAQUE.contains(&element.name) {
+            self.is_whole = true;
+        }
+        if !element.kind.is_container() || at.depth == DEPTH_MAX {
+            return;
+        }
+        let is_array = element.kind == crate::bson::Kind::Array;
+        for inner in Elements::readable(element.value) {
+            let below = if is_array { At { depth: at.depth + 1, ..at } } else { below(&inner, at) };
+            self.walk(&inner, below);
+        }
+    }
+
+    fn reference(&mut self, reference: &[u8], at: At<'_>) {
+        if left_of(reference, &self.places).is_empty() {
+            return;
+        }
+        self.refers = true;
+        if at.is_boolean {
+            return;
+        }
+        if at.is_root {
+            self.give_at_top(reference);
+        } else if let Some(output) = at.output {
+            given_as(output, reference, &self.places).into_iter().for_each(|names| self.add(names));
+        }
+    }
+}
+
+/// Where the value of a field of a document is.
+fn below<'a>(element: &Element<'a>, at: At<'a>) -> At<'a> {
+    let name = element.name;
+    let at = At { depth: at.depth + 1, ..at };
+    match name {
+        b"$replaceRoot" | b"$replaceWith" | b"newRoot" => At { output: None, is_root: true, is_boolean: false, ..at },
+        b"$sortByCount" | b"groupBy" => At { output: Some(b"_id"), is_root: false, is_boolean: false, ..at },
+        // It stays what it is called.
+        b"$unwind" | b"$match" => At { output: None, is_root: false, is_boolean: true, ..at },
+        _ if is_naming(name) || GIVES_NAMES.contains(&name) => {
+            At { output: None, is_root: false, is_boolean: false, ..at }
+        }
+        _ if is_boolean(name) => At { is_boolean: true, ..at },
+        _ if name.first() == Some(&b'$') => at,
+        _ => At { output: at.output.or(Some(name)), is_root: false, ..at },
+    }
+}

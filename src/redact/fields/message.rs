@@ -1,0 +1,289 @@
+//! Messages: those of the wire, and the texts of errors.
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+
+use super::asked::{Asked, Batch, Command};
+use super::walk::{Place, Walker};
+use super::{Fields, Pending};
+use crate::bson::{Element, Kind, find};
+use crate::event::{Exchange, SeenMessage, Side};
+use crate::wire::{Message, OpDelete, OpInsert, OpMsg, OpQuery, OpReply, OpUpdate, Sequence, WireError, msg_flags};
+
+/// So many texts of a request are looked for in an error.
+pub(super) const TEXTS_MAX: usize = 64;
+
+/// Shorter ones are found everywhere.
+const TEXT_LEN_MIN: usize = 3;
+
+/// A value as an error would repeat it.
+pub(super) fn text_of(element: &Element<'_>) -> Option<Vec<u8>> {
+    let text = match element.kind {
+        Kind::Int32 | Kind::Int64 => element.as_i64()?.to_string().into_bytes(),
+        Kind::ObjectId => element.as_object_id()?.to_hex().into_bytes(),
+        Kind::Regex => element.value.split(|byte| *byte == 0).next()?.to_vec(),
+        _ => element.as_str_bytes()?.to_vec(),
+    };
+    (text.len() >= TEXT_LEN_MIN).then_some(text)
+}
+
+/// An error's text without values; `None` if there are none in it.
+///
+/// A brace opens what it is about: that goes if it names a place. A text of the request goes wherever it is; where
+/// an expression computes with a place, so does everything in quotes.
+pub(super) fn without(message: &[u8], asked: &Asked) -> Option<Vec<u8>> {
+    let mut text = Cow::Borrowed(message);
+    if let Some(brace) = memchr::memchr(b'{', &text) {
+        let (before, about) = text.split_at(brace);
+        let names = asked.places.iter().filter_map(|names| names.last());
+        let is_named = |name: &[u8]| name == b"*" || memchr::memmem::find(about, name).is_some();
+        if asked.is_whole || names.clone().any(|name| is_named(name)) {
+            text = Cow::Owned([before, b"{ *** }"].concat());
+        }
+    }
+    for repeated in &asked.texts {
+        if memchr::memmem::find(&text, repeated).is_some() {
+            text = Cow::Owned(replaced(&text, repeated));
+        }
+    }
+    if asked.refers {
+        text = unquoted(&text).map_or(text, Cow::Owned);
+    }
+    (*text != *message).then(|| text.into_owned())
+}
+
+fn replaced(text: &[u8], what: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(at) = memchr::memmem::find(rest, what) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(b"***");
+        rest = &rest[at + what.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// The text from the first quotation mark to the last one of its kind gone, but for operators.
+fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
+    let first = text.iter().position(|byte| matches!(byte, b'\'' | b'"'))?;
+    let last = text.iter().rposition(|byte| *byte == text[first]).filter(|last| *last > first).unwrap_or(text.len());
+    if text[first + 1..last].starts_with(b"$")
+        && text[first + 1..last].iter().all(|byte| *byte == b'$' || byte.is_ascii_alphanumeric())
+    {
+        return None;
+    }
+    Some([&text[..=first], b"***", text.get(last..).unwrap_or_default()].concat())
+}
+
+/// A message of the wire, uncompressed, without values: `None` if there are none in it. What was asked is noted in
+/// `pending`, until the reply.
+///
+/// # Errors
+/// If it cannot be read.
+pub(in crate::redact) fn rewritten(
+    fields: &Fields,
+    pending: &mut Pending,
+    seen: &SeenMessage<'_>,
+    bytes: &[u8],
+) -> Result<Option<Vec<u8>>, WireError> {
+    let (header, message) = Message::decode(bytes)?;
+    let mut out = BytesMut::new();
+    let (id, to) = (header.request_id, header.response_to);
+    let is_changed = match seen.side {
+        Side::Client => {
+            let (asked, is_changed) = request(fields, &message, id, to, &mut out)?;
+            if let Some((exchange, asked)) = seen.exchange.zip(asked) {
+                pending.insert(exchange, asked);
+            }
+            is_changed
+        }
+        Side::Server => {
+            let asked = ended(fields, pending, seen.exchange);
+            let is_changed = reply(fields, &asked, &message, (id, to), &mut out)?;
+            if let Some(continued) = seen.continued {
+                pending.insert(continued, asked);
+            }
+            is_changed
+        }
+    };
+    Ok(is_changed.then(|| out.to_vec()))
+}
+
+fn ended(fields: &Fields, pending: &mut Pending, exchange: Option<Exchange>) -> Asked {
+    exchange.map_or_else(|| Asked::anything(fields), |exchange| pending.end(exchange, fields))
+}
+
+/// A request; what is asked in it, if it is answered.
+fn request(
+    fields: &Fields,
+    message: &Message<'_>,
+    id: i32,
+    to: i32,
+    out: &mut BytesMut,
+) -> Result<(Option<Asked>, bool), WireError> {
+    match message {
+        Message::Msg(message) => {
+            let command = Command { sequences: &message.sequences, ..Command::new(message.body) };
+            let mut asked = Asked::of(fields, &command);
+            let (is_changed, texts) = msg(fields, &asked, message, (id, to), false, out)?;
+            asked.repeats(texts);
+            Ok((Some(asked).filter(|_| !message.has(msg_flags::MORE_TO_COME)), is_changed))
+        }
+        Message::Query(query) => {
+            let (database, collection) = namespace(query.full_collection_name);
+            if collection == Some("$cmd") {
+                let body = wrapped(query.query);
+                let mut asked = Asked::of(fields, &Command { database, ..Command::new(body) });
+                let without = fields.request(&mut asked, body);
+                // What is beside a command that is wrapped is a read preference, if anything.
+                let query = OpQuery { query: without.as_deref().unwrap_or(query.query), ..*query };
+                if without.is_some() {
+                    query.encode(id, out)?;
+                }
+                return Ok((Some(asked), without.is_some()));
+            }
+            let asked = legacy(fields, database, collection);
+            let filter = found(fields, &asked, query.query, Place::Query);
+            if let Some(filter) = &filter {
+                OpQuery { query: filter, ..*query }.encode(id, out)?;
+            }
+            Ok((Some(asked), filter.is_some()))
+        }
+        Message::GetMore(message) => {
+            let (database, collection) = namespace(message.full_collection_name);
+            Ok((Some(legacy(fields, database, collection)), false))
+        }
+        Message::Insert(message) => {
+            let (database, collection) = namespace(message.full_collection_name);
+            let asked = legacy(fields, database, collection);
+            let documents = all_found(fields, &asked, message.iter());
+            if let Some(documents) = &documents {
+                OpInsert { documents, ..*message }.encode(id, out)?;
+            }
+            Ok((None, documents.is_some()))
+        }
+        Message::Update(message) => {
+            let (database, collection) = namespace(message.full_collection_name);
+            let asked = legacy(fields, database, collection);
+            let parts = [message.selector, message.update].map(|it| found(fields, &asked, it, Place::Query));
+            let [selector, update] = &parts;
+            let (selector, update) =
+                (selector.as_deref().unwrap_or(message.selector), update.as_deref().unwrap_or(message.update));
+            OpUpdate { selector, update, ..*message }.encode(id, out)?;
+            Ok((None, parts.iter().any(Option::is_some)))
+        }
+        Message::Delete(message) => {
+            let (database, collection) = namespace(message.full_collection_name);
+            let asked = legacy(fields, database, collection);
+            let selector = found(fields, &asked, message.selector, Place::Query);
+            if let Some(selector) = &selector {
+                OpDelete { selector, ..*message }.encode(id, out)?;
+            }
+            Ok((None, selector.is_some()))
+        }
+        _ => Ok((None, false)),
+    }
+}
+
+fn reply(
+    fields: &Fields,
+    asked: &Asked,
+    message: &Message<'_>,
+    (id, to): (i32, i32),
+    out: &mut BytesMut,
+) -> Result<bool, WireError> {
+    match message {
+        Message::Msg(message) => Ok(msg(fields, asked, message, (id, to), true, out)?.0),
+        Message::Reply(reply) => {
+            let of = |document| {
+                let is_reply = find(document, b"ok").is_some() || find(document, b"$err").is_some();
+                if is_reply { fields.reply(asked, document) } else { found(fields, asked, document, Place::Data) }
+            };
+            let parts: Vec<_> = reply.iter().map(|document| (document, of(document))).collect();
+            let is_changed = parts.iter().any(|(_, without)| without.is_some());
+            let documents: Vec<u8> =
+                parts.iter().flat_map(|(document, without)| without.as_deref().unwrap_or(document)).copied().collect();
+            OpReply { documents: &documents, ..*reply }.encode(id, to, out)?;
+            Ok(is_changed)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// An `OP_MSG` with what is in its body and beside it; whether something went, and what that was.
+fn msg(
+    fields: &Fields,
+    asked: &Asked,
+    message: &OpMsg<'_>,
+    (id, to): (i32, i32),
+    is_reply: bool,
+    out: &mut BytesMut,
+) -> Result<(bool, Vec<Vec<u8>>), WireError> {
+    if is_reply {
+        fields.note_cursor(asked, message.body);
+    }
+    let mut walker = Walker::new(fields, asked);
+    let mut is_changed = false;
+    let body = match (asked.may_touch(message.body), is_reply) {
+        (false, _) => None,
+        (_, true) => walker.reply(message.body),
+        (_, false) => walker.request(message.body),
+    };
+    let mut beside = Vec::new();
+    for sequence in &message.sequences {
+        let mut documents = Vec::new();
+        for document in sequence.iter() {
+            let touches = asked.may_touch(document);
+            let without = touches.then(|| walker.beside(sequence.identifier, document, is_reply)).flatten();
+            is_changed |= without.is_some();
+            documents.extend_from_slice(without.as_deref().unwrap_or(document));
+        }
+        beside.push((sequence.identifier, documents));
+    }
+    is_changed |= body.is_some();
+    if is_changed {
+        let sequences = beside.iter().map(|(identifier, documents)| Sequence { identifier, documents });
+        let body = body.as_deref().unwrap_or(message.body);
+        OpMsg { body, sequences: sequences.collect(), ..*message }.encode(id, to, out)?;
+    }
+    Ok((is_changed, walker.into_texts()))
+}
+
+/// What is asked by a message that is no command.
+fn legacy(fields: &Fields, database: Option<&str>, collection: Option<&str>) -> Asked {
+    let mut asked = Asked::anything(fields);
+    if collection.is_some() {
+        asked.places.clear();
+        fields.places(database, collection, &mut asked.places);
+        asked.batch = Batch::Documents;
+    }
+    asked
+}
+
+fn found(fields: &Fields, asked: &Asked, document: &[u8], place: Place) -> Option<Vec<u8>> {
+    asked.may_touch(document).then(|| Walker::new(fields, asked).found(document, place)).flatten()
+}
+
+fn all_found<'d>(fields: &Fields, asked: &Asked, documents: impl Iterator<Item = &'d [u8]>) -> Option<Vec<u8>> {
+    let mut is_changed = false;
+    let mut out = Vec::new();
+    for document in documents {
+        let without = found(fields, asked, document, Place::Data);
+        is_changed |= without.is_some();
+        out.extend_from_slice(without.as_deref().unwrap_or(document));
+    }
+    is_changed.then_some(out)
+}
+
+/// A command that has a read preference beside it.
+fn wrapped(query: &[u8]) -> &[u8] {
+    let within = [b"$query".as_slice(), b"query"].into_iter().find_map(|name| find(query, name)?.as_document());
+    within.unwrap_or(query)
+}
+
+fn namespace(name: &[u8]) -> (Option<&str>, Option<&str>) {
+    let name = std::str::from_utf8(name).ok();
+    name.and_then(|name| name.split_once('.')).map_or((None, None), |(database, it)| (Some(database), Some(it)))
+}

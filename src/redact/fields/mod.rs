@@ -1,0 +1,178 @@
+//! The user's own secrets: values of fields that are named, taken out of all that leaves the process.
+//!
+//! [`Fields`] is what was asked for. Of each command [`Asked`] is worked out, which says where in it and in its replies
+//! such values may be: the fields themselves, names that a pipeline or a projection gives them, and texts that an error
+//! may repeat. [`walk`] goes through documents by that. What is left out: fields that an update copies to other names on
+//! the server, the names of fields, resume tokens of change streams, and texts of errors that repeat a stored value
+//! without naming its field.
+
+mod asked;
+mod expression;
+mod message;
+mod path;
+#[cfg(test)]
+mod tests;
+mod value;
+mod walk;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+
+pub use asked::Asked;
+pub(super) use asked::Command;
+pub(super) use message::rewritten;
+pub use path::{FieldPath, FieldPathError};
+pub use value::{Mode, masked};
+
+use path::Names;
+use value::Stand;
+use walk::Walker;
+
+use crate::bson::Element;
+use crate::event::Exchange;
+
+/// Which values are taken out, and what stands for them.
+pub struct Fields {
+    paths: Vec<FieldPath>,
+    mode: Mode,
+    key: hmac::Key,
+    cursors: Mutex<Cursors>,
+}
+
+/// Keys are not for logs.
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths = self.paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+        f.debug_struct("Fields").field("paths", &paths).field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+/// Which values were taken out of a recording, as its header says it: enough to take the same out of what is to be
+/// compared with it, but for the key.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// The fields, as they were written.
+    pub fields: Vec<String>,
+    /// What became of their values.
+    pub mode: Mode,
+    /// Of hashes: what tells their key from others.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<String>,
+}
+
+impl Fields {
+    /// `key` is that of [`Mode::Hash`]. `None` without paths: then there is nothing to be done.
+    pub fn new(paths: Vec<FieldPath>, mode: Mode, key: &[u8]) -> Option<Arc<Self>> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        (!paths.is_empty()).then(|| Arc::new(Self { paths, mode, key, cursors: Mutex::default() }))
+    }
+
+    /// What a file says of what was taken out of it.
+    pub fn rules(&self) -> Rules {
+        let key = (self.mode == Mode::Hash).then(|| value::fingerprint(&self.key));
+        Rules { fields: self.paths.iter().map(ToString::to_string).collect(), mode: self.mode, key }
+    }
+
+    /// What is to be taken out of a command on that database, and of its replies.
+    pub fn asked(&self, command: &[u8], database: Option<&str>) -> Asked {
+        Asked::of(self, &Command { database, ..Command::new(command) })
+    }
+
+    /// The command without the values; `None` if there are none in it.
+    pub fn request(&self, asked: &mut Asked, command: &[u8]) -> Option<Vec<u8>> {
+        if !asked.may_touch(command) {
+            return None;
+        }
+        let mut walker = Walker::new(self, asked);
+        let document = walker.request(command);
+        let texts = walker.into_texts();
+        asked.repeats(texts);
+        document
+    }
+
+    /// A reply to it without the values; `None` if there are none in it.
+    pub fn reply(&self, asked: &Asked, reply: &[u8]) -> Option<Vec<u8>> {
+        self.note_cursor(asked, reply);
+        if asked.may_touch(reply) { Walker::new(self, asked).reply(reply) } else { None }
+    }
+
+    /// A cursor whose documents are not simply those of its collection goes on to be one.
+    fn note_cursor(&self, asked: &Asked, reply: &[u8]) {
+        if !asked.is_special() {
+            return;
+        }
+        let id = crate::bson::find_path(reply, &[b"cursor", b"id"]).and_then(|id| id.as_i64());
+        if let Some(id) = id.filter(|id| *id != 0) {
+            self.cursors.lock().unwrap_or_else(PoisonError::into_inner).insert(id, asked.clone());
+        }
+    }
+
+    fn of_cursor(&self, id: i64) -> Option<Asked> {
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner).asked.get(&id).cloned()
+    }
+
+    /// The places within documents of that collection.
+    fn places(&self, database: Option<&str>, collection: Option<&str>, to: &mut Vec<Names>) {
+        self.paths.iter().for_each(|path| path.within(database, collection, to));
+    }
+
+    /// What stands for a value; `None` for one that says nothing.
+    fn stand(&self, element: &Element<'_>) -> Option<Stand> {
+        match self.mode {
+            Mode::Hash => value::hashed(element, &self.key),
+            // What has no name of its own cannot be left out.
+            Mode::Mask | Mode::Drop => masked(element),
+        }
+    }
+}
+
+/// What was asked of cursors that are open, as far as is remembered.
+#[derive(Default)]
+struct Cursors {
+    asked: HashMap<i64, Asked>,
+    /// In the order in which they came.
+    ids: VecDeque<i64>,
+}
+
+/// No more cursors are remembered than these.
+const CURSORS_MAX: usize = 10_000;
+
+impl Cursors {
+    fn insert(&mut self, id: i64, asked: Asked) {
+        if self.asked.insert(id, asked).is_some() {
+            return;
+        }
+        self.ids.push_back(id);
+        if self.ids.len() > CURSORS_MAX
+            && let Some(first) = self.ids.pop_front()
+        {
+            self.asked.remove(&first);
+        }
+    }
+}
+
+/// What was asked in exchanges of a connection that are not over.
+#[derive(Debug, Default)]
+pub(super) struct Pending(BTreeMap<u64, Asked>);
+
+/// No more exchanges are remembered than these.
+const PENDING_MAX: usize = 10_000;
+
+impl Pending {
+    pub(super) fn insert(&mut self, exchange: Exchange, asked: Asked) {
+        self.0.insert(exchange.0, asked);
+        if self.0.len() > PENDING_MAX {
+            self.0.pop_first();
+        }
+    }
+
+    /// What was asked in an exchange that ends now. Of one that is not remembered anything may have been.
+    pub(super) fn end(&mut self, exchange: Exchange, fields: &Fields) -> Asked {
+        self.0.remove(&exchange.0).unwrap_or_else(|| Asked::anything(fields))
+    }
+}

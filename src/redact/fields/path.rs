@@ -1,0 +1,255 @@
+//! Which values are the user's own secrets: [`FieldPath`]s, and where a walk through a command stands towards them.
+//!
+//! A path begins with a collection (`users`), a collection of a database (`shop.users`) or `*` for any, and goes on with
+//! names of fields, `*` for any one. The names may stand at any depth, one in the other: arrays, positions in them and
+//! operators between do not count, nor does it matter whether they are nested or written with dots. So `users.card.number`
+//! is `{card: {number: …}}`, `{"card.number": …}`, `{$set: {"cards.card.0.number": …}}` alike.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A path as it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FieldPath(String);
+
+/// Why a text is no path.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0:?} is not a path to a field")]
+pub struct FieldPathError(String);
+
+/// The names that a path has within documents.
+pub(super) type Names = Box<[Box<[u8]>]>;
+
+/// Stands for any one name.
+const ANY: &[u8] = b"*";
+
+/// A place is as deep as this at most.
+const NAMES_MAX: usize = 64;
+
+impl FromStr for FieldPath {
+    type Err = FieldPathError;
+
+    fn from_str(text: &str) -> Result<Self, FieldPathError> {
+        let parts: Vec<&str> = text.split('.').collect();
+        let is_bad = |part: &&str| part.is_empty() || part.contains('\0') || part.starts_with('$');
+        let names_a_field = parts.last().is_some_and(|last| !is_position(last.as_bytes()));
+        if !(2..=NAMES_MAX).contains(&parts.len()) || parts.iter().any(is_bad) || !names_a_field {
+            return Err(FieldPathError(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FieldPath {
+    /// Adds the names that it has in that collection, in every reading: `a.b.c` is field `b.c` of collection `a`, and field
+    /// `c` of collection `b` in database `a`. Where the collection is not known it is every one.
+    pub(super) fn within(&self, database: Option<&str>, collection: Option<&str>, to: &mut Vec<Names>) {
+        let text = self.0.as_str();
+        let after = |prefix: &str| text.strip_prefix(prefix)?.strip_prefix('.');
+        let mut add = |rest: &str| {
+            let parts = rest.split('.').map(str::as_bytes).filter(|part| is_name(part));
+            let names: Names = parts.map(Box::from).collect();
+            if !names.is_empty() && !to.contains(&names) {
+                to.push(names);
+            }
+        };
+        if let Some(rest) = after("*") {
+            return add(rest);
+        }
+        let Some(collection) = collection else {
+            return text.match_indices('.').for_each(|(dot, _)| add(&text[dot + 1..]));
+        };
+        let Some(rest) = text.strip_prefix(collection).and_then(|rest| rest.strip_prefix('.')) else {
+            let rest = database.and_then(after);
+            let within = |name: &str| rest?.strip_prefix(name)?.strip_prefix('.');
+            return [collection, "*"].into_iter().filter_map(within).for_each(add);
+        };
+        add(rest);
+        // A database may be called as a collection is.
+        if let Some(rest) = database.and_then(after).and_then(|rest| rest.strip_prefix(collection)?.strip_prefix('.')) {
+            add(rest);
+        }
+    }
+}
+
+/// Whether a part of a dotted name is a name, and not a position in an array or an operator for some.
+fn is_name(part: &[u8]) -> bool {
+    !part.is_empty() && part[0] != b'$' && !is_position(part)
+}
+
+fn is_position(part: &[u8]) -> bool {
+    !part.is_empty() && part.iter().all(u8::is_ascii_digit)
+}
+
+/// A step on the way to a value.
+#[derive(Clone, Copy, Debug)]
+enum Step<'a> {
+    Name(&'a [u8]),
+    /// Any names, however many: what an identifier of `arrayFilters` or a variable stands for.
+    Any,
+}
+
+/// The names on the way from the top of a command to a value.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trail<'a>(Vec<Step<'a>>);
+
+impl<'a> Trail<'a> {
+    /// Goes into what has that name, which may be dotted; whether that is, or is in, one of the places.
+    pub(super) fn push(&mut self, name: &'a [u8], places: &[Names]) -> bool {
+        let mut is_in = false;
+        // What begins with a dollar sign is an operator, as a whole.
+        let parts = if name.first() == Some(&b'$') { &[] } else { name };
+        for part in parts.split(|byte| *byte == b'.').filter(|part| is_name(part)) {
+            self.0.push(Step::Name(part));
+            is_in |= places.iter().any(|names| self.ends_with(names));
+        }
+        is_in
+    }
+
+    /// The same for a name whose first part may be any others.
+    pub(super) fn push_identified(&mut self, name: &'a [u8], places: &[Names]) -> bool {
+        let (_, rest) = split_first(name);
+        self.0.push(Step::Any);
+        if rest.is_empty() { true } else { self.push(rest, places) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    /// Whether the last names are these.
+    fn ends_with(&self, names: &[Box<[u8]>]) -> bool {
+        let mut steps = self.0.iter().rev();
+        for name in names.iter().rev() {
+            match steps.next() {
+                Some(Step::Any) => return true,
+                Some(Step::Name(step)) if **name == *ANY || **name == **step => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+}
+
+/// The first part of a dotted name, and the rest.
+fn split_first(name: &[u8]) -> (&[u8], &[u8]) {
+    let dot = name.iter().position(|byte| *byte == b'.');
+    dot.map_or((name, &[]), |dot| (&name[..dot], &name[dot + 1..]))
+}
+
+/// What of the places is within the field that `reference` names, as `$a.b` or `$$variable.b`: for each of them that it
+/// leads to or above, the names that are left. None are left where it leads to the place itself, or into it.
+pub(super) fn left_of<'n>(reference: &[u8], places: &'n [Names]) -> Vec<&'n [Box<[u8]>]> {
+    let Some(path) = reference.strip_prefix(b"$") else { return Vec::new() };
+    let mut trail = Trail::default();
+    let mut left: Vec<&[Box<[u8]>]> = Vec::new();
+    let path = match path.strip_prefix(b"$").map(|path| (path, split_first(path))) {
+        // What is in a variable is not known; a variable alone counts by its name.
+        Some((_, (_, rest))) if !rest.is_empty() => {
+            trail.0.push(Step::Any);
+            rest
+        }
+        Some((name, _)) => name,
+        None => path,
+    };
+    for part in path.split(|byte| *byte == b'.').filter(|part| is_name(part)) {
+        trail.0.push(Step::Name(part));
+        if places.iter().any(|names| trail.ends_with(names)) {
+            return vec![&[]];
+        }
+    }
+    for names in places {
+        let left_of_it = (1..names.len()).filter(|len| trail.ends_with(&names[..*len])).map(|len| &names[len..]);
+        left.extend(left_of_it);
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(path: &str, database: Option<&str>, collection: Option<&str>) -> Vec<String> {
+        let mut places = Vec::new();
+        path.parse::<FieldPath>().unwrap().within(database, collection, &mut places);
+        let text = |names: &Names| {
+            names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().join(".")
+        };
+        places.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_path_is_read_in_every_way_that_it_can_be_meant() {
+        for (path, database, collection, expected) in [
+            ("users.ssn", "shop", Some("users"), &["ssn"][..]),
+            ("users.ssn", "users", Some("orders"), &[]),
+            ("users.ssn", "shop", Some("orders"), &[]),
+            ("users.ssn", "shop", None, &["ssn"]),
+            ("shop.users.ssn", "shop", Some("users"), &["ssn"]),
+            ("shop.users.ssn", "other", Some("users"), &[]),
+            ("shop.users.ssn", "other", Some("shop"), &["users.ssn"]),
+            ("shop.*.ssn", "shop", Some("users"), &["ssn"]),
+            ("a.a.b", "a", Some("a"), &["a.b", "b"]),
+            ("fs.files.name", "app", Some("fs.files"), &["name"]),
+            ("*.card.0.number", "app", Some("users"), &["card.number"]),
+            ("*.password", "app", None, &["password"]),
+            ("shop.users.ssn", "app", None, &["users.ssn", "ssn"]),
+        ] {
+            assert_eq!(names(path, Some(database), collection), expected, "{path} in {database}.{collection:?}");
+        }
+        for wrong in ["", "ssn", "users.", ".ssn", "users..ssn", "users.$ssn", "users.0"] {
+            assert!(wrong.parse::<FieldPath>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_match_nested_dotted_and_through_arrays() {
+        let mut places = Vec::new();
+        "users.card.number".parse::<FieldPath>().unwrap().within(None, Some("users"), &mut places);
+        for (way, expected) in [
+            (&["card", "number"][..], true),
+            (&["card.number"], true),
+            (&["cards.card.0.number"], true),
+            (&["card", "$elemMatch", "number"], true),
+            (&["card.$[].number", "$gt"], true),
+            (&["card.number.deeper"], true),
+            (&["number"], false),
+            (&["card", "x", "number"], false),
+            (&["card"], false),
+        ] {
+            let mut trail = Trail::default();
+            let found = way.iter().any(|name| trail.push(name.as_bytes(), &places));
+            assert_eq!(found, expected, "{way:?}");
+        }
+        assert!(Trail::default().push_identified(b"x.number", &places));
+        assert!(!Trail::default().push_identified(b"x.other", &places));
+    }
+
+    #[test]
+    fn references_lead_to_a_place_or_above_it() {
+        let mut places = Vec::new();
+        "users.card.number".parse::<FieldPath>().unwrap().within(None, Some("users"), &mut places);
+        for (reference, expected) in [
+            ("$card.number", Some(0)),
+            ("$cards.card.number.x", Some(0)),
+            ("$$c.number", Some(0)),
+            ("$card", Some(1)),
+            ("$other", None),
+            ("card.number", None),
+            ("$$NOW", None),
+        ] {
+            let left = left_of(reference.as_bytes(), &places);
+            assert_eq!(left.first().map(|left| left.len()), expected, "{reference}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Commands and replies with a secret in them, and what is left of them.
+
+use bson::oid::ObjectId;
+use bson::{Bson, DateTime, Document, Regex, doc};
+
+use super::*;
+
+/// What must be seen nowhere.
+const SECRET: &str = "123-45-6789";
+
+fn fields(mode: Mode) -> Arc<Fields> {
+    let paths = ["users.ssn", "users.card.number", "*.password"].map(|path| path.parse().unwrap());
+    Fields::new(paths.to_vec(), mode, b"key").unwrap()
+}
+
+fn bytes(document: &Document) -> Vec<u8> {
+    document.to_vec().unwrap()
+}
+
+fn document(bytes: &[u8]) -> Document {
+    Document::from_reader(bytes).unwrap()
+}
+
+/// The command and its replies without the secrets.
+fn without(mode: Mode, command: &Document, replies: &[Document]) -> (Document, Vec<Document>) {
+    let fields = fields(mode);
+    let command = bytes(command);
+    let mut asked = fields.asked(&command, Some("shop"));
+    let request = fields.request(&mut asked, &command).unwrap_or(command);
+    let reply = |reply: &Document| {
+        let reply = bytes(reply);
+        document(&fields.reply(&asked, &reply).unwrap_or(reply))
+    };
+    (document(&request), replies.iter().map(reply).collect())
+}
+
+/// The document with the secret where `§` is.
+fn with_secret(document: &Document) -> Document {
+    let value = |value: &Bson| match value {
+        Bson::String(text) => Bson::String(text.replace('§', SECRET)),
+        Bson::Document(inner) => Bson::Document(with_secret(inner)),
+        Bson::Array(array) => Bson::Array(with_secret(&doc_of(array)).into_iter().map(|(_, value)| value).collect()),
+        other => other.clone(),
+    };
+    document.iter().map(|(name, it)| (name.clone(), value(it))).collect()
+}
+
+fn doc_of(array: &[Bson]) -> Document {
+    array.iter().enumerate().map(|(index, value)| (index.to_string(), value.clone())).collect()
+}
+
+/// The same with the secret masked where it stands alone.
+fn masked_secret(document: &Document) -> Document {
+    let value = |value: &Bson| match value {
+        // An error stays up to what it is about.
+        Bson::String(text) if text.contains('§') => match text.split_once("dup key: ") {
+            Some((before, _)) => Bson::String(format!("{before}dup key: {{ *** }}")),
+            None => Bson::String("***".to_owned()),
+        },
+        Bson::Document(inner) => Bson::Document(masked_secret(inner)),
+        Bson::Array(array) => Bson::Array(masked_secret(&doc_of(array)).into_iter().map(|(_, value)| value).collect()),
+        other => other.clone(),
+    };
+    document.iter().map(|(name, it)| (name.clone(), value(it))).collect()
+}
+
+/// Commands with `§` where the secret is, and only there something goes.
+fn commands() -> Vec<Document> {
+    vec![
+        doc! { "insert": "users", "documents": [{ "_id": 1, "ssn": "§", "name": "Ann" }, { "profile": { "ssn": ["§", { "x": "§" }] }, "$db": 1 }], "ordered": true },
+        doc! { "insert": "users", "documents": [{ "card": [{ "number": "§", "kind": "visa" }], "number": "7" }] },
+        doc! { "insert": "other", "documents": [{ "ssn": "not one", "password": "§", "deep": { "password": { "old": "§" } } }] },
+        doc! { "update": "users", "updates": [
+            { "q": { "ssn": "§" }, "u": { "$set": { "profile.ssn": "§", "name": "x" }, "$push": { "card.0.number": { "$each": ["§"], "$slice": 5 } } }, "multi": false },
+            { "q": { "name": "x" }, "u": { "ssn": "§", "name": "y" }, "upsert": true },
+            { "q": {}, "u": [{ "$set": { "ssn": "§", "other": "$ssn" } }, { "$unset": "ssn" }] },
+            { "q": {}, "u": { "$set": { "card.$[c].number": "§" } }, "arrayFilters": [{ "c.number": "§", "c.kind": "visa" }] },
+            { "q": {}, "u": { "$rename": { "ssn": "tax" }, "$unset": { "ssn": "" }, "$addToSet": { "card": { "number": "§" } } } },
+        ] },
+        doc! { "delete": "users", "deletes": [{ "q": { "$or": [{ "ssn": { "$in": ["§", "§"] } }, { "name": "x" }] }, "limit": 1 }] },
+        doc! { "find": "users", "filter": { "ssn": "§", "$and": [{ "profile.ssn": { "$not": { "$eq": "§" } } }, { "ssn": { "$exists": true, "$type": "string" } }] },
+        "sort": { "ssn": -1 }, "projection": { "ssn": 1, "_id": 0 }, "hint": { "ssn": 1 }, "min": { "ssn": "§" }, "limit": 5 },
+        doc! { "find": "users", "filter": { "card": { "$elemMatch": { "number": "§", "kind": "visa" } } }, "projection": { "card": { "$elemMatch": { "number": "§" } } } },
+        doc! { "find": "users", "filter": { "$expr": { "$and": [{ "$eq": ["$ssn", "§"] }, { "$eq": ["$name", "x"] }] } } },
+        doc! { "find": "users", "filter": { "$expr": { "$eq": ["$profile.ssn", "$$wanted"] } }, "let": { "wanted": "§" } },
+        doc! { "find": "users", "filter": { "$where": "this.ssn == '§'" } },
+        doc! { "findAndModify": "users", "query": { "ssn": "§" }, "update": { "$set": { "ssn": "§" } }, "fields": { "ssn": 1 }, "new": true },
+        doc! { "findAndModify": "users", "query": { "n": 1 }, "update": [{ "$set": { "ssn": { "$concat": ["$a", "§"] } } }] },
+        doc! { "count": "users", "query": { "ssn": "§" } },
+        doc! { "distinct": "users", "key": "ssn", "query": { "password": "§" } },
+        doc! { "aggregate": "users", "pipeline": [
+            { "$match": { "ssn": "§", "name": "x" } },
+            { "$project": { "ssn": 1, "is": { "$eq": ["$ssn", "§"] }, "name": "$name", "both": { "$concat": ["$name", "x"] } } },
+            { "$addFields": { "ssn": "§", "n": 5 } },
+            { "$group": { "_id": { "$cond": [{ "$in": ["$ssn", ["§"]] }, "known", "$name"] }, "n": { "$sum": 1 } } },
+            { "$sort": { "ssn": -1 } },
+        ], "cursor": {} },
+        doc! { "aggregate": "orders", "pipeline": [
+            { "$lookup": { "from": "users", "localField": "user", "foreignField": "_id", "as": "user", "pipeline": [{ "$match": { "ssn": "§" } }] } },
+            { "$match": { "user.ssn": "§" } },
+        ] },
+        doc! { "explain": { "find": "users", "filter": { "ssn": "§", "name": "x" } }, "verbosity": "queryPlanner" },
+        doc! { "createIndexes": "users", "indexes": [{ "key": { "ssn": 1, "name": "text" }, "name": "ssn_1", "partialFilterExpression": { "ssn": { "$gt": "§" } } }] },
+        doc! { "bulkWrite": 1, "ops": [
+            { "insert": 0, "document": { "ssn": "§", "n": 1 } },
+            { "update": 0, "filter": { "ssn": "§" }, "updateMods": { "$set": { "ssn": "§" } } },
+            { "delete": 0, "filter": { "ssn": "§" } },
+        ], "nsInfo": [{ "ns": "shop.users" }] },
+        doc! { "aggregate": "users", "pipeline": [{ "$bucket": { "groupBy": "$ssn", "boundaries": ["§", "§"], "default": "§" } }] },
+        doc! { "aggregate": "users", "pipeline": [{ "$redact": { "$switch": { "branches": [{ "case": { "$eq": ["$ssn", "§"] }, "then": "$$KEEP" }], "default": "$$PRUNE" } } }] },
+    ]
+}
+
+#[test]
+fn values_of_the_fields_go_from_commands_and_nothing_else() {
+    for command in commands() {
+        let (found, _) = without(Mode::Mask, &with_secret(&command), &[]);
+        assert_eq!(found, masked_secret(&command), "{command}");
+        for mode in Mode::ALL {
+            let (found, _) = without(mode, &with_secret(&command), &[]);
+            assert!(!found.to_string().contains(SECRET), "{mode:?}: {found}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_is_left_out() {
+    let command = doc! { "update": "users", "updates": [{ "q": { "ssn": "§", "n": 1 }, "u": { "$set": { "profile.ssn": "§", "name": "x" } } }] };
+    let expected = doc! { "update": "users", "updates": [{ "q": { "n": 1 }, "u": { "$set": { "name": "x" } } }] };
+    assert_eq!(without(Mode::Drop, &command, &[]).0, expected);
+}
+
+#[test]
+fn hashes_are_equal_where_values_are() {
+    let insert = doc! { "insert": "users", "documents": [{ "ssn": SECRET }, { "ssn": "other" }, { "password": SECRET }, { "ssn": 5 }, { "ssn": 5_i64 }] };
+    let (found, _) = without(Mode::Hash, &insert, &[]);
+    let documents = found.get_array("documents").unwrap();
+    let hash = |place: usize| documents[place].as_document().unwrap().iter().next().unwrap().1.as_str().unwrap();
+    assert_eq!(hash(0), hash(2));
+    assert_eq!((hash(0).len(), &hash(0)[..5]), (37, "hmac:"));
+    assert!(hash(0) != hash(1) && hash(3) != hash(4));
+    // Anybody can compute it who has the key.
+    let value = [&[2][..], &12_i32.to_le_bytes(), SECRET.as_bytes(), &[0]].concat();
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"key"), &value);
+    let digits: String = tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hash(0), format!("hmac:{digits}"));
+}
+
+#[test]
+fn every_type_has_its_constant() {
+    let regex = |pattern: &str| Regex { pattern: pattern.try_into().unwrap(), options: "".try_into().unwrap() };
+    let before = doc! { "find": "users", "filter": { "ssn": [
+        "text", 5, 5_i64, 1.5, true, Bson::Null, ObjectId::from_bytes([1; 12]), DateTime::from_millis(5), regex("^1"), { "deep": "text" },
+    ] } };
+    let after = doc! { "find": "users", "filter": { "ssn": [
+        "***", 0, 0_i64, 0.0, false, Bson::Null, ObjectId::from_bytes([0; 12]), DateTime::from_millis(0), regex("***"), { "deep": "***" },
+    ] } };
+    assert_eq!(without(Mode::Mask, &before, &[]).0, after);
+}
+
+/// Commands, and replies to them with `§` where the secret is.
+fn replies() -> Vec<(Document, Document)> {
+    let find = doc! { "find": "users", "filter": {} };
+    let duplicate = "E11000 duplicate key error collection: shop.users index: ssn_1 dup key: ";
+    vec![
+        (
+            find,
+            doc! { "cursor": { "firstBatch": [{ "_id": 1, "ssn": "§", "card": [{ "number": "§", "n": 1 }] }, { "name": "x" }], "id": 0_i64, "ns": "shop.users" }, "ok": 1.0 },
+        ),
+        (
+            doc! { "getMore": 5_i64, "collection": "users" },
+            doc! { "cursor": { "nextBatch": [{ "ssn": "§" }], "id": 0_i64, "ns": "shop.users" }, "ok": 1.0 },
+        ),
+        (doc! { "distinct": "users", "key": "ssn" }, doc! { "values": ["§", "§"], "ok": 1.0 }),
+        (doc! { "distinct": "users", "key": "profile" }, doc! { "values": [{ "ssn": "§", "n": "x" }], "ok": 1.0 }),
+        (doc! { "distinct": "users", "key": "name" }, doc! { "values": ["x"], "ok": 1.0 }),
+        (
+            doc! { "findAndModify": "users", "query": {} },
+            doc! { "value": { "ssn": "§", "n": 1 }, "lastErrorObject": { "n": 1 }, "ok": 1.0 },
+        ),
+        (
+            doc! { "insert": "users", "documents": [] },
+            doc! { "n": 0, "writeErrors": [
+                { "index": 0, "code": 11000, "keyPattern": { "ssn": 1 }, "keyValue": { "ssn": "§" }, "errmsg": format!("{duplicate}{{ ssn: \"§\" }}") },
+                { "index": 1, "code": 11000, "keyPattern": { "name": 1 }, "keyValue": { "name": "x" }, "errmsg": "dup key: { name: \"x\" }" },
+            ], "ok": 1.0 },
+        ),
+        (
+            doc! { "findAndModify": "users" },
+            doc! { "ok": 0.0, "errmsg": format!("{duplicate}{{ ssn: \"§\" }}"), "code": 11000, "keyPattern": { "ssn": 1 }, "keyValue": { "ssn": "§" } },
+        ),
+        (
+            doc! { "update": "users" },
+            doc! { "writeErrors": [{ "code": 121, "errmsg": "Document failed validation", "errInfo": { "failingDocumentId": 0, "details": { "schemaRulesNotSatisfied": [{ "propertyName": "ssn", "details": [{ "operatorName": "pattern", "consideredValue": "§" }] }] } } }] },
+        ),
+        // What a pipeline calls otherwise.
+        (
+            doc! { "aggregate": "users", "pipeline": [{ "$project": { "tax": "$ssn", "n": "$name" } }, { "$set": { "again": { "$toUpper": "$tax" } } }] },
+            doc! { "cursor": { "firstBatch": [{ "tax": "§", "again": "§", "n": "x" }], "id": 0_i64 } },
+        ),
+        (
+            doc! { "aggregate": "users", "pipeline": [{ "$group": { "_id": "$ssn", "n": { "$sum": 1 }, "all": { "$push": "$card" } } }] },
+            doc! { "cursor": { "firstBatch": [{ "_id": "§", "n": 2, "all": [[{ "number": "§", "kind": "x" }]] }], "id": 0_i64 } },
+        ),
+        (
+            doc! { "aggregate": "users", "pipeline": [{ "$sortByCount": "$ssn" }] },
+            doc! { "cursor": { "firstBatch": [{ "_id": "§", "count": 1 }] } },
+        ),
+        (
+            doc! { "aggregate": "users", "pipeline": [{ "$replaceWith": "$card" }] },
+            doc! { "cursor": { "firstBatch": [{ "number": "§", "kind": "x" }] } },
+        ),
+        (
+            doc! { "aggregate": "orders", "pipeline": [{ "$lookup": { "from": "users", "as": "u", "localField": "a", "foreignField": "b" } }] },
+            doc! { "cursor": { "firstBatch": [{ "total": 5, "u": [{ "ssn": "§", "name": "x" }] }] } },
+        ),
+        (
+            doc! { "aggregate": 1, "pipeline": [{ "$changeStream": {} }] },
+            doc! { "cursor": { "firstBatch": [{ "operationType": "update", "updateDescription": { "updatedFields": { "profile.ssn": "§", "n": 1 } }, "fullDocument": { "ssn": "§" } }] } },
+        ),
+        (
+            doc! { "explain": { "find": "users", "filter": { "ssn": SECRET } } },
+            doc! { "queryPlanner": { "parsedQuery": { "ssn": { "$eq": "§" } }, "winningPlan": { "stage": "FETCH", "inputStage": { "keyPattern": { "ssn": 1 }, "indexBounds": { "ssn": ["[\"§\", \"§\"]"] } }, "slotBasedPlan": { "stages": "eq(s1, \"§\")" } } },
+            "command": { "find": "users", "filter": { "ssn": "§" }, "$db": "shop" }, "ok": 1.0 },
+        ),
+        (
+            doc! { "listIndexes": "users" },
+            doc! { "cursor": { "firstBatch": [{ "v": 2, "key": { "ssn": 1 }, "name": "ssn_1", "partialFilterExpression": { "ssn": "§" } }] } },
+        ),
+    ]
+}
+
+#[test]
+fn values_of_the_fields_go_from_replies_and_nothing_else() {
+    for (command, reply) in replies() {
+        for mode in Mode::ALL {
+            let (_, found) = without(mode, &command, &[with_secret(&reply)]);
+            assert!(!found[0].to_string().contains(SECRET), "{mode:?}: {command}: {}", found[0]);
+        }
+        let (_, found) = without(Mode::Mask, &command, &[with_secret(&reply)]);
+        assert_eq!(found[0], masked_secret(&reply), "{command}");
+    }
+}
+
+#[test]
+fn an_error_repeats_nothing_of_the_request() {
+    for (command, message, expected) in [
+        (
+            doc! { "find": "users", "filter": { "ssn": { "$regex": SECRET } } },
+            "bad regex 123-45-6789(",
+            "bad regex ***(",
+        ),
+        (
+            doc! { "aggregate": "users", "pipeline": [{ "$project": { "n": { "$toInt": "$ssn" } } }] },
+            "Failed to parse number 'it's stored' in $convert",
+            "Failed to parse number '***' in $convert",
+        ),
+        (doc! { "find": "users", "filter": { "n": 1 } }, "unknown field 'x'", "unknown field 'x'"),
+    ] {
+        let (_, replies) = without(Mode::Mask, &command, &[doc! { "ok": 0.0, "errmsg": message }]);
+        assert_eq!(replies[0].get_str("errmsg").unwrap(), expected);
+    }
+}
+
+#[test]
+fn cursors_go_on_as_they_began() {
+    let fields = fields(Mode::Mask);
+    let ask = |command: Document, reply: Document| {
+        let command = bytes(&command);
+        let asked = fields.asked(&command, Some("shop"));
+        let reply = bytes(&reply);
+        document(&fields.reply(&asked, &reply).unwrap_or(reply))
+    };
+    let pipeline = doc! { "aggregate": "users", "pipeline": [{ "$project": { "tax": "$ssn" } }] };
+    ask(pipeline, doc! { "cursor": { "firstBatch": [], "id": 77_i64, "ns": "shop.users" } });
+    let more = ask(
+        doc! { "getMore": 77_i64, "collection": "users" },
+        doc! { "cursor": { "nextBatch": [{ "tax": SECRET }], "id": 77_i64 } },
+    );
+    assert_eq!(more, doc! { "cursor": { "nextBatch": [{ "tax": "***" }], "id": 77_i64 } });
+}
+
+#[test]
+fn what_has_nothing_to_hide_is_not_made_anew() {
+    let fields = fields(Mode::Mask);
+    for command in [
+        doc! { "insert": "users", "documents": [{ "name": "Ann" }] },
+        doc! { "find": "orders", "filter": { "ssn": SECRET } },
+        doc! { "hello": 1, "password": SECRET },
+    ] {
+        let command = bytes(&command);
+        let mut asked = fields.asked(&command, Some("shop"));
+        assert_eq!(fields.request(&mut asked, &command), None);
+    }
+    assert!(!format!("{fields:?}").contains("key"));
+}
+
+#[test]
+fn what_breaks_is_shown_up_to_there() {
+    let mut command = bytes(&doc! { "insert": "users", "documents": [{ "n": 1, "ssn": SECRET }] });
+    let at = command.len() - SECRET.len() - 15;
+    // The type of the secret's element.
+    let at = (at..command.len()).find(|at| command[*at..].starts_with(b"\x02ssn")).unwrap_or(at);
+    command[at] = 0xee;
+    let fields = fields(Mode::Mask);
+    let mut asked = fields.asked(&command, Some("shop"));
+    let found = fields.request(&mut asked, &command).unwrap();
+    assert_eq!(document(&found), doc! { "insert": "users", "documents": [{ "n": 1 }] });
+}

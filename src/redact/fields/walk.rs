@@ -1,0 +1,388 @@
+//! Goes through a command or a reply and takes values out, wherever a document of the user's may be in it.
+//!
+//! What a command has beside documents stays as it is: names, options, sessions; so do names of fields, operators, and
+//! what sorts, projections and indexes say of fields. In expressions what names a field stays, and what is compared or
+//! put together with a place goes.
+
+use std::borrow::Cow;
+
+use super::asked::{Asked, Batch};
+use super::expression::{is_boolean, is_naming, mentions, names_a_field};
+use super::path::Trail;
+use super::value::{Mode, TEXT};
+use super::{Fields, message};
+use crate::bson::write::{begin, end, put_name, put_string};
+use crate::bson::{Element, Elements, Kind};
+
+/// A document within documents deeper than this is not looked into, but goes.
+pub(super) const DEPTH_MAX: usize = 100;
+
+/// What the values at some place are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    /// The top of a command.
+    Command,
+    /// One of the statements of a command that has several.
+    Statement,
+    /// The top of a reply.
+    Reply,
+    /// A reply's cursor.
+    Cursor,
+    /// An error among others in a reply.
+    Error,
+    /// What is said of a document that was not valid.
+    Details,
+    /// Values.
+    Data,
+    /// A filter or an update: values with operators around them.
+    Query,
+    /// Filters whose names begin with an identifier.
+    Identified,
+    /// An expression; what is said in it goes if it is together with a place.
+    Expression { goes: bool },
+    /// Which fields are wanted: numbers and booleans, or expressions.
+    Projection,
+    /// What is said of fields: the order, the type of an index.
+    Shape,
+    /// A description of an index.
+    Index,
+    /// Nothing of documents.
+    Other,
+}
+
+/// Where an element is: in what, and whether in a value that goes.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    place: Place,
+    goes: bool,
+}
+
+impl From<Place> for At {
+    fn from(place: Place) -> Self {
+        Self { place, goes: false }
+    }
+}
+
+pub(super) struct Walker<'w> {
+    fields: &'w Fields,
+    asked: &'w Asked,
+    trail: Trail<'w>,
+    depth: usize,
+    changed: bool,
+    /// What was taken out of a request, for errors that repeat it.
+    texts: Vec<Vec<u8>>,
+}
+
+impl<'w> Walker<'w> {
+    pub(super) fn new(fields: &'w Fields, asked: &'w Asked) -> Self {
+        Self { fields, asked, trail: Trail::default(), depth: 0, changed: false, texts: Vec::new() }
+    }
+
+    pub(super) fn into_texts(self) -> Vec<Vec<u8>> {
+        self.texts
+    }
+
+    /// Of a command; `None` if nothing has to go.
+    pub(super) fn request(&mut self, document: &'w [u8]) -> Option<Vec<u8>> {
+        self.document(document, Place::Command.into())
+    }
+
+    /// Of a document that stands beside a command or a reply, under that name.
+    pub(super) fn beside(&mut self, name: &'w [u8], document: &'w [u8], is_reply: bool) -> Option<Vec<u8>> {
+        let element = Element { kind: Kind::Document, name, value: document, offset: 0 };
+        let at = match name.rsplit(|byte| *byte == b'.').next() {
+            Some(b"firstBatch" | b"nextBatch") if is_reply => self.batch(),
+            _ if is_reply => self.of_reply(&element),
+            _ => self.of_command(&element, false),
+        };
+        // As deep as in the array that it stands for.
+        self.depth = 2;
+        let without = self.document(document, at);
+        self.depth = 0;
+        without
+    }
+
+    /// Of a reply.
+    pub(super) fn reply(&mut self, document: &'w [u8]) -> Option<Vec<u8>> {
+        self.document(document, Place::Reply.into())
+    }
+
+    /// Of a document that is found, or that is to be found.
+    pub(super) fn found(&mut self, document: &'w [u8], place: Place) -> Option<Vec<u8>> {
+        self.document(document, At { place, goes: self.asked.is_whole && place == Place::Data })
+    }
+
+    fn document(&mut self, document: &'w [u8], at: At) -> Option<Vec<u8>> {
+        self.changed = false;
+        let mut out = Vec::with_capacity(document.len() + 64);
+        self.walk(document, at, false, &mut out);
+        self.changed.then_some(out)
+    }
+
+    fn walk(&mut self, document: &'w [u8], at: At, is_array: bool, out: &mut Vec<u8>) {
+        let start = begin(out);
+        let mut is_first = true;
+        match Elements::new(document) {
+            Ok(elements) => {
+                for element in elements {
+                    // What cannot be read is left out.
+                    let Ok(element) = element else {
+                        self.changed = true;
+                        break;
+                    };
+                    self.element(&element, at, is_array, is_first, out);
+                    is_first = false;
+                }
+            }
+            Err(_) => self.changed = true,
+        }
+        end(start, out);
+    }
+
+    fn element(&mut self, element: &Element<'w>, at: At, is_array: bool, is_first: bool, out: &mut Vec<u8>) {
+        let len = self.trail.len();
+        let below = if is_array { at } else { self.below(element, at, is_first) };
+        let is_named = below.goes && !at.goes && !is_array;
+        if is_named && self.fields.mode == Mode::Drop && can_be_left_out(element, below.place) {
+            self.changed = true;
+        } else if element.kind.is_container() {
+            self.container(element, below, out);
+        } else {
+            self.leaf(element, below, out);
+        }
+        self.trail.truncate(len);
+    }
+
+    fn container(&mut self, element: &Element<'w>, at: At, out: &mut Vec<u8>) {
+        if at.place == Place::Other {
+            put_name(element.kind, element.name, out);
+            out.extend_from_slice(element.value);
+        } else if self.depth == DEPTH_MAX {
+            self.put(element, (Kind::String, text(TEXT)), out);
+        } else {
+            put_name(element.kind, element.name, out);
+            self.depth += 1;
+            self.walk(element.value, at, element.kind == Kind::Array, out);
+            self.depth -= 1;
+        }
+    }
+
+    fn leaf(&mut self, element: &Element<'w>, at: At, out: &mut Vec<u8>) {
+        let is_code = matches!(element.kind, Kind::Code | Kind::CodeWithScope) || element.name == b"$where";
+        let goes = match at.place {
+            Place::Other | Place::Cursor => false,
+            Place::Reply | Place::Error | Place::Details if matches!(element.name, b"errmsg" | b"$err" | b"err") => {
+                return self.message(element, out);
+            }
+            Place::Shape => at.goes && !is_brief(element),
+            Place::Projection => at.goes && !is_brief(element) && !names_a_field(element),
+            Place::Expression { goes } => (goes || at.goes) && !names_a_field(element),
+            _ => at.goes,
+        };
+        // Code may have anything in it.
+        let goes = goes || is_code && at.place != Place::Other && self.asked.may_touch(element.value);
+        match self.fields.stand(element).filter(|_| goes) {
+            Some(stand) => self.put(element, stand, out),
+            None => {
+                put_name(element.kind, element.name, out);
+                out.extend_from_slice(element.value);
+            }
+        }
+    }
+
+    fn put(&mut self, element: &Element<'_>, (kind, value): (Kind, Cow<'_, [u8]>), out: &mut Vec<u8>) {
+        self.changed |= kind != element.kind || *value != *element.value;
+        self.texts.extend(message::text_of(element).filter(|_| self.texts.len() < message::TEXTS_MAX));
+        put_name(kind, element.name, out);
+        out.extend_from_slice(&value);
+    }
+
+    fn message(&mut self, element: &Element<'_>, out: &mut Vec<u8>) {
+        let said = element.as_str_bytes().unwrap_or_default();
+        match message::without(said, self.asked) {
+            Some(said) => {
+                self.changed = true;
+                put_name(Kind::String, element.name, out);
+                put_string(&said, out);
+            }
+            None => {
+                put_name(element.kind, element.name, out);
+                out.extend_from_slice(element.value);
+            }
+        }
+    }
+
+    /// Where the value of a field of a document is.
+    fn below(&mut self, element: &Element<'w>, at: At, is_first: bool) -> At {
+        let name = element.name;
+        match at.place {
+            Place::Command => self.of_command(element, is_first),
+            Place::Statement => self.of_command(element, false),
+            Place::Reply => self.of_reply(element),
+            Place::Cursor if matches!(name, b"firstBatch" | b"nextBatch") => self.batch(),
+            Place::Cursor | Place::Other => Place::Other.into(),
+            Place::Error => match name {
+                b"errInfo" => Place::Details.into(),
+                b"keyPattern" => Place::Shape.into(),
+                b"keyValue" => Place::Data.into(),
+                _ if element.kind.is_container() => Place::Data.into(),
+                _ => at,
+            },
+            Place::Details => {
+                let is_value =
+                    name.starts_with(b"considered") || name.starts_with(b"failing") || name == b"specifiedAs";
+                At { goes: at.goes || is_value || self.push(name), ..at }
+            }
+            Place::Data | Place::Shape => At { goes: self.push(name) || at.goes, ..at },
+            Place::Index if matches!(name, b"partialFilterExpression") => Place::Query.into(),
+            Place::Index => At { place: Place::Shape, goes: self.push(name) },
+            Place::Query => self.of_query(element, at),
+            Place::Identified => {
+                let goes = match name.first() {
+                    Some(b'$') => return At { ..at },
+                    _ => self.trail.push_identified(name, &self.asked.places),
+                };
+                At { place: Place::Query, goes: goes || at.goes }
+            }
+            Place::Expression { goes } => self.of_expression(element, at, goes),
+            Place::Projection => self.of_projection(element, at),
+        }
+    }
+
+    fn push(&mut self, name: &'w [u8]) -> bool {
+        self.trail.push(name, &self.asked.places)
+    }
+
+    fn of_command(&self, element: &Element<'_>, is_first: bool) -> At {
+        if !element.kind.is_container() {
+            let is_code = matches!(element.kind, Kind::Code | Kind::CodeWithScope);
+            return if is_code { Place::Data.into() } else { Place::Other.into() };
+        }
+        let place = match element.name {
+            // `explain`
+            _ if is_first => Place::Command,
+            b"$clusterTime" | b"$readPreference" | b"client" | b"collation" | b"cursor" | b"cursors" | b"lsid"
+            | b"nsInfo" | b"readConcern" | b"recoveryToken" | b"writeConcern" => Place::Other,
+            b"arrayFilters" => Place::Identified,
+            b"c" | b"constants" | b"let" => Place::Expression { goes: self.asked.refers },
+            b"deletes" | b"ops" | b"updates" => Place::Statement,
+            b"document" | b"documents" | b"max" | b"min" => Place::Data,
+            b"fields" | b"projection" => Place::Projection,
+            b"hint" | b"index" | b"key" | b"keyPattern" | b"sort" => Place::Shape,
+            b"indexes" => Place::Index,
+            b"pipeline" => Place::Expression { goes: false },
+            // An update that is an array is a pipeline.
+            b"u" | b"update" | b"updateMods" if element.kind == Kind::Array => Place::Expression { goes: false },
+            _ => Place::Query,
+        };
+        place.into()
+    }
+
+    fn of_reply(&self, element: &Element<'_>) -> At {
+        let goes = self.asked.is_whole;
+        match element.name {
+            b"$clusterTime" | b"$gleStats" | b"errorLabels" | b"lastErrorObject" | b"opTime" | b"recoveryToken"
+            | b"topologyVersion" => Place::Other.into(),
+            b"cursor" if element.kind == Kind::Document => Place::Cursor.into(),
+            b"errInfo" => Place::Details.into(),
+            b"keyPattern" => Place::Shape.into(),
+            b"results" | b"value" | b"values" => At { place: Place::Data, goes },
+            b"writeConcernError" | b"writeConcernErrors" | b"writeErrors" => Place::Error.into(),
+            b"keyValue" => Place::Data.into(),
+            b"command" if element.kind == Kind::Document => Place::Command.into(),
+            _ if element.kind.is_container() => Place::Query.into(),
+            _ => Place::Reply.into(),
+        }
+    }
+
+    /// The documents of a cursor.
+    fn batch(&self) -> At {
+        let place = match self.asked.batch {
+            Batch::Documents => Place::Data,
+            Batch::Indexes => Place::Index,
+            Batch::Anything => Place::Query,
+        };
+        At { place, goes: self.asked.is_whole }
+    }
+
+    fn of_query(&mut self, element: &Element<'w>, at: At) -> At {
+        match element.name {
+            b"$expr" => At { place: Place::Expression { goes: false }, ..at },
+            b"$exists" | b"$options" | b"$position" | b"$rename" | b"$size" | b"$slice" | b"$type" => {
+                Place::Other.into()
+            }
+            b"$currentDate" | b"$sort" | b"$unset" => At { place: Place::Shape, ..at },
+            b"keyPattern" | b"multiKeyPaths" | b"sortPattern" | b"transformBy" if self.asked.explains => {
+                At { place: Place::Shape, ..at }
+            }
+            // A plan as a text, values and all.
+            b"slotBasedPlan" if self.asked.explains => At { goes: true, ..at },
+            name => At { goes: self.push(name) || at.goes, ..at },
+        }
+    }
+
+    fn of_expression(&mut self, element: &Element<'w>, at: At, goes: bool) -> At {
+        let name = element.name;
+        let expression = |goes| At { place: Place::Expression { goes }, ..at };
+        match name {
+            b"$match" | b"query" | b"restrictSearchWithMatch" => At { place: Place::Query, ..at },
+            b"$project" => At { place: Place::Projection, ..at },
+            b"$sort" | b"sortBy" => At { place: Place::Shape, ..at },
+            b"$unset" => Place::Other.into(),
+            // Not a name, whatever it begins with.
+            b"$const" | b"$literal" if goes || at.goes => At { place: Place::Data, goes: true },
+            _ if is_naming(name) => expression(false),
+            _ if is_boolean(name) => expression(mentions(element, &self.asked.places, 0)),
+            _ if name.first() == Some(&b'$') => expression(goes || mentions(element, &self.asked.places, 0)),
+            _ => {
+                let is_in = self.push(name);
+                At { goes: is_in || at.goes, ..expression(goes) }
+            }
+        }
+    }
+
+    fn of_projection(&mut self, element: &Element<'w>, at: At) -> At {
+        match element.name {
+            b"$elemMatch" => At { place: Place::Query, ..at },
+            b"$meta" | b"$slice" => Place::Other.into(),
+            [b'$', ..] => self.of_expression(element, at, false),
+            name => {
+                let goes = self.push(name) || at.goes;
+                // What is no operator says it of a field within.
+                let first = Elements::readable(element.value).next().filter(|_| element.kind == Kind::Document);
+                let is_operator = first.is_some_and(|first| first.name.first() == Some(&b'$'));
+                let is_expression = is_operator || element.kind == Kind::Array;
+                let place = if is_expression { Place::Projection } else { at.place };
+                At { place, goes }
+            }
+        }
+    }
+}
+
+/// Whether a field that goes can be left out as it stands: nothing is said by it but a value.
+fn can_be_left_out(element: &Element<'_>, place: Place) -> bool {
+    match place {
+        Place::Data | Place::Query => true,
+        Place::Expression { .. } => !element.kind.is_container() && !names_a_field(element),
+        _ => false,
+    }
+}
+
+/// What says nothing of a value: 0, 1, -1, a boolean, an empty text, a type of index, `$name`.
+fn is_brief(element: &Element<'_>) -> bool {
+    match element.kind {
+        Kind::Int32 | Kind::Int64 | Kind::Double => element.as_i64().is_some_and(|number| number.abs() <= 1),
+        Kind::Boolean | Kind::Null => true,
+        Kind::String => {
+            const TYPES: [&[u8]; 6] = [b"", b"2d", b"2dsphere", b"hashed", b"text", b"textScore"];
+            element.as_str_bytes().is_some_and(|text| TYPES.contains(&text))
+        }
+        _ => false,
+    }
+}
+
+fn text(text: &[u8]) -> Cow<'static, [u8]> {
+    let mut out = Vec::new();
+    put_string(text, &mut out);
+    Cow::Owned(out)
+}

@@ -1,0 +1,146 @@
+//! The user's own secrets, through the real binary before a real mongod: what PyMongo writes, asks, is answered and is
+//! refused has them, and no log and no capture does.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mongotap::capture::mtap::{Reader, Record};
+use mongotap::event::{Given, Input};
+
+use support::captured::compare;
+use support::manifest;
+use support::mongod::Mongod;
+use support::proxy::Proxy;
+
+/// What must be seen nowhere, a text and a number.
+const SECRETS: [&str; 3] = ["123-45-6789", "987-65-4321", "hunter2-is-it"];
+
+const FIELDS: &str = "people.ssn,people.cards.number,*.password";
+
+/// Asks for the secrets in every way; prints what it was answered, but for their values.
+const PROGRAM: &str = r#"
+import sys, pymongo
+from pymongo import InsertOne, UpdateOne, DeleteOne
+from pymongo.cursor import CursorType
+from pymongo.errors import DuplicateKeyError, BulkWriteError, OperationFailure
+from pymongo.write_concern import WriteConcern
+uri, name = sys.argv[1:3]
+real = len(sys.argv) == 3
+ONE, TWO, WORD = '123-45-6789', '987-65-4321', 'hunter2-is-it'
+def same(found, wanted):
+    # A recording that was redacted has something else there.
+    if real:
+        assert found == wanted, (found, wanted)
+with pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000) as client:
+    people, orders = client[name]['people'], client[name]['orders']
+    people.create_index('ssn', unique=True, name='by_ssn')
+    people.insert_one({'_id': 1, 'ssn': ONE, 'name': 'Ann', 'cards': [{'number': TWO, 'kind': 'visa'}]})
+    people.insert_many([{'_id': n, 'ssn': f'{TWO}/{n}', 'password': {'old': WORD}} for n in range(2, 60)])
+    orders.insert_one({'_id': 1, 'user': 1, 'password': WORD, 'ssn': 'no secret here'})
+    for again in (lambda: people.insert_one({'_id': 70, 'ssn': ONE}),
+                  lambda: people.update_one({'_id': 2}, {'$set': {'ssn': ONE}}),
+                  lambda: people.find_one_and_update({'_id': 2}, {'$set': {'ssn': ONE}})):
+        try:
+            again()
+            print('no error')
+        except DuplicateKeyError as error:
+            same(error.details['keyValue'], {'ssn': ONE})
+            print('duplicate', error.code)
+    try:
+        people.bulk_write([InsertOne({'_id': 71, 'ssn': ONE}), UpdateOne({'ssn': ONE}, {'$set': {'n': 1}}), DeleteOne({'ssn': 'x'})], ordered=False)
+    except BulkWriteError as error:
+        print('bulk', error.details['nModified'], len(error.details['writeErrors']))
+    found = people.find_one({'ssn': ONE})
+    same(found['ssn'], ONE)
+    print(found['_id'], found['name'], found['cards'][0]['kind'])
+    print(sorted(it['_id'] for it in people.find({'$or': [{'ssn': {'$in': [ONE]}}, {'cards.number': {'$regex': '^987'}}]}, {'ssn': 1})))
+    print(people.count_documents({'$expr': {'$eq': ['$ssn', ONE]}}))
+    same(people.distinct('ssn', {'_id': 1}), [ONE])
+    print(len(people.distinct('password.old')))
+    print(people.update_one({'_id': 1}, {'$set': {'cards.$[c].number': ONE}}, array_filters=[{'c.number': TWO}]).modified_count)
+    print(people.update_one({'ssn': ONE}, [{'$set': {'password': {'$concat': ['$ssn', WORD]}}}]).modified_count)
+    rows = list(people.aggregate([{'$match': {'_id': 1}}, {'$project': {'tax': '$ssn', 'kind': '$cards.kind'}}]))
+    same(rows[0]['tax'], ONE)
+    print(rows[0]['_id'], rows[0]['kind'])
+    rows = list(people.aggregate([{'$project': {'tax': '$ssn'}}, {'$sort': {'_id': 1}}], batchSize=20))
+    same(rows[0]['tax'], ONE)
+    print(len(rows), sorted(rows[-1]))
+    rows = list(orders.aggregate([{'$lookup': {'from': 'people', 'localField': 'user', 'foreignField': '_id', 'as': 'who'}}]))
+    same(rows[0]['who'][0]['ssn'], ONE)
+    same(rows[0]['password'], WORD)
+    print(rows[0]['ssn'], len(rows[0]['who']))
+    print(len(list(people.find({'password.old': WORD}, batch_size=20, cursor_type=CursorType.EXHAUST))))
+    people.with_options(write_concern=WriteConcern(w=0)).insert_one({'_id': -1, 'ssn': TWO})
+    print(people.find_one({'_id': 5}, {'_id': 1}))
+    people.find({'ssn': ONE}).explain()
+    try:
+        list(people.aggregate([{'$project': {'n': {'$toInt': '$ssn'}}}]))
+    except OperationFailure as error:
+        print('failed', error.code)
+    print(people.delete_many({'ssn': {'$gte': ONE}}).deleted_count)
+    client.drop_database(name)
+"#;
+
+/// What the program does, which must end well.
+fn run(uri: &str, name: &str) {
+    let mut python = Command::new(manifest::python());
+    let output = python.args(["-c", PROGRAM, uri, name]).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn assert_without(held: &[u8], what: &str) {
+    for secret in SECRETS {
+        let at = memchr::memmem::find(held, secret.as_bytes());
+        let around = at.map(|at| String::from_utf8_lossy(&held[at.saturating_sub(300)..at + 20]).into_owned());
+        assert!(around.is_none(), "{secret} is in the {what}: {around:?}");
+    }
+}
+
+/// The messages of a capture, inflated as they are in it.
+fn messages(capture: &Path) -> Vec<u8> {
+    let mut reader = Reader::new(fs::File::open(capture).unwrap());
+    let mut held = Vec::new();
+    while let Some(records) = reader.next_block().unwrap() {
+        for record in records {
+            if let Record::Input(Input { given: Given::Message(message), .. }) = record {
+                // What is kept compressed is read by `show`, below.
+                held.extend_from_slice(&message.bytes);
+            }
+        }
+    }
+    held
+}
+
+/// A run of the program that is captured and logged with these flags.
+fn recorded(directory: &Path, name: &str, options: &str, flags: &[&str]) {
+    let capture = directory.join("run.mtap");
+    let path = capture.to_str().unwrap();
+    let whole = ["--log-max-document-bytes", "0", "--log-phases", "app,auth", "--capture", path, "--force"];
+    let proxy = Proxy::start(&Mongod::shared().uri(), &[&whole[..], flags].concat());
+    run(&format!("mongodb://{}/?directConnection=true{options}", proxy.address), name);
+    let stopped = proxy.stop();
+    assert!(stopped.text.contains("by_ssn") && stopped.text.contains("no secret here"));
+    if flags.contains(&"--redact-fields") {
+        assert_without(stopped.text.as_bytes(), "log");
+        assert_without(stopped.stderr.as_bytes(), "table");
+        assert_without(&messages(&capture), "capture");
+        // What is derived of the capture is what was seen live, so nothing that is compressed has them either.
+        assert!(compare(&stopped.text, &capture) > 60);
+    }
+}
+
+#[test]
+fn the_users_secrets_are_in_no_log_and_no_capture() {
+    let directory = tempfile::tempdir().unwrap();
+    for mode in ["mask", "hash", "drop"] {
+        for options in ["", "&compressors=zlib"] {
+            let name = format!("redact_{mode}_{}", options.len());
+            recorded(directory.path(), &name, options, &["--redact-fields", FIELDS, "--redact-mode", mode]);
+        }
+    }
+}
