@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Case::new("churn_leaves_no_memory_and_no_descriptor_behind", soak::churn),
         Case::new("connections_end_in_every_phase", ends::in_every_phase),
         Case::new("connections_end_by_halves", ends::by_halves),
+        Case::new("clients_that_go_unheard", ends::unheard),
         Case::new("a_client_that_reads_nothing", stalls::client_that_reads_nothing),
         Case::new("a_server_that_reads_nothing", stalls::server_that_reads_nothing),
         Case::new("one_byte_at_a_time_both_ways", stalls::one_byte_at_a_time),

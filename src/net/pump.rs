@@ -48,6 +48,8 @@ pub(super) struct Pump<S = Stream> {
     refused: Option<Failed>,
     /// Wakes the connection, should it still be unknown whose it is.
     undecided: Option<Pin<Box<Sleep>>>,
+    /// Wakes it while nothing is read from the client, to see whether it is still there.
+    unheard: Option<Pin<Box<Sleep>>>,
     stop: Stopping,
 }
 
@@ -113,6 +115,7 @@ impl<S: Socket> Pump<S> {
             is_closed: false,
             refused: None,
             undecided: Some(Box::pin(tokio::time::sleep(idle_after))),
+            unheard: None,
             stop: Stopping {
                 draining: Box::pin(stop.draining.clone().cancelled_owned()),
                 aborting: Box::pin(stop.aborting.clone().cancelled_owned()),
@@ -258,9 +261,10 @@ impl<S: Socket> Pump<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Unacknowledged writes are done once their bytes are out, those that had to wait for a slow server too.
+    /// Unacknowledged writes are done once their bytes are out, those that had to wait for a slow server too. What a server
+    /// refused is not.
     fn note_sent(&mut self) {
-        if self.pipeline.awaits_sent() && !self.requests.owes(&self.server) {
+        if self.refused.is_none() && self.pipeline.awaits_sent() && !self.requests.owes(&self.server) {
             let pipeline = &mut self.pipeline;
             worker::with(|_, sink| pipeline.handle_sent(clock::now(), sink));
         }
@@ -325,6 +329,27 @@ impl<S: Socket> Pump<S> {
         if stop.stop.is_draining() && !owes() { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// A client that is not read from, because it has ended or the server takes no more, may go unseen: its server
+    /// might stand still for ever. So it is looked at now and then.
+    fn poll_unheard(&mut self, cx: &mut Context<'_>) -> Poll<Failed> {
+        let is_unheard = !matches!(self.requests.state, State::Open) || self.requests.owes(&self.server);
+        if self.unheard.is_none() && !is_unheard {
+            return Poll::Pending;
+        }
+        let sleep = self.unheard.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK_AGAIN_AFTER)));
+        while sleep.as_mut().poll(cx).is_ready() {
+            if !is_unheard {
+                self.unheard = None;
+                return Poll::Pending;
+            }
+            if let Some(error) = self.client.failure() {
+                return Poll::Ready(Failed { side: Side::Client, error });
+            }
+            sleep.as_mut().reset(tokio::time::Instant::now() + LOOK_AGAIN_AFTER);
+        }
+        Poll::Pending
+    }
+
     fn poll_undecided(&mut self, cx: &mut Context<'_>) {
         if !self.pipeline.is_undecided() {
             self.undecided = None;
@@ -353,8 +378,13 @@ impl<S: Socket> Future for Pump<S> {
                 if this.undecided.is_some() {
                     this.poll_undecided(cx);
                 }
-                ready!(this.poll_stop(cx));
-                this.close(None);
+                match this.poll_unheard(cx) {
+                    Poll::Ready(failed) => this.fail(&failed),
+                    Poll::Pending => {
+                        ready!(this.poll_stop(cx));
+                        this.close(None);
+                    }
+                }
             }
         }
         Poll::Ready(this.ended_by == Some(Side::Server) && this.pipeline.is_unanswered())

@@ -30,6 +30,11 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
 
     /// Lets the peer see an abort when the socket closes, not an end in good order.
     fn abort_on_close(&self);
+
+    /// Why the connection is no more, if that is known without reading or writing. It is told once.
+    fn failure(&self) -> Option<io::Error> {
+        None
+    }
 }
 
 /// A connected socket.
@@ -112,6 +117,14 @@ impl Socket for Stream {
             Self::Tcp(socket) => _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)),
             Self::Unix(_) => {}
             Self::Tls(encrypted) => encrypted.stream.get_ref().0.abort_on_close(),
+        }
+    }
+
+    fn failure(&self) -> Option<io::Error> {
+        match self {
+            Self::Tcp(socket) => socket.take_error().ok()?,
+            Self::Unix(socket) => socket.take_error().ok()?,
+            Self::Tls(encrypted) => encrypted.stream.get_ref().0.failure(),
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::io::Read as _;
 use std::net::Shutdown;
+use std::time::Duration;
 
 use bson::doc;
 
 use crate::pair::{Between, Pair, exchange, pass, reset, rest};
+use crate::stalls::write_until_it_waits;
+use crate::support::now;
 use crate::usage::{descriptors, wait_for_descriptors};
 
 /// How far a connection comes before it ends.
@@ -102,4 +105,35 @@ pub(crate) fn by_halves() -> String {
     let (tally, _) = between.proxy.end();
     assert_eq!((tally.opened, tally.succeeded), (2, 1), "{tally:?}");
     "either side may end first".to_owned()
+}
+
+/// Servers that stand still do not keep what clients that have gone had.
+pub(crate) fn unheard() -> String {
+    let between = Between::start(&[]);
+    let pid = between.proxy.pid();
+    let files = descriptors(pid);
+    let (request, _) = exchange(&doc! { "insert": "items", "filler": "x".repeat(1_000_000), "$db": "ends" });
+
+    // It had said all, and waited.
+    let Pair { mut client, mut server } = between.pair();
+    pass(&mut client, &mut server, &request);
+    client.shutdown(Shutdown::Write).expect("the connection stands");
+    assert_eq!(server.read(&mut [0]).expect("it is told"), 0, "that nothing more comes");
+    reset(client);
+    let begun = now();
+    wait_for_descriptors(pid, files);
+    let after_all = begun.elapsed();
+
+    // It had more to say than anybody took.
+    let Pair { client: mut loud, server: deaf } = between.pair();
+    loud.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket has the option");
+    write_until_it_waits(&mut loud, &request);
+    reset(loud);
+    let begun = now();
+    wait_for_descriptors(pid, files);
+    let before_all = begun.elapsed();
+    drop((server, deaf));
+    let (tally, _) = between.proxy.end();
+    assert_eq!((tally.opened, tally.succeeded), (2, 0), "{tally:?}");
+    format!("let go of {after_all:.1?} after one that waited went, and {before_all:.1?} after one that was writing")
 }

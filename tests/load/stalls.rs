@@ -73,7 +73,7 @@ pub(crate) fn server_that_reads_nothing() -> String {
 }
 
 /// Writes a message again and again until the socket takes no more for a while. How many bytes it took.
-fn write_until_it_waits(socket: &mut TcpStream, message: &[u8]) -> usize {
+pub(crate) fn write_until_it_waits(socket: &mut TcpStream, message: &[u8]) -> usize {
     let mut sent = 0;
     loop {
         match socket.write(&message[sent % message.len()..]) {
