@@ -45,7 +45,8 @@ pub(crate) fn churn() -> String {
     let seed = seed();
     let length = Duration::from_secs(effort(8));
     let server = Server::start();
-    let proxy = Logged::start(&server.uri(), &["--log-on-overflow", "block"]);
+    // Nothing is to be lost here, however slow the disk is; long runs are not to fill it.
+    let proxy = Logged::start(&server.uri(), &["--log-on-overflow", "block", "--log-max-document-bytes", "1000"]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let done = Arc::new(Done::default());
     let files = descriptors(proxy.pid());
