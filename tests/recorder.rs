@@ -8,6 +8,8 @@ mod bench;
 mod captures;
 #[path = "recorder/monitoring.rs"]
 mod monitoring;
+#[path = "recorder/rotation.rs"]
+mod rotation;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -173,71 +175,6 @@ fn a_full_queue_that_blocks_loses_nothing() {
     writer.join().unwrap();
     bench.stop();
     assert_eq!(whole_and_missing(&bench::parse(&reader.join().unwrap())), (1000, 0));
-}
-
-#[test]
-fn files_are_put_aside_by_size_and_the_oldest_removed() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.jsonl");
-    let bench =
-        Bench::start(&[Log { writing: Writing { rotate_bytes: 4000, keep: 2, ..Writing::default() }, ..log(&path) }]);
-    let mut feed = bench.feed();
-    (1..=40).for_each(|number| exchange(&mut feed, number, 40));
-    drop(feed);
-    bench.stop();
-    let name = |number: u32| PathBuf::from(format!("{}.{number}", path.display()));
-    assert!(name(1).exists() && name(2).exists() && !name(3).exists());
-    let mut all = Vec::new();
-    for file in [name(2), name(1), path.clone()] {
-        let size = fs::metadata(&file).unwrap().len();
-        assert!(size <= 4000, "{size}");
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        let lines = lines(&file);
-        assert_eq!(lines[0]["event"], "recorderStartedEvent");
-        assert!(lines.len() > 3 || file == path);
-        all.extend(seqs(&lines));
-    }
-    // Without gaps over the files.
-    assert!(all.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{all:?}");
-    assert_eq!(events(&lines(&path)).last(), Some(&"recorderStoppedEvent"));
-}
-
-#[test]
-fn none_is_kept_and_a_line_longer_than_a_file_is_written() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.jsonl");
-    let bench =
-        Bench::start(&[Log { writing: Writing { rotate_bytes: 500, keep: 0, ..Writing::default() }, ..log(&path) }]);
-    let mut feed = bench.feed();
-    (1..=3).for_each(|number| exchange(&mut feed, number, 1000));
-    drop(feed);
-    bench.stop();
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    assert_eq!(events(&lines(&path)), ["recorderStartedEvent", "recorderStoppedEvent"]);
-    assert_eq!(seqs(&lines(&path)), [12, 13], "six lines, each in a file, and seven openings");
-}
-
-#[test]
-fn files_are_put_aside_by_age() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.txt");
-    let log = Log {
-        writing: Writing { rotate_every: Duration::from_secs(60), ..Writing::default() },
-        format: Format::Text,
-        ..log(&path)
-    };
-    let bench = Bench::start(&[log]);
-    let mut feed = bench.feed();
-    for number in 1..=4 {
-        exchange(&mut feed, number, 10);
-        feed.flush();
-        bench::wait_for(|| bench.recorder.is_idle());
-        bench.pass(Duration::from_secs(31));
-    }
-    drop(feed);
-    bench.stop();
-    let count = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
-    assert_eq!((count(&path), count(&path.with_extension("txt.1"))), (4, 4));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use serde_json::Value;
 pub(crate) struct Bench {
     pub(crate) recorder: Recorder,
     nanos: Arc<AtomicU64>,
+    /// What the wall clock says when nothing has passed, in microseconds since 1970.
+    date: Arc<AtomicI64>,
     said: Arc<Mutex<Vec<String>>>,
 }
 
@@ -30,13 +32,22 @@ impl Bench {
     }
 
     pub(crate) fn try_start(logs: &[Log], listeners: Listeners) -> Result<Self, Error> {
-        let (nanos, said) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let (time, ears) = (Arc::clone(&nanos), Arc::clone(&said));
-        let clock = move || Timestamp { monotonic_nanos: time.load(Ordering::SeqCst), unix_micros: 0 };
+        Self::start_on(0, logs, listeners)
+    }
+
+    /// On that date, in microseconds since 1970.
+    pub(crate) fn start_on(date: i64, logs: &[Log], listeners: Listeners) -> Result<Self, Error> {
+        let (nanos, date) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicI64::new(date)));
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (time, wall, ears) = (Arc::clone(&nanos), Arc::clone(&date), Arc::clone(&said));
+        let clock = move || {
+            let monotonic_nanos = time.load(Ordering::SeqCst);
+            Timestamp { monotonic_nanos, unix_micros: wall.load(Ordering::SeqCst) + monotonic_nanos as i64 / 1000 }
+        };
         let say = move |line: &str| ears.lock().unwrap().push(line.to_owned());
         let run = RunInfo { run: "run".into(), listen: "here".into(), upstream: "there".into() };
         let recorder = Recorder::start(logs, listeners, run, clock, say)?;
-        Ok(Self { recorder, nanos, said })
+        Ok(Self { recorder, nanos, date, said })
     }
 
     pub(crate) fn feed(&self) -> Feed {
@@ -45,6 +56,11 @@ impl Bench {
 
     pub(crate) fn pass(&self, time: Duration) {
         self.nanos.fetch_add(time.as_nanos() as u64, Ordering::SeqCst);
+    }
+
+    /// Somebody sets the wall clock, by so many microseconds.
+    pub(crate) fn set_clock(&self, by: i64) {
+        self.date.fetch_add(by, Ordering::SeqCst);
     }
 
     pub(crate) fn said(&self) -> Arc<Mutex<Vec<String>>> {

@@ -9,6 +9,9 @@ use super::{CaptureError, TRAILER};
 /// Entries that are kept: with more, each stands for twice as many blocks.
 const ENTRIES_MAX: usize = 1 << 16;
 
+/// Three u64 and two varints.
+const ENTRY_LEN_MAX: usize = 3 * 8 + 2 * 10;
+
 /// Some blocks of a capture, one after the other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Entry {
@@ -49,6 +52,11 @@ impl Index {
             self.in_last += self.shared + 1;
             self.shared = self.shared * 2 + 1;
         }
+    }
+
+    /// The most bytes that one more block takes besides its records, and the file's end with it.
+    pub fn bytes_max(&self) -> usize {
+        2 * HEAD_LEN + (self.entries.len() + 1) * ENTRY_LEN_MAX + 8 + TRAILER.len()
     }
 
     /// Appends the index's block and the trailer, in a file that has `offset` bytes.

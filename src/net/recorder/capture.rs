@@ -21,9 +21,6 @@ use crate::sink::RecorderStopped;
 /// A feed holds no more than this, so that no more is lost with the process.
 const HAND_OVER_BYTES: usize = 64 << 10;
 
-/// What is written at once, at least if so much waits.
-const BLOCK_BYTES: usize = 1 << 20;
-
 /// Records on their way to the file.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
@@ -169,11 +166,13 @@ impl CaptureWriter {
         queue: Arc<Queue<Chunk>>,
         context: &Context,
     ) -> io::Result<Self> {
-        let now = (context.clock)();
+        let file = CaptureFile::create(capture, header, (context.clock)())?;
+        let retry = Retry::new(format!("capture {}", capture.path.display()), capture.writing.on_error, context);
+        file.say_too_many(&retry);
         Ok(Self {
             queue,
-            file: CaptureFile::create(capture, header, now)?,
-            retry: Retry::new(format!("capture {}", capture.path.display()), capture.writing.on_error, context),
+            file,
+            retry,
             clock: Arc::clone(&context.clock),
             block: Chunk::default(),
             in_file: 0,
@@ -193,13 +192,13 @@ impl CaptureWriter {
             let mut taken = 0;
             for mut chunk in work.chunks {
                 let bytes = chunk.records.bytes().len();
+                if self.block.records.bytes().len() + bytes > self.file.block_bytes() {
+                    self.write_block();
+                }
                 self.block.records.append(&chunk.records);
                 self.block.exchanges += std::mem::take(&mut chunk.exchanges);
                 self.block.turns.append(&mut chunk.turns);
                 chunk.records.clear();
-                if self.block.records.bytes().len() >= BLOCK_BYTES {
-                    self.write_block();
-                }
                 taken += bytes;
                 self.queue.done(chunk, bytes);
             }

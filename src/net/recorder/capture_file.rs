@@ -3,9 +3,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::file::{has_moved, is_removed, put_aside};
+use super::file::{beyond, has_moved, is_removed, put_aside};
+use super::retry::Retry;
 use crate::capture::mtap::{Header, Index, Records, write_records};
 use crate::config::{Capture, Writing};
 use crate::event::Timestamp;
@@ -29,40 +30,28 @@ pub(super) struct CaptureFile {
 impl CaptureFile {
     /// Makes the first file of a run. One that is there already is overwritten if that is wanted, or if it is empty.
     pub(super) fn create(capture: &Capture, header: Header, now: Timestamp) -> io::Result<Self> {
-        let is_there = fs::metadata(&capture.path).is_ok_and(|it| it.is_file() && it.len() > 0);
-        if is_there && !capture.force {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file already"));
-        }
-        let mut made = Self {
-            file: open(&capture.path)?,
+        let (file, size) = begin(&capture.path, &header, capture.force)?;
+        Ok(Self {
             path: capture.path.clone(),
+            file,
             header,
-            size: 0,
-            opening: 0,
+            size,
+            opening: size,
             index: Index::default(),
             opened_at: now,
             writing: capture.writing.clone(),
             out: Vec::new(),
-        };
-        made.write_header()?;
-        Ok(made)
+        })
     }
 
     /// Makes the next file of the run, where the one before is no more, and closes that.
     pub(super) fn begin_next(&mut self, now: Timestamp) -> io::Result<()> {
-        let file = open(&self.path)?;
+        let header = Header { part: self.header.part + 1, ..self.header.clone() };
+        let (file, size) = begin(&self.path, &header, false)?;
         // The one before is in order without an index.
         _ = self.close();
-        self.header.part += 1;
-        (self.file, self.size, self.index, self.opened_at) = (file, 0, Index::default(), now);
-        self.write_header()
-    }
-
-    fn write_header(&mut self) -> io::Result<()> {
-        let bytes = self.header.to_bytes();
-        self.file.write_all_at(&bytes, 0)?;
-        self.size = bytes.len() as u64;
-        self.opening = self.size;
+        (self.file, self.header, self.index) = (file, header, Index::default());
+        (self.size, self.opening, self.opened_at) = (size, size, now);
         Ok(())
     }
 
@@ -88,9 +77,18 @@ impl CaptureFile {
         self.file.write_all_at(&end, self.size)
     }
 
-    /// Whether it is to be put aside before so many more bytes, or for its age.
+    /// Whether it is to be put aside before so many more bytes of records, with which it would be closed, or for its age.
     pub(super) fn is_full(&self, more: usize, now: Timestamp) -> bool {
-        self.size > self.opening && self.writing.is_outgrown(self.size + more as u64, now.since(self.opened_at))
+        let size = self.size + (more + self.index.bytes_max()) as u64;
+        self.size > self.opening && self.writing.is_outgrown(size, now.since(self.opened_at))
+    }
+
+    /// How much is written at once, if so much waits; less where files are small.
+    pub(super) fn block_bytes(&self) -> usize {
+        match usize::try_from(self.writing.rotate_bytes) {
+            Ok(bytes @ 1..) => BLOCK_BYTES.min(bytes / 2),
+            _ => BLOCK_BYTES,
+        }
     }
 
     /// Puts the file aside; [`begin_next`](Self::begin_next) makes another.
@@ -102,6 +100,13 @@ impl CaptureFile {
     pub(super) fn postpone(&mut self, now: Timestamp) {
         self.opened_at = now;
         self.opening = self.size;
+    }
+
+    /// Says how many files put aside are more than are to be kept; there were more to keep once.
+    pub(super) fn say_too_many(&self, retry: &Retry) {
+        if self.writing.rotates() {
+            retry.say_too_many(beyond(&self.path, self.writing.keep).len(), self.writing.keep);
+        }
     }
 
     /// Whether somebody has removed it: what is written to it nobody will read.
@@ -120,13 +125,27 @@ impl CaptureFile {
     }
 }
 
-fn open(path: &PathBuf) -> io::Result<File> {
+/// Makes a file with nothing in it but the header, whose length is said. If that fails it is left empty. One that is
+/// there already is overwritten if that is wanted, or if it is empty.
+fn begin(path: &Path, header: &Header, force: bool) -> io::Result<(File, u64)> {
+    let is_there = fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0);
+    if is_there && !force {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file already"));
+    }
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
     }
-    Ok(file)
+    let bytes = header.to_bytes();
+    if let Err(error) = file.write_all_at(&bytes, 0) {
+        _ = file.set_len(0);
+        return Err(error);
+    }
+    Ok((file, bytes.len() as u64))
 }
+
+/// See [`CaptureFile::block_bytes`].
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// Memory kept from block to block; a long message may have taken more for a moment.
 const OUT_KEPT: usize = 2 << 20;

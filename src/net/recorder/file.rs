@@ -1,12 +1,15 @@
 //! Where the lines of a log go: standard output, or a file that is appended to, put aside when it has grown large or
-//! old, and opened anew when somebody has moved it.
+//! old, and opened anew when somebody has moved it. How old a file is that an earlier run began, its own date says; from
+//! then on no date counts, for the wall clock may be set.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
+use super::retry::Retry;
 use crate::config::{Log, Target, Writing};
 use crate::event::Timestamp;
 use crate::sink::Format;
@@ -25,6 +28,8 @@ pub(super) struct Output {
     /// Whether it is a file that can be cut and renamed, not a device or a pipe.
     is_regular: bool,
     opened_at: Timestamp,
+    /// How old it was then: a file is begun by one run, and written on by others.
+    age_before: Duration,
     writing: Writing,
 }
 
@@ -51,6 +56,7 @@ impl Output {
             size: 0,
             is_regular: false,
             opened_at: Timestamp::default(),
+            age_before: Duration::ZERO,
             writing: log.writing.clone(),
         }
     }
@@ -99,6 +105,7 @@ impl Output {
             opened.unfinished = last != *b"\n";
         }
         self.opened_at = now;
+        self.age_before = if self.size > 0 { age(&metadata, now) } else { Duration::ZERO };
         self.file = Some(file);
         Ok(opened)
     }
@@ -116,11 +123,12 @@ impl Output {
 
     /// Whether a file with so many bytes about to be written is to be put aside before so many more, or for its age.
     pub(super) fn is_full(&self, written: u64, more: usize, now: Timestamp) -> bool {
-        let (size, age) = (self.size + written + more as u64, now.since(self.opened_at));
+        let size = self.size + written + more as u64;
+        let age = self.age_before.saturating_add(now.since(self.opened_at));
         self.is_regular && self.file.is_some() && self.writing.is_outgrown(size, age)
     }
 
-    /// Puts the file aside: it becomes NAME.1, what was NAME.1 becomes NAME.2, and the one too many is removed.
+    /// Puts the file aside: it becomes NAME.1, what was NAME.1 becomes NAME.2, and those too many are removed.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         put_aside(path, self.writing.keep)?;
@@ -131,7 +139,15 @@ impl Output {
     /// Puts the next rotation off, after one that could not be done.
     pub(super) fn postpone(&mut self, now: Timestamp) {
         self.opened_at = now;
+        self.age_before = Duration::ZERO;
         self.size = 0;
+    }
+
+    /// Says how many files put aside are more than are to be kept; there were more to keep once.
+    pub(super) fn say_too_many(&self, retry: &Retry) {
+        if let Some(path) = self.path.as_ref().filter(|_| self.may_rotate()) {
+            retry.say_too_many(beyond(path, self.writing.keep).len(), self.writing.keep);
+        }
     }
 
     /// Whether somebody has removed the file: what is written to it nobody will read.
@@ -164,21 +180,41 @@ pub(super) fn is_removed(file: &File) -> bool {
     file.metadata().is_ok_and(|it| it.nlink() == 0)
 }
 
-/// PATH becomes PATH.1, what was PATH.1 becomes PATH.2, and the one beyond those that are kept is removed.
+/// PATH becomes PATH.1, what was PATH.1 becomes PATH.2, and those beyond the ones that are kept are removed.
 pub(super) fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
-    let name = |number: u32| match number {
-        0 => path.to_owned(),
-        number => PathBuf::from(format!("{}.{number}", path.display())),
-    };
-    let gap = (0..=keep).find(|number| !name(*number).exists());
+    // The oldest first, so that what is left after a failure is found again.
+    beyond(path, keep).iter().rev().try_for_each(fs::remove_file)?;
+    let gap = (0..=keep).find(|number| !aside(path, *number).exists());
     let last = gap.unwrap_or(keep + 1);
     if last > keep {
-        fs::remove_file(name(keep))?;
+        fs::remove_file(aside(path, keep))?;
     }
     for number in (0..last.min(keep)).rev() {
-        fs::rename(name(number), name(number + 1))?;
+        fs::rename(aside(path, number), aside(path, number + 1))?;
     }
     Ok(())
+}
+
+/// The files put aside that are there beyond those that are kept, one after the other.
+pub(super) fn beyond(path: &Path, keep: u32) -> Vec<PathBuf> {
+    let names = (keep..u32::MAX).map(|number| aside(path, number + 1));
+    names.take_while(|name| fs::symlink_metadata(name).is_ok_and(|it| it.is_file())).collect()
+}
+
+/// The name of a file that was put aside so many times.
+fn aside(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    if number > 0 {
+        name.push(format!(".{number}"));
+    }
+    name.into()
+}
+
+/// How old a file is, by the wall clock; nothing if the system does not know, or the clock was set back behind it.
+fn age(metadata: &fs::Metadata, now: Timestamp) -> Duration {
+    let made = metadata.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+    let now = Duration::from_micros(u64::try_from(now.unix_micros).unwrap_or_default());
+    made.map_or(Duration::ZERO, |made| now.saturating_sub(made))
 }
 
 /// An event log begins with a line of it, or with the part of one that was written before a crash. Nothing else is

@@ -64,6 +64,15 @@ impl Retry {
         self.reason = Some("the file was removed".to_owned());
     }
 
+    /// Says that there are more files than are to be kept, and when they go.
+    pub(super) fn say_too_many(&self, files: usize, keep: u32) {
+        if files > 0 {
+            self.say(format_args!(
+                "{files} files put aside are more than keep = {keep}; they are removed with the next one"
+            ));
+        }
+    }
+
     /// Notes that something was written.
     pub(super) fn succeeded<T: Default>(&mut self, queue: &Queue<T>) {
         if std::mem::take(&mut self.failures) > 0 {

@@ -67,6 +67,7 @@ impl Writer {
     pub(super) fn open(&mut self) -> io::Result<()> {
         let opened = self.output.open(self.now())?;
         self.begin(opened);
+        self.output.say_too_many(&self.retry);
         Ok(())
     }
 
