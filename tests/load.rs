@@ -61,12 +61,14 @@ fn main() -> ExitCode {
         Case::new("an_upstream_that_does_not_accept", stalls::upstream_that_does_not_accept),
         Case::new("a_name_that_leads_nowhere", wants::name_that_leads_nowhere),
         Case::new("descriptors_run_out_and_come_back", wants::descriptors_run_out),
+        Case::new("descriptors_are_asked_for", wants::descriptors_are_asked_for),
         Case::new("a_disk_that_is_full_for_a_while", disks::full_for_a_while),
         Case::new("a_log_and_a_capture_that_are_removed", disks::removed),
         Case::new("a_disk_that_is_taken_away", disks::taken_away),
         Case::new("a_disk_that_is_read_only_for_a_while", disks::read_only),
         Case::new("a_disk_that_is_full_may_end_the_proxy", disks::full_and_the_end),
         Case::new("a_disk_that_is_slow", disks::slow),
+        Case::new("a_disk_that_is_slow_and_waited_for", disks::slow_and_waited_for),
         Case::new("kills_at_random_moments_tear_only_what_is_named", kills::at_random_moments),
     ];
     exit_code(Selection::from_arguments().run(cases))

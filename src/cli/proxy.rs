@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::ConfigArgs;
@@ -26,6 +27,7 @@ pub struct Args {
 /// If it cannot start, or a log that may not fail has failed.
 pub fn run(args: &Args) -> Result<(), Error> {
     let config = args.config.load()?;
+    allow_descriptors(config.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start_failed)?;
     runtime.block_on(async {
         // Before the ready line: whoever has read it may send any signal.
@@ -50,6 +52,18 @@ pub fn run(args: &Args) -> Result<(), Error> {
             None => Ok(()),
         }
     })
+}
+
+/// Takes what it may have of descriptors for so many connections. Many systems give 1024 to whom does not ask for more.
+fn allow_descriptors(connections: usize) {
+    const OTHERS: u64 = 256;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = (connections as u64).saturating_mul(2).saturating_add(OTHERS);
+    let wanted = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if limit.current.is_some_and(|current| current < wanted) {
+        // With those that it has it works too, and says when there are no more.
+        _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
+    }
 }
 
 /// What is to be said of a proxy that others than this machine can reach, in the clear.

@@ -233,8 +233,30 @@ pub(crate) fn full_and_the_end() -> String {
     "by the log, and by the capture".to_owned()
 }
 
-/// The log is a pipe that nobody reads for a while.
+/// A log whose queue is full is told what it misses.
 pub(crate) fn slow() -> String {
+    let (took, tally, said) = to_a_slow_reader("drop");
+    assert_eq!(tally.succeeded + tally.dropped, COMMANDS, "{tally:?}");
+    assert!(tally.dropped > 0 && tally.reason.as_deref() == Some("queue full"), "{tally:?}");
+    assert!(said.contains(&format!(": {} exchanges (", tally.dropped)), "{said}");
+    format!("{COMMANDS} commands in {took:.1?}, {} of them missing in the log", tally.dropped)
+}
+
+/// Or has the application wait for it, if that is wanted.
+pub(crate) fn slow_and_waited_for() -> String {
+    let (took, tally, _) = to_a_slow_reader("block");
+    assert_eq!((tally.succeeded, tally.dropped), (COMMANDS, 0), "{tally:?}");
+    assert!(took > SLOW_FOR / 2, "it waited {took:?} in all");
+    format!("{COMMANDS} commands in {took:.1?}, all of them in the log")
+}
+
+const COMMANDS: u64 = 500;
+
+/// So long a reader does not keep up.
+const SLOW_FOR: Duration = Duration::from_millis(400);
+
+/// The log is a pipe, of which little is read for a while.
+fn to_a_slow_reader(on_overflow: &str) -> (Duration, Tally, String) {
     let server = Server::start();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let pipe = directory.path().join("pipe");
@@ -244,10 +266,9 @@ pub(crate) fn slow() -> String {
         move || {
             let mut pipe = File::open(pipe).expect("it is there");
             let mut text = String::new();
-            // A disk that does not keep up, until there is little more to come.
             let mut part = [0; 4096];
             for _ in 0..20 {
-                thread::sleep(Duration::from_millis(20));
+                thread::sleep(SLOW_FOR / 20);
                 let length = pipe.read(&mut part).expect("it is written to");
                 text += std::str::from_utf8(&part[..length]).expect("a log of ASCII");
             }
@@ -256,11 +277,12 @@ pub(crate) fn slow() -> String {
         }
     });
     let path = pipe.to_str().expect("its name is text");
-    let queue = ["--log", path, "--log-format", "jsonl", "--log-queue-bytes", "100kB"];
-    let proxy = Proxy::run(proxy::command(), &[&["--upstream", &server.uri()], &queue[..]].concat());
+    let queue = ["--log-format", "jsonl", "--log-queue-bytes", "100kB", "--log-on-overflow", on_overflow];
+    let files = ["--upstream", &server.uri(), "--log", path];
+    let proxy = Proxy::run(proxy::command(), &[&files[..], &queue].concat());
     let mut client = Client::handshake(&proxy.address, "slow");
     let begun = now();
-    for _ in 0..500 {
+    for _ in 0..COMMANDS {
         let find = doc! { "find": "items", "filler": "x".repeat(2000), "$db": "disks" };
         assert!(is_ok(&client.command(&find)));
     }
@@ -272,8 +294,5 @@ pub(crate) fn slow() -> String {
     // That the connection was closed may be missing too.
     let tally = Tally::of(&log, 0);
     assert!(tally.is_ended && tally.open.is_empty() && tally.torn == 0, "{tally:?}");
-    assert_eq!(tally.succeeded + tally.dropped, 500, "{tally:?}");
-    assert!(tally.dropped > 0 && tally.reason.as_deref() == Some("queue full"), "{tally:?}");
-    assert!(said.contains(&format!("log {path}: {} exchanges (", tally.dropped)), "{said}");
-    format!("500 commands in {took:.1?}, {} of them missing in the log", tally.dropped)
+    (took, tally, said)
 }

@@ -67,3 +67,21 @@ pub(crate) fn descriptors_run_out() -> String {
     assert_eq!((tally.succeeded, tally.failed), (10, 0), "{tally:?}");
     format!("{} connections came; recovered {recovered:.1?} after there was room", tally.opened)
 }
+
+/// Whoever starts it has not asked for more descriptors than usual, but may have them.
+pub(crate) fn descriptors_are_asked_for() -> String {
+    let server = Server::start();
+    let mut command = Command::new("sh");
+    let limited = format!("ulimit -S -n {DESCRIPTORS}; exec \"$0\" \"$@\"");
+    command.args(["-c", &limited, env!("CARGO_BIN_EXE_mongotap")]);
+    let proxy = Logged::run(command, &server.uri(), &[]);
+    let mut clients: Vec<_> = (0..DESCRIPTORS).map(|_| Client::handshake(proxy.address(), "many")).collect();
+    for client in &mut clients {
+        assert!(is_ok(&client.command(&doc! { "ping": 1, "$db": "admin" })));
+    }
+    let files = descriptors(proxy.pid());
+    drop(clients);
+    let (tally, _) = proxy.end();
+    assert_eq!((tally.opened, tally.succeeded), (DESCRIPTORS as u64, DESCRIPTORS as u64), "{tally:?}");
+    format!("{files} of them, where {DESCRIPTORS} were given")
+}
