@@ -14,6 +14,7 @@ mod rotation;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -326,6 +327,26 @@ fn a_directory_that_goes_and_comes() {
     assert!(said.lock().unwrap()[0].ends_with("a.jsonl: no such file or directory; trying again"));
     assert_eq!(whole_and_missing(&lines(&path)), (1, 0));
     assert_eq!(seqs(&lines(&path)), [1, 2, 3, 4]);
+}
+
+/// It could not be told from one that was removed, but for where it can still be had.
+#[test]
+fn a_file_that_never_had_a_name_is_written_to() {
+    let mut file = tempfile::tempfile().unwrap();
+    let bench = Bench::start(&[log(&PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd())))]);
+    let mut feed = bench.feed();
+    for number in 1..=2 {
+        exchange(&mut feed, number, 10);
+        feed.flush();
+        bench::wait_for(|| bench.recorder.is_idle());
+    }
+    drop(feed);
+    let said = bench.said();
+    bench.stop();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(whole_and_missing(&bench::parse(&text)), (2, 0));
+    assert_eq!(*said.lock().unwrap(), Vec::<String>::new());
 }
 
 #[test]

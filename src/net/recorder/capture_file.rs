@@ -111,7 +111,7 @@ impl CaptureFile {
 
     /// Whether somebody has removed it: what is written to it nobody will read.
     pub(super) fn is_removed(&self) -> bool {
-        is_removed(&self.file)
+        is_removed(&self.path, &self.file)
     }
 
     /// Bytes of records that were written to it.

@@ -152,7 +152,8 @@ impl Output {
 
     /// Whether somebody has removed the file: what is written to it nobody will read.
     pub(super) fn is_removed(&self) -> bool {
-        self.is_regular && self.file.as_ref().is_some_and(is_removed)
+        let (Some(path), Some(file)) = (&self.path, &self.file) else { return false };
+        self.is_regular && is_removed(path, file)
     }
 
     /// Lets go of the file.
@@ -175,9 +176,9 @@ pub(super) fn has_moved(path: &Path, file: &File) -> bool {
     fs::metadata(path).map(identity).ok() != file.metadata().map(identity).ok()
 }
 
-/// Whether an open file has no name any more.
-pub(super) fn is_removed(file: &File) -> bool {
-    file.metadata().is_ok_and(|it| it.nlink() == 0)
+/// Whether an open file has no name any more. One that never had any can still be had where it was opened: `/dev/fd/3`.
+pub(super) fn is_removed(path: &Path, file: &File) -> bool {
+    file.metadata().is_ok_and(|it| it.nlink() == 0) && has_moved(path, file)
 }
 
 /// PATH becomes PATH.1, what was PATH.1 becomes PATH.2, and those beyond the ones that are kept are removed.
