@@ -32,15 +32,26 @@ pub(super) fn read(what: &str, secret: &Password, hint: &str) -> Result<String, 
 /// If the key cannot be read, or none be made up.
 pub(crate) fn fields(redact: &Redact) -> Result<Option<Arc<Fields>>, config::Error> {
     let key = match &redact.key {
-        Some(key) => {
-            read("the key of [redact]", key, "put a long random text there, the same for each run")?.into_bytes()
-        }
+        Some(key) => self::key(key)?,
         None => made_up()?,
     };
     Ok(Fields::new(redact.fields.clone(), redact.mode, &key))
 }
 
-fn made_up() -> Result<Vec<u8>, config::Error> {
+/// The key of digests.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn key(key: &Password) -> Result<Vec<u8>, config::Error> {
+    let hint = "put a long random text there, the same for each run";
+    read("the key of [redact]", key, hint).map(String::into_bytes)
+}
+
+/// A key that nobody knows.
+///
+/// # Errors
+/// If there is none to be had.
+pub(super) fn made_up() -> Result<Vec<u8>, config::Error> {
     let mut key = vec![0; KEY_LEN];
     SystemRandom::new().fill(&mut key).map_err(|_| config::Error {
         message: "no random bytes are to be had for the key of [redact]".to_owned(),

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 
 use super::Fielded;
+use super::fields::Said;
 use crate::bson::write::{begin, end, put_name, put_string};
 use crate::bson::{Element, Elements, Kind};
 use crate::event::{Compressor, GivenMessage, Original, SeenMessage, Timestamp};
@@ -103,8 +104,9 @@ fn kept(seen: &SeenMessage<'_>, inflate_max_bytes: usize, fielded: Option<&mut F
     if !seen.sensitive && seen.unread.is_none() {
         let without = fielded.map_or(Ok(None), |fielded| {
             let mut inflated = Vec::new();
-            let (bytes, compressor) = inflate(seen, inflate_max_bytes, &mut inflated)?;
-            Ok(fielded.message(seen, bytes)?.map(|bytes| (bytes, compressor)))
+            let (bytes, compressor) = inflate(seen.bytes, &seen.header, inflate_max_bytes, &mut inflated)?;
+            let said = Said { side: seen.side, exchange: seen.exchange, continued: seen.continued };
+            Ok(fielded.message(said, bytes)?.map(|bytes| (bytes, compressor)))
         });
         return match without {
             Ok(None) => Kept::AsItIs,
@@ -124,23 +126,54 @@ fn kept(seen: &SeenMessage<'_>, inflate_max_bytes: usize, fielded: Option<&mut F
     }
 }
 
+/// Takes the user's own secrets out of a message that was recorded before.
+pub(super) fn recorded(message: &mut GivenMessage<'_>, inflate_max_bytes: usize, fielded: &mut Fielded) {
+    let Ok(header) = Header::decode(&mut Reader::new(&message.bytes)) else { return };
+    if message.original.as_ref().is_some_and(|original| original.unread.is_some()) {
+        return;
+    }
+    let said = Said { side: message.side, exchange: message.exchange, continued: message.continued };
+    let mut inflated = Vec::new();
+    let without = inflate(&message.bytes, &header, inflate_max_bytes, &mut inflated);
+    let without = without.and_then(|(bytes, compressor)| Ok((fielded.message(said, bytes)?, compressor)));
+    if matches!(without, Ok((None, _))) {
+        return;
+    }
+    let length = header.message_length;
+    let original = message.original.get_or_insert_with(|| Original { length, ..Original::default() });
+    match without {
+        Ok((None, _)) => {}
+        Ok((Some(bytes), compressor)) => {
+            original.compressor = original.compressor.or(compressor);
+            message.bytes = Cow::Owned(bytes);
+        }
+        Err(WireError::InflatedTooLong { .. }) => message.bytes.to_mut().truncate(COMPRESSED_HEAD_LEN),
+        // What cannot be read is not kept but for its header.
+        Err(error) => {
+            original.unread = Some(error.to_string().into());
+            message.bytes.to_mut().truncate(HEADER_LEN);
+        }
+    }
+}
+
 /// The message out of its compression, and what that was.
 fn inflate<'b>(
-    seen: &'b SeenMessage<'_>,
+    bytes: &'b [u8],
+    header: &Header,
     inflate_max_bytes: usize,
     inflated: &'b mut Vec<u8>,
 ) -> Result<(&'b [u8], Option<Compressor>), WireError> {
-    if seen.header.op_code != OpCode::Compressed {
-        return Ok((seen.bytes, None));
+    if header.op_code != OpCode::Compressed {
+        return Ok((bytes, None));
     }
-    let compressed = OpCompressed::decode(seen.bytes)?;
-    compressed.inflate(&seen.header, inflate_max_bytes, inflated)?;
+    let compressed = OpCompressed::decode(bytes)?;
+    compressed.inflate(header, inflate_max_bytes, inflated)?;
     Ok((inflated, Some(compressed.compressor)))
 }
 
 fn masked(seen: &SeenMessage<'_>, inflate_max_bytes: usize) -> Result<(Vec<u8>, Option<Compressor>), WireError> {
     let mut inflated = Vec::new();
-    let (bytes, compressor) = inflate(seen, inflate_max_bytes, &mut inflated)?;
+    let (bytes, compressor) = inflate(seen.bytes, &seen.header, inflate_max_bytes, &mut inflated)?;
     let mut out = BytesMut::new();
     let header = Header::decode(&mut Reader::new(bytes))?;
     let (id, to) = (header.request_id, header.response_to);

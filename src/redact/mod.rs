@@ -15,13 +15,13 @@ use bson::raw::RawDocumentBuf;
 use bson::rawdoc;
 
 use crate::event::{
-    CommandInfo, Connection, ConnectionId, Document, Entry, Event, Failure, Given, Input, Seen, SeenMessage, Side,
+    CommandInfo, Connection, ConnectionId, Document, Entry, Event, Failure, Given, GivenMessage, Input, Seen, Side,
     Timestamp,
 };
 use crate::wire::WireError;
 
 pub use fields::Fields;
-use fields::{Asked, Command, Pending};
+use fields::{Asked, Command, Pending, Said};
 pub use message::MARKER;
 
 /// Something that has been through the redactor. Only this module can make one, and sinks take nothing else.
@@ -106,6 +106,14 @@ impl Redactor {
         }
     }
 
+    /// Takes the user's own secrets out of a message that was recorded before; of one that cannot be read nothing stays but
+    /// its header. Messages are to be given in their order, those of one run to one redactor.
+    pub fn recorded(&mut self, message: &mut GivenMessage<'_>, inflate_max_bytes: usize) {
+        if let Some(fielded) = &mut self.0 {
+            message::recorded(message, inflate_max_bytes, fielded);
+        }
+    }
+
     /// Takes out of what a session has read what is not to be seen, and has it recorded as its input.
     ///
     /// Of a message that may hold credentials, the values that are or may be some are exchanged for [`MARKER`], and what
@@ -163,8 +171,8 @@ impl Fielded {
     }
 
     /// A message out of its compression without the secrets; `None` if there are none in it.
-    fn message(&mut self, seen: &SeenMessage<'_>, bytes: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
-        fields::rewritten(&self.fields, &mut self.said, seen, bytes)
+    fn message(&mut self, said: Said, bytes: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+        fields::rewritten(&self.fields, &mut self.said, said, bytes)
     }
 }
 
@@ -189,10 +197,13 @@ pub struct Exchanged {
     pub reply: Vec<u8>,
 }
 
-/// Takes the credentials out of a command and its reply, as [`Redactor::seen`] does out of messages. Whether the command is
-/// sensitive the session's list says.
-pub fn exchanged(it: Exchanged, sensitive: bool) -> Redacted<Exchanged> {
+/// Takes the credentials out of a command and its reply, as [`Redactor::seen`] does out of messages, and the values of
+/// these fields. Whether the command is sensitive the session's list says.
+pub fn exchanged(mut it: Exchanged, sensitive: bool, fields: &[Arc<Fields>]) -> Redacted<Exchanged> {
     if !sensitive {
+        for fields in fields {
+            fields.exchange(&mut it.request, [&mut it.reply]);
+        }
         return Redacted(it);
     }
     Redacted(Exchanged { request: message::masked_document(&it.request), reply: message::masked_document(&it.reply) })

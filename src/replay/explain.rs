@@ -43,6 +43,8 @@ pub enum Why {
     Cursor,
     /// The fields of a document, in another order.
     Order,
+    /// A field whose values were taken out of the recording, and so of the request.
+    Redacted,
 }
 
 impl Why {
@@ -56,6 +58,7 @@ impl Why {
             Self::Date => "date",
             Self::Cursor => "cursor",
             Self::Order => "order",
+            Self::Redacted => "redacted",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One connection that is answered from a recording.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,9 +124,17 @@ impl Player {
     fn ask(&mut self, request: Request, at: Timestamp, until: Option<Timestamp>, replies: &mut Replies) -> Outcome {
         let until = until.unwrap_or_else(|| at.after(awaited(&request)));
         let is_last = at.monotonic_nanos >= until.monotonic_nanos;
-        match self.replaying.answer(&request, self.app_name.as_deref(), at, is_last) {
+        let recording = &self.replaying.recording;
+        let asked = recording.as_recorded(&request);
+        let is_redacted = matches!(asked, Cow::Owned(_));
+        let answer = self.replaying.answer(&asked, self.app_name.as_deref(), at, is_last);
+        drop(asked);
+        match answer {
             Answer::Documents { documents, after, explanation, taken_for } => {
                 self.explanation = explanation.filter(|_| !request.is_sensitive());
+                if let Some(explanation) = self.explanation.as_mut().filter(|_| is_redacted) {
+                    explanation.notes.extend(recording.redacted_in(&request));
+                }
                 self.followed = taken_for.filter(|_| self.is_followed).and_then(|taken_for| {
                     let reply = documents.first().map(Vec::as_slice);
                     self.replaying.followed(taken_for, &request, self.app_name.as_deref(), reply)

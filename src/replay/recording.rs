@@ -3,19 +3,23 @@
 //! What is kept of an exchange is what finds it again: digests of its question, the state in which it was asked, what it
 //! did, which exchange continues its cursor. The documents are asked for when they are needed.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
+use super::Request;
 use super::bodies::Bodies;
 use super::build::Build;
 use super::digest::{AsItIs, Digest};
 use super::effect::{Effect, Namespace, Namespaces, Reads};
+use super::explain::{Note, Why};
 use super::settings::{Scope, Settings};
 use super::state::Transaction;
 use super::walked::Walked;
 use crate::capture::exchange::Exchange;
 use crate::capture::names::Value;
+use crate::redact::Fields;
 
 /// Exchanges to answer from, shared by a server's connections.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Recording {
     pub(super) index: Index,
     /// Whether values of its documents were masked.
     pub(super) is_redacted: bool,
+    /// Whose values were taken out of it.
+    fields: Vec<Arc<Fields>>,
 }
 
 /// The number of an exchange, in the order of the recording.
@@ -179,6 +185,30 @@ impl Recording {
         Self { is_redacted, ..self }
     }
 
+    /// The same, of which the values of these fields were taken out: so they are of what is asked.
+    #[must_use]
+    pub fn without(self, fields: Vec<Arc<Fields>>) -> Self {
+        Self { fields, ..self }
+    }
+
+    /// A request as it would have been recorded.
+    pub(super) fn as_recorded<'r>(&self, request: &'r Request) -> Cow<'r, Request> {
+        let mut recorded = Cow::Borrowed(request);
+        for fields in &self.fields {
+            let mut asked = fields.asked(&recorded.command, Some(&recorded.database));
+            if let Some(command) = fields.request(&mut asked, &recorded.command) {
+                recorded.to_mut().command = command;
+            }
+        }
+        recorded
+    }
+
+    /// What in a request is not as it was asked, for an explanation.
+    pub(super) fn redacted_in(&self, request: &Request) -> Vec<Note> {
+        let named = self.fields.iter().flat_map(|fields| fields.named_in(&request.command, &request.database));
+        named.map(|path| Note { path, why: Why::Redacted }).collect()
+    }
+
     /// How it is answered from.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -228,7 +258,7 @@ impl Indexing {
     /// The recording; `bodies` has the exchanges in the order in which they were added.
     pub fn finish(self, bodies: Box<dyn Bodies>) -> Recording {
         let (index, settings) = self.0.finish();
-        Recording { settings, bodies, index, is_redacted: false }
+        Recording { settings, bodies, index, is_redacted: false, fields: Vec::new() }
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::io::Cursor;
 
-use mongotap::capture::convert::{Filter, Selecting, filter_capture, record};
+use mongotap::capture::convert::{Filter, Masking, Selecting, filter_capture, record};
 use mongotap::capture::exchanges::Exchanges;
 use mongotap::capture::fixture::{Fixture, collect};
 use mongotap::capture::mtap::{CaptureError, Header, Reader, Record};
 use mongotap::capture::pcap::{PcapError, read_packets, write_packets};
 use mongotap::capture::source::{Source, SourceError};
+use mongotap::redact::Fields;
+use mongotap::redact::fields::Mode;
 use mongotap::sink::{Compact, Options, Render, Statistics, Text};
 
 use super::is_for_the_eye;
@@ -58,9 +60,9 @@ fn file(bytes: &[u8]) {
         panic!("a fixture that was written cannot be read: {error}\n{text}");
     }
     let selection = selecting.finish();
-    for masks in [false, true] {
+    for masking in [Masking::Nothing, Masking::Values, fields()] {
         let mut filtered = Vec::new();
-        if filter_capture(bytes, &selection, masks, &mut filtered).is_ok() && !filtered.is_empty() {
+        if filter_capture(bytes, &selection, &masking, &mut filtered).is_ok() && !filtered.is_empty() {
             assert!(self::records(&filtered).1.is_ok(), "a capture that was written cannot be read");
         }
     }
@@ -68,6 +70,12 @@ fn file(bytes: &[u8]) {
     if write_packets(bytes, &mut packets).is_ok() {
         read_packets(&packets[..], "fuzz", &mut Vec::new()).expect("packets that were written can be read");
     }
+}
+
+/// Fields that are in the seeds.
+fn fields() -> Masking {
+    let paths = ["*.name", "*.a", "*.*.b"].map(|path| path.parse().expect("it is a path"));
+    Masking::Fields(Fields::new(paths.to_vec(), Mode::Hash, b"key").expect("there are paths"))
 }
 
 /// The records of a capture, and how it ends.

@@ -3,18 +3,20 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
 use super::select::Selection;
-use super::{CaptureWriter, mask};
+use super::{CaptureWriter, Masking, mask};
 use crate::capture::mtap::{CaptureError, Reader, Record, Torn};
 use crate::event::{Compressor, Given, GivenMessage, Input, Original, Side};
+use crate::redact::Redactor;
 use crate::wire::{
     HEADER_LEN, Header, Message, OpCompressed, OpMsg, OpQuery, OpReply, Reader as WireReader, Sequence, WireError,
 };
 
-/// Writes the records of a capture that are wanted; `masks` says whether the values of its documents go. A torn end is
+/// Writes the records of a capture that are wanted; `masking` says which values go. A torn end is
 /// left out, and told.
 ///
 /// # Errors
@@ -22,14 +24,21 @@ use crate::wire::{
 pub fn filter_capture(
     input: impl Read,
     selection: &Selection,
-    masks: bool,
+    masking: &Masking,
     out: &mut dyn Write,
 ) -> Result<Option<Torn>, CaptureError> {
     let mut reader = Reader::new(input);
     let Some(mut header) = reader.header()?.cloned() else { return Ok(reader.torn()) };
-    header.redacted |= masks;
+    header.redacted |= masking.is_something();
+    header.redact.extend(masking.rules());
     let mut writer = CaptureWriter::new(&header, out)?;
-    let mut filtering = Filtering { selection, masks, inflate_max: header.inflate_max_bytes, parts: HashMap::new() };
+    let mut filtering = Filtering {
+        selection,
+        masks: matches!(masking, Masking::Values),
+        redactor: Redactor::new(if let Masking::Fields(fields) = masking { Some(Arc::clone(fields)) } else { None }),
+        inflate_max: header.inflate_max_bytes,
+        parts: HashMap::new(),
+    };
     while let Some(block) = reader.next_block()? {
         for mut record in block {
             if filtering.wants(&mut record) {
@@ -45,6 +54,7 @@ pub fn filter_capture(
 struct Filtering<'s> {
     selection: &'s Selection,
     masks: bool,
+    redactor: Redactor,
     inflate_max: usize,
     /// The parts of exhaust streams, and the exchanges that they belong to.
     parts: HashMap<u64, u64>,
@@ -68,8 +78,11 @@ impl Filtering<'_> {
         if let Some(continued) = message.continued {
             self.parts.insert(continued.0, first);
         }
-        if self.masks && self.selection.is_application(first) {
-            self.mask(message, at_ms);
+        if self.selection.is_application(first) {
+            self.redactor.recorded(message, self.inflate_max);
+            if self.masks {
+                self.mask(message, at_ms);
+            }
         }
         self.selection.has_number(first) || self.selection.has_number(own)
     }

@@ -15,9 +15,7 @@ use std::borrow::Cow;
 use crate::bson::{Element, Kind};
 use crate::capture::edit::{Edit, edit, string};
 use crate::capture::names::{relative, text_of, value_of};
-
-/// What stands for a string.
-const TEXT: &[u8] = b"***";
+use crate::redact::fields::{masked, names_a_field};
 
 /// Parts of a command that say how, not what.
 const HOW: [&[u8]; 17] = [
@@ -134,44 +132,21 @@ fn within<'a>(element: &Element<'a>, in_expression: bool, at_ms: i64) -> Edit<'a
 }
 
 fn leaf<'a>(element: &Element<'a>, in_expression: bool, at_ms: i64) -> Edit<'a> {
-    let zeros = |len: usize| Edit::Put(element.kind, Cow::Owned(vec![0; len]));
-    match element.kind {
-        Kind::String if in_expression && names_a_field(element) || text_of(element).is_some() => Edit::Keep,
-        Kind::String | Kind::Code | Kind::Symbol => Edit::Put(element.kind, Cow::Owned(string(TEXT))),
-        Kind::CodeWithScope => Edit::Put(Kind::Code, Cow::Owned(string(TEXT))),
-        Kind::Double | Kind::Int64 => zeros(8),
-        Kind::Int32 => zeros(4),
-        Kind::Decimal128 => Edit::Put(Kind::Decimal128, Cow::Owned(DECIMAL_ZERO.to_vec())),
+    let stays = match element.kind {
+        Kind::Boolean | Kind::DbPointer | Kind::ObjectId | Kind::Timestamp => true,
+        Kind::String => in_expression && names_a_field(element) || text_of(element).is_some(),
+        Kind::Binary => value_of(element).is_some(),
         Kind::DateTime => {
             let date = element.value.first_chunk().map(|bytes| i64::from_le_bytes(*bytes));
-            let is_relative = date.is_some_and(|date| relative(date, at_ms).is_some());
-            if is_relative { Edit::Keep } else { zeros(8) }
+            date.is_some_and(|date| relative(date, at_ms).is_some())
         }
-        Kind::Binary if value_of(element).is_some() => Edit::Keep,
-        // No bytes, of the subtype that there was. The old one has a length within.
-        Kind::Binary => {
-            let subtype = element.value.get(4).copied().unwrap_or_default();
-            let empty: &[u8] = if subtype == 2 { &[4, 0, 0, 0, 2, 0, 0, 0, 0] } else { &[0, 0, 0, 0, subtype] };
-            Edit::Put(Kind::Binary, Cow::Owned(empty.to_vec()))
-        }
-        Kind::Regex => Edit::Put(Kind::Regex, Cow::Borrowed(b"***\0\0")),
-        _ => Edit::Keep,
+        _ => false,
+    };
+    match masked(element).filter(|_| !stays) {
+        Some((kind, value)) => Edit::Put(kind, value),
+        None => Edit::Keep,
     }
 }
-
-/// `$name`, `$name.name`, `$$NAME.name`: nothing else that begins so, a hash of a password for one.
-fn names_a_field(element: &Element<'_>) -> bool {
-    let text = element.as_str_bytes().unwrap_or_default();
-    let Some(path) = text.strip_prefix(b"$") else { return false };
-    let path = path.strip_prefix(b"$").unwrap_or(path);
-    path.split(|byte| *byte == b'.').all(|name| {
-        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-        !name.is_empty() && !name[0].is_ascii_digit() && name.iter().all(is_name)
-    })
-}
-
-/// 0, with the exponent 0.
-const DECIMAL_ZERO: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x30];
 
 #[cfg(test)]
 mod tests {

@@ -14,8 +14,55 @@ pub use record::record;
 pub use select::{Filter, Only, Selecting, Selection};
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
+use super::exchange::Exchange;
 use super::mtap::{Header, Index, Records, write_records};
+use crate::redact::Fields;
+use crate::redact::fields::Rules;
+
+/// Which values are taken out.
+#[derive(Clone, Debug, Default)]
+pub enum Masking {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those of all documents: [`mask`].
+    Values,
+    /// Those of the user's own fields.
+    Fields(Arc<Fields>),
+}
+
+impl Masking {
+    /// What a header says of it.
+    pub fn rules(&self) -> Option<Rules> {
+        if let Self::Fields(fields) = self { Some(fields.rules()) } else { None }
+    }
+
+    /// Whether anything is taken out.
+    pub fn is_something(&self) -> bool {
+        !matches!(self, Self::Nothing)
+    }
+
+    /// Takes them out of an exchange, unless it is of those that drivers have by themselves.
+    pub fn exchange(&self, exchange: &mut Exchange) {
+        if exchange.is_housekeeping() {
+            return;
+        }
+        match self {
+            Self::Nothing => {}
+            Self::Values => {
+                exchange.request = mask::request(&exchange.request, exchange.at.unix_micros / 1000);
+                for reply in &mut exchange.replies {
+                    reply.body = mask::reply(&reply.body, reply.at.unix_micros / 1000);
+                }
+            }
+            Self::Fields(fields) => {
+                fields.exchange(&mut exchange.request, exchange.replies.iter_mut().map(|reply| &mut reply.body));
+            }
+        }
+    }
+}
 
 /// Records that are gathered to a block.
 const BLOCK_BYTES: usize = 64 << 10;

@@ -11,16 +11,18 @@ use std::path::{Path, PathBuf};
 
 use output::{Output, clear_on_signals, refused};
 
+use super::args::RedactArgs;
 use super::{Code, Error, print};
 use crate::bson::nearest;
-use crate::capture::convert::{Filter, Only, Selecting, Selection, filter_capture, mask, record};
+use crate::capture::convert::{Filter, Masking, Only, Selecting, Selection, filter_capture, record};
 use crate::capture::exchange::Exchange;
 use crate::capture::fixture::{Collected, Fixture, Header, ReadError, Reader, collect};
 use crate::capture::mtap::{CaptureError, Torn};
 use crate::capture::open::{OpenError, Recorded};
 use crate::capture::pcap::{PcapError, Summary, is_pcap, read_packets, write_packets};
-use crate::config::io_reason;
+use crate::config::{Config, Flags, Settings, io_reason};
 use crate::net::say::say;
+use crate::net::secrets;
 
 /// Make a fixture of a capture, or the other way round
 #[derive(Debug, clap::Args)]
@@ -50,6 +52,13 @@ pub struct Args {
     /// Mask the values of documents, not their structure: see below
     #[arg(long)]
     redact: bool,
+
+    /// Read the section redact from this file; flags go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    fields: RedactArgs,
 
     /// Overwrite OUT if it is there
     #[arg(long)]
@@ -92,6 +101,7 @@ enum Input {
 /// [`Code::Usage`] if OUT is there or its name says nothing, [`Code::Input`] if IN cannot be read to its end,
 /// [`Code::Io`] if OUT cannot be written.
 pub fn run(args: &Args) -> Result<(), Error> {
+    let masking = masking(args)?;
     let form = Form::of(&args.output)?;
     let to_stdout = args.output == Path::new("-");
     if !args.force && !to_stdout && args.output.exists() {
@@ -104,7 +114,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let selection = select(args, &input)?;
     check_matches(args, &selection)?;
     if form == Form::Fixture {
-        let collected = fixture(args, &input, &selection)?;
+        let collected = fixture(args, &masking, &input, &selection)?;
         let text = collected.fixture.to_text();
         if to_stdout {
             return print(&text);
@@ -118,10 +128,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let mut output = Output::create(&args.output, "part", 0o600)?;
     let exchanges;
     if form == Form::Capture {
-        exchanges = write_capture(args, &input, &selection, &mut output)?;
+        exchanges = write_capture(args, &masking, &input, &selection, &mut output)?;
     } else {
         let mut capture = Output::create(&args.output, "mtap.part", 0o600)?;
-        exchanges = write_capture(args, &input, &selection, &mut capture)?;
+        exchanges = write_capture(args, &masking, &input, &selection, &mut capture)?;
         let file = File::open(capture.path()).map_err(|error| refused(capture.path(), &error))?;
         let written =
             output.write(|out| write_packets(BufReader::new(file), out).map_err(|it| unread(args, it.into())))?;
@@ -137,6 +147,17 @@ pub fn run(args: &Args) -> Result<(), Error> {
     output.finish()?;
     done(args, exchanges);
     Ok(())
+}
+
+/// Which values go: those of the fields that are named, else of all documents if that is wanted.
+fn masking(args: &Args) -> Result<Masking, Error> {
+    let top = Settings { redact: Some(args.fields.settings()), ..Settings::default() };
+    let config = Config::load(args.config.as_deref(), &Flags { top, ..Flags::default() })?;
+    Ok(match secrets::fields(&config.redact)? {
+        Some(fields) => Masking::Fields(fields),
+        None if args.redact => Masking::Values,
+        None => Masking::Nothing,
+    })
 }
 
 fn done(args: &Args, exchanges: usize) {
@@ -280,20 +301,20 @@ fn fixture_of(args: &Args) -> Result<Reader<BufReader<File>>, Error> {
 
 /// What is wanted of the fixture that is read.
 fn wanted_of<'a>(
-    args: &'a Args,
+    (args, masking): (&'a Args, &'a Masking),
     selection: &'a Selection,
     fixture: impl Iterator<Item = Result<Exchange, ReadError>> + 'a,
 ) -> impl Iterator<Item = Result<Exchange, Error>> + 'a {
     let exchanges = fixture.filter(|it| it.as_ref().map_or(true, |it| selection.has(it)));
-    exchanges.map(|it| it.map(|exchange| wanted(args, exchange)).map_err(|error| unread(args, error.into())))
+    exchanges.map(|it| it.map(|exchange| wanted(masking, exchange)).map_err(|error| unread(args, error.into())))
 }
 
 /// The fixture of what is wanted.
-fn fixture(args: &Args, input: &Input, selection: &Selection) -> Result<Collected, Error> {
+fn fixture(args: &Args, masking: &Masking, input: &Input, selection: &Selection) -> Result<Collected, Error> {
     let mut collected = match input {
         Input::Fixture(header) => {
             let mut fixture = fixture_of(args)?;
-            let exchanges = wanted_of(args, selection, fixture.by_ref()).collect::<Result<_, _>>()?;
+            let exchanges = wanted_of((args, masking), selection, fixture.by_ref()).collect::<Result<_, _>>()?;
             let fixture = Fixture { header: header.clone(), exchanges, names: fixture.into_names() };
             Collected { fixture, unread: 0 }
         }
@@ -303,14 +324,15 @@ fn fixture(args: &Args, input: &Input, selection: &Selection) -> Result<Collecte
             let (redacted, redact) =
                 header.map_or((false, Vec::new()), |header| (header.redacted, header.redact.clone()));
             let exchanges = exchanges.filter(|it| it.as_ref().map_or(true, |it| selection.has(it)));
-            let exchanges = exchanges.map(|it| it.map(|exchange| wanted(args, exchange)));
+            let exchanges = exchanges.map(|it| it.map(|exchange| wanted(masking, exchange)));
             let collected = collect(exchanges, RECORDED_WITH);
             let mut collected = collected.map_err(|error: CaptureError| unread(args, error.into()))?;
             (collected.fixture.header.redacted, collected.fixture.header.redact) = (redacted, redact);
             collected
         }
     };
-    collected.fixture.header.redacted |= args.redact;
+    collected.fixture.header.redacted |= masking.is_something();
+    collected.fixture.header.redact.extend(masking.rules());
     if collected.unread > 0 {
         let (input, unread) = (args.input.display(), collected.unread);
         say(format_args!("mongotap: {input}: {unread} exchanges were too long to be read, they are left out"));
@@ -319,31 +341,34 @@ fn fixture(args: &Args, input: &Input, selection: &Selection) -> Result<Collecte
 }
 
 /// An exchange as it is wanted.
-fn wanted(args: &Args, mut exchange: Exchange) -> Exchange {
-    if args.redact && !exchange.is_housekeeping() {
-        exchange.request = mask::request(&exchange.request, exchange.at.unix_micros / 1000);
-        for reply in &mut exchange.replies {
-            reply.body = mask::reply(&reply.body, reply.at.unix_micros / 1000);
-        }
-    }
+fn wanted(masking: &Masking, mut exchange: Exchange) -> Exchange {
+    masking.exchange(&mut exchange);
     exchange
 }
 
 /// Writes a capture; how many exchanges are in it.
-fn write_capture(args: &Args, input: &Input, selection: &Selection, output: &mut Output) -> Result<usize, Error> {
+fn write_capture(
+    args: &Args,
+    masking: &Masking,
+    input: &Input,
+    selection: &Selection,
+    output: &mut Output,
+) -> Result<usize, Error> {
     match input {
         Input::Fixture(header) => {
-            let exchanges = wanted_of(args, selection, fixture_of(args)?);
+            let exchanges = wanted_of((args, masking), selection, fixture_of(args)?);
             let mut count = 0;
             let recorded = exchanges.map(|it| it.map_err(Failed::Read)).inspect(|_| count += 1);
-            let header = Header { redacted: header.redacted || args.redact, ..header.clone() };
+            let mut header = header.clone();
+            header.redacted |= masking.is_something();
+            header.redact.extend(masking.rules());
             output.write(|out| record(&header, recorded, out).map_err(|error| error.into_error(&args.output)))?;
             Ok(count)
         }
         Input::Capture(path) => {
             let input = BufReader::new(file(path)?);
             let written = output.write(|out| {
-                filter_capture(input, selection, args.redact, out).map_err(|error| unread(args, error.into()))
+                filter_capture(input, selection, masking, out).map_err(|error| unread(args, error.into()))
             });
             written.map(|_| selection.len())
         }
@@ -436,4 +461,7 @@ and killCursors are not in it.
 --redact masks values in documents, filters, updates and pipelines, in replies and in the errors that quote them: \
 strings become ***, numbers 0, dates 1970, binaries empty. Structure, names of fields, true, false and null stay, \
 and so do ObjectIds, UUIDs, an _id that is no document, and dates made at the time of their command: a replay still \
-answers what asks by these alone. Options of commands (limit, sort, projection, hint, indexes, …) stay.";
+answers what asks by these alone. Options of commands (limit, sort, projection, hint, indexes, …) stay.
+
+--redact-fields users.ssn,*.password takes out the values of these fields alone, as mongotap proxy does while it records: \
+see [redact] in proxy.toml, which --config reads. A replay takes them out of what is asked too, and so still matches.";

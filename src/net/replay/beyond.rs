@@ -19,6 +19,7 @@ use crate::net::client::Credentials;
 use crate::net::proxy::Proxy;
 use crate::net::record::{RecordError, Written, write_whole};
 use crate::net::say::say;
+use crate::redact::Fields;
 use crate::replay::Replaying;
 
 /// The server that is asked, until the end of the replay.
@@ -33,7 +34,7 @@ impl Beyond {
     pub(super) async fn start(
         config: &Config,
         paths: &[PathBuf],
-        credentials: Option<Credentials>,
+        (credentials, fields): (Option<Credentials>, Vec<Arc<Fields>>),
         replaying: &Arc<Replaying>,
     ) -> Result<Option<(Self, Upstream)>, ReplayError> {
         let recorded = match (config.replay.on_miss, paths) {
@@ -52,10 +53,12 @@ impl Beyond {
         own.tls.listen = None;
         own.logs.clear();
         own.capture = None;
+        own.redact = config::Redact::default();
         let proxy = Proxy::builder().config(own).start().await?;
         let upstream = Upstream {
             endpoints: proxy.listeners().into_iter().map(|(endpoint, _)| endpoint).collect(),
             credentials,
+            fields: fields.into(),
             following: Arc::new(Following::new(Arc::clone(replaying))),
             recorded: recorded.as_ref().map(|(_, answers)| Arc::clone(answers)),
         };

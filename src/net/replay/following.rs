@@ -312,6 +312,7 @@ mod tests {
             credentials: None,
             following: Arc::clone(&following),
             recorded: None,
+            fields: Arc::default(),
         };
         let insert = rawdoc! { "insert": "c", "documents": [{}], "$db": "d" };
         following.scope(&None).lock().take(Step::Write, insert.as_bytes(), told()).unwrap();

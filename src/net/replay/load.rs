@@ -17,6 +17,7 @@ use crate::capture::mtap::CaptureError;
 use crate::capture::open::{OpenError, Recorded};
 use crate::capture::spots::BlockPlace;
 use crate::config::io_reason;
+use crate::redact::fields::Rules;
 use crate::replay::{Deployment, Indexing, Recording, Settings, Walked};
 
 /// Why a recording cannot be read: which file, and what is wrong with it.
@@ -57,6 +58,8 @@ pub(super) struct Loaded {
     pub(super) recording: Recording,
     pub(super) deployment: Deployment,
     pub(super) warnings: Vec<String>,
+    /// What was taken out of it.
+    pub(super) rules: Vec<Rules>,
 }
 
 /// Reads all files: the captures among them as those of one proxy's run, which it may have rotated, then the fixtures.
@@ -68,19 +71,25 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
         warnings: Vec::new(),
     };
     let (mut captures, mut fixtures) = (Vec::new(), Vec::new());
+    let (mut is_redacted, mut rules) = (false, Vec::new());
     for path in paths {
         match open(path)
             .and_then(|file| Recorded::open(BufReader::new(file)).map_err(|it| LoadError::new(path, &it)))?
         {
-            Recorded::Capture(_) => captures.push(path),
+            Recorded::Capture(mut capture) => {
+                let header = capture.header().map_err(|error| LoadError::new(path, &error.into()))?;
+                is_redacted |= header.is_some_and(|header| header.redacted);
+                add_rules(header.map(|header| header.redact.as_slice()).unwrap_or_default(), &mut rules);
+                captures.push(path);
+            }
             Recorded::Fixture(fixture) => fixtures.push((path, fixture)),
         }
     }
     let (files, blocks) = loading.captures(&captures)?;
-    let mut is_redacted = false;
     for (path, fixture) in fixtures {
         let header = fixture.header().clone();
         is_redacted |= header.redacted;
+        add_rules(&header.redact, &mut rules);
         let hello = RawDocumentBuf::from_bytes(header.hello);
         let hello = hello.map_err(|error| LoadError {
             message: format!("{}: line 1: hello: {error}", path.display()),
@@ -97,7 +106,16 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
     }
     let Loading { indexing, keeper, deployment, warnings } = loading;
     let recording = indexing.finish(keeper.finish(files, blocks)).redacted(is_redacted);
-    Ok(Loaded { recording, deployment, warnings })
+    Ok(Loaded { recording, deployment, warnings, rules })
+}
+
+/// What several files say alike is said once.
+fn add_rules(more: &[Rules], rules: &mut Vec<Rules>) {
+    for more in more {
+        if !rules.contains(more) {
+            rules.push(more.clone());
+        }
+    }
 }
 
 /// What is being read.

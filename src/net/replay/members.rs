@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::beyond::Beyond;
 use super::load::{Loaded, load};
-use super::{Plan, ReplayError, Serving};
+use super::{Plan, ReplayError, Serving, redacted};
 use crate::config::{Advertise, Config, Endpoint, Presented, percent_encode};
 use crate::event::Address;
 use crate::net::places::reached_at;
@@ -20,13 +20,15 @@ use crate::replay::{Elsewhere, Explain, Identity, Recorded, Replaying, Users};
 
 /// Reads the recording and serves it on the runtime of the caller.
 pub(super) async fn serve(plan: Plan) -> Result<(Serving, Vec<Server>), ReplayError> {
-    let Plan { config, paths, settings, users, explain, credentials } = plan;
-    let Loaded { recording, deployment, warnings } = load(&paths, settings)?;
-    let replaying = Arc::new(Replaying::new(Arc::new(recording)));
+    let Loaded { recording, deployment, mut warnings, rules } = load(&plan.paths, plan.settings.clone())?;
+    redacted::check(&rules, &plan)?;
+    let Plan { config, paths, users, explain, credentials, .. } = plan;
+    let fields = redacted::fields(&rules, &config, &mut warnings)?;
+    let replaying = Arc::new(Replaying::new(Arc::new(recording.without(fields.clone()))));
     let (tell, changes) = watch::channel(());
     replaying.on_change(move || tell.send_replace(()));
     // Only now: what cannot be read leaves nothing behind.
-    let (beyond, upstream) = Beyond::start(&config, &paths, credentials, &replaying).await?.unzip();
+    let (beyond, upstream) = Beyond::start(&config, &paths, (credentials, fields), &replaying).await?.unzip();
     let elsewhere = upstream.as_ref().map(|_| Arc::new(Elsewhere::default()));
     let users = users.iter().map(|(name, password)| (name.as_str(), password.as_str()));
     let users = Arc::new(Users::new(users, config.replay.accept, seed()));

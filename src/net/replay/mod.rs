@@ -9,6 +9,7 @@ mod builder;
 mod following;
 mod load;
 mod members;
+mod redacted;
 mod spool;
 mod upstream;
 

@@ -16,7 +16,7 @@ use crate::config::Endpoint;
 use crate::event::{ConnectionId, Phase, Timestamp};
 use crate::net::client::{Client, ClientError, Credentials, Options};
 use crate::net::clock;
-use crate::redact::{self, Exchanged, Redacted};
+use crate::redact::{self, Exchanged, Fields, Redacted};
 use crate::replay::{Followed, Forward, Takes};
 use crate::session::is_sensitive;
 use crate::wire::OpMsg;
@@ -27,6 +27,8 @@ pub(in crate::net) struct Upstream {
     /// The proxy's listeners.
     pub(super) endpoints: Arc<[Endpoint]>,
     pub(super) credentials: Option<Credentials>,
+    /// Whose values are taken out of what is recorded.
+    pub(super) fields: Arc<[Arc<Fields>]>,
     pub(super) following: Arc<Following>,
     /// What it was asked and answered, if that is to be recorded.
     pub(super) recorded: Option<Arc<Answers>>,
@@ -179,7 +181,7 @@ impl Asking {
             at,
             replied_at: clock::now(),
             wants_reply: request.answered,
-            exchanged: redact::exchanged(exchanged, is_sensitive(request.name())),
+            exchanged: redact::exchanged(exchanged, is_sensitive(request.name()), &self.upstream.fields),
         });
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn is_naming(name: &[u8]) -> bool {
 }
 
 /// `$name`, `$name.name`, `$$NAME.name`: nothing else that begins so, a hash of a password for one.
-pub(super) fn names_a_field(element: &Element<'_>) -> bool {
+pub fn names_a_field(element: &Element<'_>) -> bool {
     let text = element.as_str_bytes().unwrap_or_default();
     let Some(path) = text.strip_prefix(b"$") else { return false };
     let path = path.strip_prefix(b"$").unwrap_or(path);

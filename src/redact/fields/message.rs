@@ -8,7 +8,7 @@ use super::asked::{Asked, Batch, Command};
 use super::walk::{Place, Walker};
 use super::{Fields, Pending};
 use crate::bson::{Element, Kind, find};
-use crate::event::{Exchange, SeenMessage, Side};
+use crate::event::{Exchange, Side};
 use crate::wire::{Message, OpDelete, OpInsert, OpMsg, OpQuery, OpReply, OpUpdate, Sequence, WireError, msg_flags};
 
 /// So many texts of a request are looked for in an error.
@@ -77,6 +77,17 @@ fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
     Some([&text[..=first], b"***", text.get(last..).unwrap_or_default()].concat())
 }
 
+/// Where a message belongs.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::redact) struct Said {
+    /// Who said it.
+    pub(in crate::redact) side: Side,
+    /// The exchange that a request begins, or that a reply ends.
+    pub(in crate::redact) exchange: Option<Exchange>,
+    /// The exchange that a reply begins because others follow it unasked.
+    pub(in crate::redact) continued: Option<Exchange>,
+}
+
 /// A message of the wire, uncompressed, without values: `None` if there are none in it. What was asked is noted in
 /// `pending`, until the reply.
 ///
@@ -85,24 +96,24 @@ fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
 pub(in crate::redact) fn rewritten(
     fields: &Fields,
     pending: &mut Pending,
-    seen: &SeenMessage<'_>,
+    said: Said,
     bytes: &[u8],
 ) -> Result<Option<Vec<u8>>, WireError> {
     let (header, message) = Message::decode(bytes)?;
     let mut out = BytesMut::new();
     let (id, to) = (header.request_id, header.response_to);
-    let is_changed = match seen.side {
+    let is_changed = match said.side {
         Side::Client => {
             let (asked, is_changed) = request(fields, &message, id, to, &mut out)?;
-            if let Some((exchange, asked)) = seen.exchange.zip(asked) {
+            if let Some((exchange, asked)) = said.exchange.zip(asked) {
                 pending.insert(exchange, asked);
             }
             is_changed
         }
         Side::Server => {
-            let asked = ended(fields, pending, seen.exchange);
+            let asked = ended(fields, pending, said.exchange);
             let is_changed = reply(fields, &asked, &message, (id, to), &mut out)?;
-            if let Some(continued) = seen.continued {
+            if let Some(continued) = said.continued {
                 pending.insert(continued, asked);
             }
             is_changed

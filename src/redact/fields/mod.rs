@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 pub use asked::Asked;
 pub(super) use asked::Command;
-pub(super) use message::rewritten;
+pub use expression::names_a_field;
+pub(super) use message::{Said, rewritten};
 pub use path::{FieldPath, FieldPathError};
 pub use value::{Mode, masked};
 
@@ -93,6 +94,32 @@ impl Fields {
         let texts = walker.into_texts();
         asked.repeats(texts);
         document
+    }
+
+    /// Takes the values out of a command, `$db` included, and out of its replies.
+    pub fn exchange<'r>(&self, request: &mut Vec<u8>, replies: impl IntoIterator<Item = &'r mut Vec<u8>>) {
+        let mut asked = self.asked(request, None);
+        if let Some(without) = self.request(&mut asked, request) {
+            *request = without;
+        }
+        for reply in replies {
+            if let Some(without) = self.reply(&asked, reply) {
+                *reply = without;
+            }
+        }
+    }
+
+    /// Those of the fields that may be in a command on that database, as they were written.
+    pub fn named_in(&self, command: &[u8], database: &str) -> Vec<String> {
+        let asked = self.asked(command, Some(database));
+        let is_named = |path: &&FieldPath| {
+            let mut places = Vec::new();
+            path.within(None, None, &mut places);
+            let is_own = |names: &Names| asked.places.contains(names);
+            let names = places.iter().filter(|names| is_own(names)).filter_map(|names| names.last());
+            names.into_iter().any(|name| **name == *b"*" || memchr::memmem::find(command, name).is_some())
+        };
+        self.paths.iter().filter(is_named).map(ToString::to_string).collect()
     }
 
     /// A reply to it without the values; `None` if there are none in it.

@@ -128,6 +128,9 @@ fn what_is_left_out_is_left_out() {
     let command = doc! { "update": "users", "updates": [{ "q": { "ssn": "§", "n": 1 }, "u": { "$set": { "profile.ssn": "§", "name": "x" } } }] };
     let expected = doc! { "update": "users", "updates": [{ "q": { "n": 1 }, "u": { "$set": { "name": "x" } } }] };
     assert_eq!(without(Mode::Drop, &command, &[]).0, expected);
+    let distinct = doc! { "distinct": "users", "key": "ssn" };
+    let (_, replies) = without(Mode::Drop, &distinct, &[doc! { "values": [SECRET, 5], "ok": 1.0 }]);
+    assert_eq!(replies, [doc! { "values": ["***", 0], "ok": 1.0 }]);
 }
 
 #[test]

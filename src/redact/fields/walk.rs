@@ -142,7 +142,9 @@ impl<'w> Walker<'w> {
     fn element(&mut self, element: &Element<'w>, at: At, is_array: bool, is_first: bool, out: &mut Vec<u8>) {
         let len = self.trail.len();
         let below = if is_array { at } else { self.below(element, at, is_first) };
-        let is_named = below.goes && !at.goes && !is_array;
+        // What holds documents is there whatever is in them.
+        let is_field = !is_array && !matches!(at.place, Place::Cursor | Place::Reply);
+        let is_named = below.goes && !at.goes && is_field;
         if is_named && self.fields.mode == Mode::Drop && can_be_left_out(element, below.place) {
             self.changed = true;
         } else if element.kind.is_container() {

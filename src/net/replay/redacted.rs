@@ -1,0 +1,58 @@
+//! The fields whose values were taken out of a recording, to be taken out of what is asked of it too.
+
+use std::sync::Arc;
+
+use super::Plan;
+use crate::config::{self, Config, OnMiss};
+use crate::net::secrets;
+use crate::redact::Fields;
+use crate::redact::fields::{Mode, Rules};
+
+/// What is to be taken out of requests, by what the recording says; what is to be said of it goes to `warnings`.
+pub(super) fn fields(
+    rules: &[Rules],
+    config: &Config,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Arc<Fields>>, config::Error> {
+    let mut all = Vec::new();
+    for rules in rules {
+        let named = rules.fields.join(", ");
+        let paths = rules.fields.iter().map(|path| path.parse()).collect::<Result<Vec<_>, _>>();
+        let paths = paths.map_err(|error| config::Error { message: format!("the recording: {error}"), hint: None })?;
+        // A key that is not known is made up: nothing is found by it, and nothing shown.
+        let key = match (&rules.key, &config.redact.key) {
+            (Some(_), Some(key)) => secrets::key(key)?,
+            _ => secrets::made_up()?,
+        };
+        let Some(fields) = Fields::new(paths, rules.mode, &key) else { continue };
+        let how = match rules.mode {
+            Mode::Mask => "masked in the recording: in what is asked their values are all the same",
+            Mode::Hash if fields.rules() == *rules => "hashed in the recording: values are compared by their hashes",
+            Mode::Hash if config.redact.key.is_some() => {
+                "hashed in the recording with another key than that of [redact]: what asks by such a value is not found"
+            }
+            Mode::Hash => {
+                "hashed in the recording with a key that is not given: what asks by such a value is not found; if it was \
+                 given then, --redact-key env:NAME gives it"
+            }
+            Mode::Drop => "left out of the recording: a request is taken as if it had none",
+        };
+        warnings.push(format!("{named}: {how}"));
+        all.push(fields);
+    }
+    Ok(all)
+}
+
+/// What is to be recorded besides has nothing that the recording may have and the configuration forbids.
+pub(super) fn check(rules: &[Rules], plan: &Plan) -> Result<(), config::Error> {
+    let config = &plan.config;
+    let is_withheld = |path: &String| rules.iter().any(|rules| rules.fields.contains(path));
+    let named = config.redact.fields.iter().map(ToString::to_string);
+    match named.into_iter().find(|path| !is_withheld(path)) {
+        Some(path) if config.replay.on_miss == OnMiss::Record => Err(config::Error {
+            message: format!("redact.fields: {path} was not redacted when this was recorded"),
+            hint: Some("mongotap convert --redact-fields LIST IN OUT takes it out of what was recorded".to_owned()),
+        }),
+        _ => Ok(()),
+    }
+}
