@@ -5,6 +5,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use bytes::BytesMut;
@@ -129,14 +130,13 @@ fn batch(command: &Document) -> Document {
 }
 
 /// So long a text, which compresses as texts do.
-pub(crate) fn text(length: usize) -> String {
-    let mut text = String::with_capacity(length + 64);
-    for number in length.. {
-        if text.len() >= length {
-            break;
-        }
-        text += &format!("visit {number} of the basket in berlin, {}; ", number * 7919 % 10_007);
-    }
-    text.truncate(length);
-    text
+pub(crate) fn text(length: usize) -> &'static str {
+    static LONGEST: LazyLock<String> = LazyLock::new(|| {
+        let visit = |number| format!("visit {number} of the basket in berlin, {}; ", number * 7919 % 10_007);
+        (0..TEXT_MAX / 32).map(visit).collect()
+    });
+    &LONGEST[..length]
 }
+
+/// The longest text.
+pub(crate) const TEXT_MAX: usize = 4 << 20;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::effort;
 use crate::logged::Logged;
-use crate::server::{Server, text};
+use crate::server::{Server, TEXT_MAX, text};
 use crate::support::now;
 use crate::talk::Talk;
 use crate::usage::{descriptors, memory, wait_for_descriptors};
@@ -112,7 +112,7 @@ async fn client(address: &str, dice: &mut Dice, until: Instant, done: &Done) -> 
     let compressor = COMPRESSORS[dice.below(4)];
     let mut talk = Talk::handshake(address, compressor).await?;
     // To compress takes its time.
-    let long = if compressor.is_none() { 4 << 20 } else { 200 << 10 };
+    let long = if compressor.is_none() { TEXT_MAX } else { 200 << 10 };
     done.connections.fetch_add(1, Ordering::Relaxed);
     for _ in 0..dice.below(20) {
         if now() > until {
