@@ -99,11 +99,21 @@ impl Writer<'_> {
     }
 
     /// One value, complete also on an error; `depth` is that of the document it is in.
+    #[inline(always)]
     fn value(&mut self, element: &Element<'_>, depth: usize) -> Result<(), BsonError> {
-        let value = element.value;
         match element.kind {
             Kind::Document | Kind::Array | Kind::CodeWithScope => return self.container(element, depth),
-            Kind::String => self.string(value),
+            Kind::String => self.string(element.value),
+            _ => self.scalar(element),
+        }
+        Ok(())
+    }
+
+    /// What is neither a string nor holds elements.
+    #[inline(never)]
+    fn scalar(&mut self, element: &Element<'_>) {
+        let value = element.value;
+        match element.kind {
             Kind::Int32 => self.int32(value),
             Kind::Int64 => self.int64(value),
             Kind::Double => self.double(value),
@@ -121,11 +131,12 @@ impl Writer<'_> {
             Kind::Undefined => self.put("{\"$undefined\":true}"),
             Kind::MaxKey => self.put("{\"$maxKey\":1}"),
             Kind::MinKey => self.put("{\"$minKey\":1}"),
+            Kind::String | Kind::Document | Kind::Array | Kind::CodeWithScope => {}
         }
-        Ok(())
     }
 
     /// What holds elements. At the depth limit it is skipped, and said so.
+    #[inline(never)]
     fn container(&mut self, element: &Element<'_>, depth: usize) -> Result<(), BsonError> {
         if depth >= DEPTH_MAX {
             self.undecodable_value(BsonError::Depth { offset: element.offset, max: DEPTH_MAX });
@@ -226,6 +237,8 @@ impl Writer<'_> {
         let number = f64::from_bits(int64(value).unwrap_or_default().cast_unsigned());
         let mut buffer = zmij::Buffer::new();
         match self.mode {
+            // As nearly every reply ends.
+            Mode::Relaxed | Mode::Lossless if number == 1.0 => self.put("1.0"),
             // Always with a point or an exponent.
             Mode::Relaxed | Mode::Lossless if number.is_finite() => self.put(buffer.format_finite(number)),
             _ => {
@@ -331,13 +344,21 @@ impl Writer<'_> {
     }
 
     fn base64(&mut self, data: &[u8]) {
-        use base64::Engine as _;
-        let start = self.out.len();
-        let length = data.len().div_ceil(3) * 4;
-        self.out.resize(start + length, b'=');
-        let room = self.out.get_mut(start..).unwrap_or_default();
-        let written = base64::engine::general_purpose::STANDARD.encode_slice(data, room);
-        debug_assert_eq!(written, Ok(length));
+        let digit = |bits: u32| BASE64.get(bits as usize & 63).copied().unwrap_or_default();
+        let digits = |bits: u32| [18, 12, 6, 0].map(|at| digit(bits >> at));
+        let bits = |[one, two, three]: [u8; 3]| u32::from_be_bytes([0, one, two, three]);
+        let (triples, rest) = data.as_chunks();
+        self.out.reserve(data.len().div_ceil(3) * 4);
+        for triple in triples {
+            self.out.extend_from_slice(&digits(bits(*triple)));
+        }
+        let (last, length) = match *rest {
+            [one] => ([one, 0, 0], 2),
+            [one, two] => ([one, two, 0], 3),
+            _ => return,
+        };
+        self.out.extend(digits(bits(last)).into_iter().take(length));
+        self.out.extend(std::iter::repeat_n(b'=', 4 - length));
     }
 
     fn regex(&mut self, value: &[u8]) {
@@ -366,6 +387,9 @@ impl Writer<'_> {
         self.put("}}");
     }
 }
+
+/// The digits of base64.
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The largest int64 up to which every integer is a double too.
 const EXACT_MAX: u64 = 1 << 53;
@@ -439,6 +463,20 @@ mod tests {
             let document = rawdoc! { "v": ::bson::RawBson::try_from(value.clone()).unwrap() };
             assert_eq!(json(document.as_bytes(), Mode::Relaxed), format!("{{\"v\":{relaxed}}}"));
             assert_eq!(json(document.as_bytes(), Mode::Canonical), format!("{{\"v\":{canonical}}}"));
+        }
+    }
+
+    #[test]
+    fn base64_is_that_of_the_crate() {
+        use base64::Engine as _;
+        let data: Vec<u8> = (0..=255).map(|byte: u8| byte.wrapping_mul(151)).collect();
+        for length in 0..data.len() {
+            let mut out = Vec::new();
+            Writer { mode: Mode::Relaxed, out: &mut out }.base64(&data[..length]);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                base64::engine::general_purpose::STANDARD.encode(&data[..length])
+            );
         }
     }
 

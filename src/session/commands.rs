@@ -223,7 +223,7 @@ impl Commands {
             self.lifecycle.greet(key, hello, at);
         }
         if let Some(role) = role::shown_by(request, n) {
-            if request.hello.as_ref().is_some_and(|hello| hello.awaitable) && self.lifecycle.role() != Role::App {
+            if request.hello.as_ref().is_some_and(|hello| hello.is_awaitable()) && self.lifecycle.role() != Role::App {
                 self.lifecycle.streams();
             }
             self.lifecycle.decide(role, at, emit);

@@ -109,7 +109,7 @@ impl Commands {
         let is_servers = by == Some(Side::Server) || (is_error && by != Some(Side::Client));
         let gave_up = |pending: &Pending| {
             let hello = pending.request.as_ref().and_then(|request| request.hello.as_ref());
-            let patience = hello.map(|hello| hello.await_time).unwrap_or_default() + ANSWERED_WITHIN;
+            let patience = hello.and_then(|hello| hello.await_time).unwrap_or_default() + ANSWERED_WITHIN;
             by == Some(Side::Client) && at.since(pending.started_at) > patience
         };
         let took_back = self.lifecycle.took_heartbeats_back();
@@ -125,7 +125,7 @@ impl Commands {
 }
 
 fn is_awaited(pending: &Pending) -> bool {
-    pending.request.as_ref().and_then(|request| request.hello.as_ref()).is_some_and(|hello| hello.awaitable)
+    pending.request.as_ref().and_then(|request| request.hello.as_ref()).is_some_and(|hello| hello.is_awaitable())
 }
 
 /// What became of a check.

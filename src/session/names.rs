@@ -57,28 +57,33 @@ const ON_COLLECTION: &[&str] = &[
 ];
 
 /// They differ in length mostly, so that few are looked at.
-fn is_in(list: &[&str], name: &str) -> bool {
-    list.iter().any(|known| known.eq_ignore_ascii_case(name))
+fn is_in(list: &[&str], name: &[u8]) -> bool {
+    list.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Whether the command carries credentials whatever is in it.
 pub fn is_sensitive(name: &str) -> bool {
+    is_sensitive_bytes(name.as_bytes())
+}
+
+/// The same of a name that need not be UTF-8.
+pub(super) fn is_sensitive_bytes(name: &[u8]) -> bool {
     is_in(SENSITIVE, name)
 }
 
 /// Whether the command is a step of an authentication.
 pub(super) fn is_authentication(name: &str) -> bool {
-    is_in(AUTHENTICATION, name)
+    is_in(AUTHENTICATION, name.as_bytes())
 }
 
 /// Whether the command's first value, if a string, is a collection's name.
-pub(super) fn is_on_collection(name: &str) -> bool {
+pub(super) fn is_on_collection(name: &[u8]) -> bool {
     is_in(ON_COLLECTION, name)
 }
 
 /// Whether the command is `hello` or legacy hello. Servers know both casings of the old name.
-pub(super) fn is_hello(name: &str) -> bool {
-    matches!(name, "hello" | "isMaster" | "ismaster")
+pub(super) fn is_hello(name: &[u8]) -> bool {
+    matches!(name, b"hello" | b"isMaster" | b"ismaster")
 }
 
 #[cfg(test)]
@@ -93,6 +98,6 @@ mod tests {
         for name in ["hello", "saslStar", "insert", "", "a name that is much longer than any command's name is"] {
             assert!(!is_sensitive(name), "{name}");
         }
-        assert!(is_on_collection("findAndModify") && is_on_collection("findandmodify"));
+        assert!(is_on_collection(b"findAndModify") && is_on_collection(b"findandmodify"));
     }
 }

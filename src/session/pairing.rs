@@ -71,7 +71,7 @@ impl Pairing {
     /// Takes out the request that a reply to `response_to` answers.
     pub(super) fn take(&mut self, response_to: i32) -> Option<Match> {
         let position = self.waiting.iter().position(|pending| pending.key == response_to)?;
-        let pending = self.waiting.remove(position)?;
+        let pending = if position == 0 { self.waiting.pop_front()? } else { self.waiting.remove(position)? };
         Some(Match { pending, in_order: position == 0, position })
     }
 

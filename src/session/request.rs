@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::legacy;
 use super::merge::merged;
 use super::names;
-use crate::bson::{Elements, Kind};
+use crate::bson::{Element, Elements, Kind};
 use crate::event::{CommandInfo, Compressor, Document};
 use crate::wire::{Message, OpMsg, msg_flags, query_flags};
 
@@ -52,10 +52,10 @@ pub(super) enum ReplyForm {
 pub(super) struct Hello {
     /// The `client` document, as it came.
     pub(super) client: Option<Box<[u8]>>,
-    /// It asks the server to wait for a change: `topologyVersion` and `maxAwaitTimeMS` are there.
-    pub(super) awaitable: bool,
+    /// It knows the server's `topologyVersion`.
+    version: bool,
     /// How long the server may wait: `maxAwaitTimeMS`.
-    pub(super) await_time: Duration,
+    pub(super) await_time: Option<Duration>,
     /// Only an application's connection authenticates: `saslSupportedMechs` or `speculativeAuthenticate` is there.
     pub(super) authenticates: bool,
     pub(super) load_balanced: bool,
@@ -72,9 +72,9 @@ pub(super) struct Started<'a> {
 /// What a walk over a command's top level finds.
 #[derive(Default)]
 struct Fields<'a> {
-    name: Cow<'a, str>,
-    database: Option<Cow<'a, str>>,
-    collection: Option<Cow<'a, str>>,
+    name: &'a [u8],
+    database: Option<&'a [u8]>,
+    collection: Option<&'a [u8]>,
     speculative: bool,
     tails: bool,
     hello: Option<Box<Hello>>,
@@ -84,7 +84,7 @@ impl Request {
     /// For a message whose command's name cannot be seen: a compressed one over the limit, or one of which the name was
     /// too long to be kept. It may be anything, so nothing of it is shown.
     pub(super) fn unseen(request_id: i32, compressor: Option<Compressor>, flags: u32) -> Self {
-        let fields = Fields { name: "unknown".into(), database: Some("unknown".into()), ..Fields::default() };
+        let fields = Fields { name: b"unknown", database: Some(b"unknown"), ..Fields::default() };
         let repeats = flags & msg_flags::EXHAUST_ALLOWED != 0;
         Self { sensitive: true, is_unseen: true, ..Self::new(fields, request_id, compressor, form_of(flags), repeats) }
     }
@@ -97,19 +97,16 @@ impl Request {
         repeats: bool,
     ) -> Self {
         let database = fields.database.unwrap_or_default();
-        let collection = fields.collection.as_deref().unwrap_or_default();
-        let mut names = String::with_capacity(fields.name.len() + database.len() + collection.len());
-        names.push_str(&fields.name);
-        names.push_str(&database);
-        names.push_str(collection);
+        let collection = fields.collection.unwrap_or_default();
+        let (names, [name_len, database_len]) = joined(fields.name, database, collection);
         Self {
             names,
-            name_len: fields.name.len(),
-            database_len: database.len(),
+            name_len,
+            database_len,
             has_collection: fields.collection.is_some(),
             request_id,
             compressor,
-            sensitive: fields.speculative || names::is_sensitive(&fields.name),
+            sensitive: fields.speculative || names::is_sensitive_bytes(fields.name),
             reply,
             repeats,
             command: None,
@@ -207,60 +204,74 @@ fn up_converted<'a>(
     form: ReplyForm,
     exhaust: bool,
 ) -> Started<'a> {
-    let mut fields = fields(&up.command).unwrap_or_default();
-    let fields = Fields {
-        name: Cow::Owned(std::mem::take(&mut fields.name).into_owned()),
-        database: Some(up.database),
-        collection: fields.collection.map(|name| Cow::Owned(name.into_owned())),
-        speculative: fields.speculative,
-        tails: fields.tails,
-        hello: fields.hello,
-    };
-    Started { request: Request::new(fields, request_id, compressor, form, exhaust), command: up.command }
+    let fields = Fields { database: Some(up.database.as_bytes()), ..fields(&up.command).unwrap_or_default() };
+    let request = Request::new(fields, request_id, compressor, form, exhaust);
+    Started { request, command: up.command }
 }
 
 /// Walks over a command's top level. `None` if it has no first field.
 fn fields(body: &[u8]) -> Option<Fields<'_>> {
     let mut elements = Elements::readable(body);
     let first = elements.next()?;
-    let name = String::from_utf8_lossy(first.name);
-    let mut hello = names::is_hello(&name).then(Box::<Hello>::default);
+    let name = first.name;
+    let is_get_more = name == b"getMore";
+    let mut hello = names::is_hello(name).then(Box::<Hello>::default);
     let mut fields = Fields::default();
-    if names::is_on_collection(&name) {
+    if names::is_on_collection(name) {
         // An up-converted OP_KILL_CURSORS names none.
-        fields.collection = first.as_str_bytes().filter(|name| !name.is_empty()).map(String::from_utf8_lossy);
+        fields.collection = first.as_str_bytes().filter(|name| !name.is_empty());
     }
-    let (mut version, mut await_time) = (false, false);
     for element in elements {
-        match (element.name, hello.as_mut()) {
-            (b"$db", _) => fields.database = element.as_str_bytes().map(String::from_utf8_lossy),
-            (b"collection", None) if name == "getMore" => {
-                fields.collection = element.as_str_bytes().map(String::from_utf8_lossy);
-            }
-            (b"maxTimeMS", None) if name == "getMore" => fields.tails = true,
-            (b"client", Some(hello)) => hello.client = element.as_document().map(Box::from),
-            (b"topologyVersion", Some(_)) => version = element.kind != Kind::Null,
-            (b"maxAwaitTimeMS", Some(hello)) => {
-                await_time = true;
-                let millis = element.as_i64().and_then(|millis| u64::try_from(millis).ok());
-                hello.await_time = Duration::from_millis(millis.unwrap_or_default());
-            }
-            (b"saslSupportedMechs", Some(hello)) => hello.authenticates = true,
+        match element.name {
+            b"$db" => fields.database = element.as_str_bytes(),
+            b"collection" if is_get_more => fields.collection = element.as_str_bytes(),
+            b"maxTimeMS" if is_get_more => fields.tails = true,
             // Credentials are credentials, whatever the command that they are found in is called.
-            (name, hello) if is_speculative(name) => {
+            name if is_speculative(name) => {
                 fields.speculative = true;
-                if let Some(hello) = hello {
-                    hello.authenticates = true;
-                }
+                hello.iter_mut().for_each(|hello| hello.authenticates = true);
             }
-            (b"lsid", Some(hello)) => hello.of_application = true,
-            (b"loadBalanced", Some(hello)) => hello.load_balanced = element.as_bool_truthy(),
-            _ => {}
+            _ => hello.iter_mut().for_each(|hello| hello.read(&element)),
         }
     }
     if let Some(hello) = &mut hello {
-        hello.awaitable = version && await_time;
-        hello.of_application |= fields.database.as_ref().is_some_and(|name| name != "admin");
+        hello.of_application |= fields.database.is_some_and(|name| name != b"admin");
     }
     Some(Fields { name, hello, ..fields })
+}
+
+impl Hello {
+    /// Whether it asks the server to wait for a change.
+    pub(super) fn is_awaitable(&self) -> bool {
+        self.version && self.await_time.is_some()
+    }
+
+    /// Takes note of one of its fields.
+    fn read(&mut self, element: &Element<'_>) {
+        match element.name {
+            b"client" => self.client = element.as_document().map(Box::from),
+            b"topologyVersion" => self.version = element.kind != Kind::Null,
+            b"maxAwaitTimeMS" => {
+                let millis = element.as_i64().and_then(|millis| u64::try_from(millis).ok());
+                self.await_time = Some(Duration::from_millis(millis.unwrap_or_default()));
+            }
+            b"saslSupportedMechs" => self.authenticates = true,
+            b"lsid" => self.of_application = true,
+            b"loadBalanced" => self.load_balanced = element.as_bool_truthy(),
+            _ => {}
+        }
+    }
+}
+
+/// A command's name, its database and its collection as one text, and how long the first two are in it.
+fn joined(name: &[u8], database: &[u8], collection: &[u8]) -> (String, [usize; 2]) {
+    let mut names = Vec::with_capacity(name.len() + database.len() + collection.len());
+    [name, database, collection].iter().for_each(|part| names.extend_from_slice(part));
+    if names.is_ascii()
+        && let Ok(names) = String::from_utf8(names)
+    {
+        return (names, [name.len(), database.len()]);
+    }
+    let [name, database, collection] = [name, database, collection].map(String::from_utf8_lossy);
+    ([&*name, &*database, &*collection].concat(), [name.len(), database.len()])
 }

@@ -116,7 +116,7 @@ pub(super) fn shown_by(request: &Request, n: u64) -> Option<Role> {
     match &request.hello {
         None => Some(Role::App),
         Some(hello) if hello.authenticates || hello.load_balanced || hello.of_application => Some(Role::App),
-        Some(hello) if hello.awaitable => Some(Role::Monitor),
+        Some(hello) if hello.is_awaitable() => Some(Role::Monitor),
         Some(_) if n == 0 => None,
         Some(_) => Some(Role::Monitor),
     }
@@ -126,7 +126,7 @@ pub(super) fn shown_by(request: &Request, n: u64) -> Option<Role> {
 pub(super) fn app_phase(request: &Request, n: u64, is_single_threaded: bool) -> Phase {
     match &request.hello {
         Some(_) if n == 0 => Phase::Handshake,
-        Some(hello) if hello.awaitable => Phase::Monitor,
+        Some(hello) if hello.is_awaitable() => Phase::Monitor,
         Some(hello) if is_single_threaded && !hello.of_application => Phase::Monitor,
         _ if request.authenticates() => Phase::Auth,
         _ => Phase::App,
