@@ -104,16 +104,30 @@ const HIGHS: u64 = ONES << 7;
 /// Whether it is ASCII without anything to escape, as nearly all names and most strings are.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
-    // As signed numbers, all that is not ASCII is below the space too. The last chunk may overlap what is before it.
-    let special = |byte: u8| byte.cast_signed() < 0x20 || byte == b'"' || byte == b'\\';
-    let plain = |chunk: &[u8; 16]| !chunk.iter().fold(false, |found, byte| found | special(*byte));
-    match bytes.last_chunk() {
-        Some(last) => plain(last) && bytes.as_chunks().0.iter().all(plain),
-        None => match (bytes.first_chunk(), bytes.last_chunk()) {
+    let (large, rest) = bytes.as_chunks::<64>();
+    if !large.iter().all(is_plain_chunk) {
+        return false;
+    }
+    // The last chunk may overlap what is before it.
+    match rest.last_chunk::<16>() {
+        Some(last) => is_plain_chunk(last) && rest.as_chunks::<16>().0.iter().all(is_plain_chunk),
+        None => match (rest.first_chunk(), rest.last_chunk()) {
             (Some(first), Some(last)) => [first, last].iter().all(|word| is_plain_word(u64::from_le_bytes(**word))),
-            _ => !bytes.iter().any(|byte| special(*byte)),
+            _ => !rest.iter().any(|byte| is_special(*byte)),
         },
     }
+}
+
+/// The same of so many bytes at once.
+#[inline]
+fn is_plain_chunk<const N: usize>(chunk: &[u8; N]) -> bool {
+    !chunk.iter().fold(false, |found, byte| found | is_special(*byte))
+}
+
+/// Whether a byte is to be escaped, or not ASCII: those are below the space, too, as signed numbers.
+#[inline]
+fn is_special(byte: u8) -> bool {
+    byte.cast_signed() < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 /// The high bit of each byte of a word that JSON wants escaped; right up to the first of them, not beyond.

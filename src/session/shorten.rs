@@ -163,7 +163,16 @@ impl Shortener {
             }
             State::SequenceSize => self.field(rest, 4, Self::on_sequence_size),
             State::SequenceIdentifier { .. } => self.on_identifier(rest),
-            State::DocumentLength { .. } => self.field(rest, 4, Self::on_document_length),
+            State::DocumentLength { left, section } => {
+                let (left, section) = (*left, *section);
+                match self.whole_documents(rest, left) {
+                    0 => self.field(rest, 4, Self::on_document_length),
+                    taken => {
+                        self.next_document(left - taken, section);
+                        Ok(taken)
+                    }
+                }
+            }
             State::Document { cutter, left, .. } => {
                 let taken = cutter.push(rest).map_err(|_| MALFORMED)?;
                 *left = left.checked_sub(taken).ok_or(MALFORMED)?;
@@ -194,6 +203,15 @@ impl Shortener {
         len: usize,
         whole: fn(&mut Self, &[u8]) -> Result<(), WireError>,
     ) -> Result<usize, WireError> {
+        // Mostly it is there as a whole.
+        if let Some(field) = rest.get(..len).filter(|_| self.partial.is_empty()) {
+            if matches!(self.state, State::Checksum) {
+                self.partial.extend_from_slice(field);
+            } else {
+                whole(self, field)?;
+            }
+            return Ok(len);
+        }
         let wanted = len.saturating_sub(self.partial.len()).min(rest.len());
         self.partial.extend_from_slice(rest.get(..wanted).unwrap_or_default());
         if self.partial.len() == len {
@@ -283,6 +301,36 @@ impl Shortener {
         self.state = State::SectionKind;
     }
 
+    /// Keeps or leaves out the documents of a sequence that are there whole, up to the first that has to be cut; how many
+    /// bytes of `rest` they are, no more than `left`.
+    fn whole_documents(&mut self, rest: &[u8], left: usize) -> usize {
+        let mut taken = 0;
+        if !self.partial.is_empty() {
+            return taken;
+        }
+        let documents = rest.get(..left).unwrap_or(rest);
+        while let Some(behind) = documents.get(taken..)
+            && let Ok(len) = usize::try_from(number(behind))
+            && let Some(document) = behind.get(..len).filter(|_| len >= 5)
+        {
+            if self.is_full() {
+                self.leave_out(Some(Truncated { bytes: len as u64, elements: 1 }));
+            } else if len <= self.budget {
+                self.out.extend_from_slice(document);
+                self.budget -= len;
+            } else {
+                break;
+            }
+            taken += len;
+        }
+        taken
+    }
+
+    /// Like an array: once a document was cut, those that follow are left out.
+    fn is_full(&self) -> bool {
+        self.shortened.truncated.elements > 0 || self.budget == 0
+    }
+
     fn on_document_length(&mut self, field: &[u8]) -> Result<(), WireError> {
         let State::DocumentLength { left, section } = self.state else { return Err(MALFORMED) };
         let length = number(field);
@@ -291,8 +339,7 @@ impl Shortener {
             return Err(WireError::Length { field: "sequence document", length });
         }
         let left = left - 4;
-        // Like an array: once one was cut, those that follow are left out.
-        self.state = if self.shortened.truncated.elements > 0 || self.budget == 0 {
+        self.state = if self.is_full() {
             self.leave_out(Some(Truncated { bytes: len as u64, elements: 1 }));
             State::SkippedDocument { left, section, skip: len - 4 }
         } else {
@@ -335,4 +382,51 @@ impl Shortener {
 
 fn number(field: &[u8]) -> i32 {
     field.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use ::bson::rawdoc;
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::wire::{OpMsg, Reader, Sequence};
+
+    /// A message of documents of many lengths, one of which says another length than it has, if that is wanted.
+    fn message(flags: u32, wrong: Option<(usize, i32)>) -> Vec<u8> {
+        let body = rawdoc! { "insert": "things", "$db": "shop" };
+        let mut documents: Vec<u8> =
+            (0..20).flat_map(|n| rawdoc! { "t": "x".repeat(n * 7 % 30) }.into_bytes()).collect();
+        if let Some((at, length)) = wrong {
+            documents[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        }
+        let sequences = [(&b"documents"[..], &*documents), (b"more", &documents[..0]), (b"last", body.as_bytes())];
+        let sequences = sequences.map(|(identifier, documents)| Sequence { identifier, documents }).to_vec();
+        let mut out = BytesMut::new();
+        OpMsg { sequences, ..OpMsg::new(flags, body.as_bytes()) }.encode(1, 0, &mut out).unwrap();
+        out.to_vec()
+    }
+
+    fn shortened(message: &[u8], budget: usize, piece: usize) -> Result<(Vec<u8>, Shortened), WireError> {
+        let header = Header::decode(&mut Reader::new(message)).unwrap();
+        let mut shortener = Shortener::new(header, message.len(), budget);
+        let taken: usize = message.chunks(piece).map(|piece| shortener.push(piece)).sum();
+        assert_eq!(taken, message.len());
+        shortener.finish()
+    }
+
+    #[test]
+    fn pieces_of_any_length_give_the_same() {
+        for flags in [0, msg_flags::CHECKSUM_PRESENT] {
+            for wrong in [None, Some((0, 4)), Some((0, -1)), Some((0, i32::MAX)), Some((14, 6))] {
+                let message = message(flags, wrong);
+                for budget in (0..700).step_by(13) {
+                    let whole = shortened(&message, budget, message.len());
+                    for piece in [1, 2, 3, 5, 16, 33, 100, 301] {
+                        assert_eq!(shortened(&message, budget, piece), whole, "{wrong:?}, {budget}, {piece}");
+                    }
+                }
+            }
+        }
+    }
 }
