@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench overhead` (options after `--`, see `--help`) starts a server that answers from memory and a
 //! closed-loop client, each a process of its own, and puts in turn nothing, HAProxy, nginx, a bare pump and mongotap,
-//! logging every command to a file, between them, and another time
-//! with a capture besides. Rounds alternate the proxies, so that a machine that slows down
+//! logging every command to a file, between them, another time
+//! with a capture besides, and another with nothing but statistics. With `--grow` it shows how cost grows. Rounds alternate the proxies, so that a machine that slows down
 //! does so for all; a figure is the median of the rounds, a ratio is taken within each round first. CPU time is
 //! that of all of the proxy's threads, from warm-up to rest after the load. A run of mongotap is refused unless its
 //! log tells of every operation and its capture holds it. HAProxy counts with the better of one and two threads.
@@ -36,7 +36,7 @@ use crate::{
     measure::{Effort, applies, measure, start_server},
     proxies::{Kind, Place, Proxy, version},
     report::Report,
-    rows::{Plan, ROWS, Row},
+    rows::{GROWTH, Plan, ROWS, Row},
 };
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -51,10 +51,13 @@ struct Args {
     /// Rows to measure (all): c64, c1, c1cores, c64x8, insert64k, reply1m, zstd, big48m, idle1000, events.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
+    /// How cost grows instead: with connections, the length of replies, threads and events.
+    #[arg(long, conflicts_with_all = ["rows", "proxies"])]
+    grow: bool,
     /// What to put in between, with a number of threads if wanted (`pump:1`); `haproxy` is `haproxy:1,haproxy:2`.
-    #[arg(long, value_delimiter = ',', default_value = "direct,haproxy,nginx,pump,mongotap,capture")]
+    #[arg(long, value_delimiter = ',', default_value = "direct,haproxy,nginx,pump,mongotap,capture,statistics")]
     proxies: Vec<Proxy>,
-    /// Rounds (9, or 2 with --quick).
+    /// Rounds (9, with --grow 3, or 2 with --quick).
     #[arg(long)]
     rounds: Option<usize>,
     /// Seconds of each measurement.
@@ -111,15 +114,23 @@ fn bench(args: &Args) -> Result<bool> {
     limits::allow_many_files()?;
     let directory = tempfile::Builder::new().prefix("overhead").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let place = Place { mongotap: args.mongotap.clone(), directory: directory.path().to_owned() };
-    let rows = chosen_rows(&args.rows)?;
-    let (proxies, versions) = chosen_proxies(&args.proxies, &place)?;
-    let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 9 }).max(1);
+    let rounds = match (args.quick, args.grow) {
+        (true, _) => 2,
+        (false, true) => 3,
+        (false, false) => 9,
+    };
+    let rounds = args.rounds.unwrap_or(rounds).max(1);
     let effort = Effort {
         warm_up_seconds: 0.3,
         seconds: args.seconds,
         large: if args.quick { 4 } else { 12 },
         events: if args.quick { 1_000_000 } else { 10_000_000 },
     };
+    if args.grow {
+        return grow(args, rounds, &place, &effort);
+    }
+    let rows = chosen_rows(&args.rows)?;
+    let (proxies, versions) = chosen_proxies(&args.proxies, &place)?;
     let mut report = Report::new(versions);
     for row in &rows {
         run_row(row, &proxies, rounds, &place, &effort, &mut report)?;
@@ -130,6 +141,22 @@ fn bench(args: &Args) -> Result<bool> {
         report.print_markdown(&rows);
     }
     Ok(report.refused.is_empty())
+}
+
+/// Shows how cost grows. False if a run was refused.
+fn grow(args: &Args, rounds: usize, place: &Place, effort: &Effort) -> Result<bool> {
+    let mut is_whole = true;
+    for growth in GROWTH {
+        let asked = growth.proxies.iter().map(|proxy| proxy.parse()).collect::<std::result::Result<Vec<Proxy>, _>>()?;
+        let (proxies, versions) = chosen_proxies(&asked, place)?;
+        let mut report = Report::new(versions);
+        for row in growth.rows {
+            run_row(row, &proxies, rounds, place, effort, &mut report)?;
+        }
+        report.print_growth(&growth, args.markdown);
+        is_whole &= report.refused.is_empty();
+    }
+    Ok(is_whole)
 }
 
 fn run_row(

@@ -63,7 +63,7 @@ pub(crate) fn applies(row: &Row, proxy: Proxy) -> bool {
     match row.plan {
         Plan::Timed => true,
         Plan::Large | Plan::Idle => proxy.kind != Kind::Direct,
-        Plan::Events => proxy.kind.is_mongotap(),
+        Plan::Events => matches!(proxy.kind, Kind::Mongotap | Kind::Capture),
     }
 }
 

@@ -32,11 +32,13 @@ pub(crate) enum Kind {
     Mongotap,
     /// Mongotap with a capture beside its log.
     Capture,
+    /// Mongotap without a log: it only counts.
+    Statistics,
 }
 
 impl Kind {
     pub(crate) fn is_mongotap(self) -> bool {
-        matches!(self, Self::Mongotap | Self::Capture)
+        matches!(self, Self::Mongotap | Self::Capture | Self::Statistics)
     }
 }
 
@@ -64,7 +66,10 @@ impl FromStr for Proxy {
             "pump" => Kind::Pump,
             "mongotap" => Kind::Mongotap,
             "capture" => Kind::Capture,
-            _ => return Err(format!("{name:?} is none of direct, haproxy, nginx, pump, mongotap, capture")),
+            "statistics" => Kind::Statistics,
+            _ => {
+                return Err(format!("{name:?} is none of direct, haproxy, nginx, pump, mongotap, capture, statistics"));
+            }
         };
         Ok(Self { kind, threads })
     }
@@ -79,6 +84,7 @@ impl fmt::Display for Proxy {
             Kind::Pump => "pump",
             Kind::Mongotap => "mongotap",
             Kind::Capture => "capture",
+            Kind::Statistics => "statistics",
         };
         match self.threads {
             Some(threads) => write!(f, "{name}:{threads}"),
@@ -133,11 +139,11 @@ impl Started {
                 let address = role.hear()?.parse()?;
                 (Running::Role(role), address)
             }
-            Kind::Mongotap | Kind::Capture => {
-                let file = place.directory.join("events.jsonl");
+            Kind::Mongotap | Kind::Capture | Kind::Statistics => {
+                log = (proxy.kind != Kind::Statistics).then(|| place.directory.join("events.jsonl"));
                 capture = (proxy.kind == Kind::Capture).then(|| place.directory.join("run.mtap"));
-                let (process, address) = start_mongotap(proxy, upstream, place, (&file, capture.as_deref()), &said)?;
-                log = Some(file);
+                let files = (log.as_deref(), capture.as_deref());
+                let (process, address) = start_mongotap(proxy, upstream, place, files, &said)?;
                 (Running::Process(process), address)
             }
         };
@@ -170,7 +176,7 @@ pub(crate) fn version(kind: Kind, place: &Place) -> Result<String> {
         Kind::Direct | Kind::Pump => return Ok(String::new()),
         Kind::Haproxy => (system_command("haproxy"), "-v"),
         Kind::Nginx => (system_command("nginx"), "-v"),
-        Kind::Mongotap | Kind::Capture => (Command::new(&place.mongotap), "--version"),
+        Kind::Mongotap | Kind::Capture | Kind::Statistics => (Command::new(&place.mongotap), "--version"),
     };
     let program = command.get_program().display().to_string();
     let output = command.arg(flag).output().map_err(|error| match kind {
@@ -231,21 +237,28 @@ fn start_mongotap(
     proxy: Proxy,
     upstream: SocketAddr,
     place: &Place,
-    (log, capture): (&Path, Option<&Path>),
+    (log, capture): (Option<&Path>, Option<&Path>),
     said: &Said,
 ) -> Result<(Process, SocketAddr)> {
-    if log.exists() {
-        fs::remove_file(log)?;
-    }
     let mut command = Command::new(&place.mongotap);
     command.arg("proxy").arg("--listen=127.0.0.1:0").arg(format!("--upstream=mongodb://{upstream}"));
-    command.arg("--log").arg(log);
+    let mut configuration = String::new();
+    match log {
+        Some(log) => {
+            if log.exists() {
+                fs::remove_file(log)?;
+            }
+            command.arg("--log").arg(log);
+        }
+        None => configuration.push_str("log = []\n"),
+    }
     if let Some(capture) = capture {
         command.arg("--force").arg("--capture").arg(capture);
     }
-    if let Some(threads) = proxy.threads {
+    configuration.extend(proxy.threads.map(|threads| format!("threads = {threads}\n")));
+    if !configuration.is_empty() {
         let file = place.directory.join("proxy.toml");
-        fs::write(&file, format!("threads = {threads}\n"))?;
+        fs::write(&file, configuration)?;
         command.arg("--config").arg(file);
     }
     let mut process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()))?;

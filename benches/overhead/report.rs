@@ -6,7 +6,7 @@ use crate::{
     measure::Sample,
     procfs::Memory,
     proxies::{Kind, Proxy},
-    rows::{Figure, GOALS, Goal, Plan, Row},
+    rows::{Figure, GOALS, Goal, Growth, Plan, Row},
 };
 
 struct Entry {
@@ -62,16 +62,45 @@ impl Report {
             return;
         }
         println!("\n{}: {}", row.name, row.what);
-        let lines = self.table(row);
-        let widths: Vec<_> =
-            (0..lines[0].len()).map(|n| lines.iter().map(|line| line[n].chars().count()).max().unwrap_or(0)).collect();
-        for line in lines {
-            let cells = line.iter().zip(&widths).enumerate();
-            let text: Vec<_> = cells
-                .map(|(n, (cell, &width))| if n == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") })
-                .collect();
-            println!("{}", text.join("  ").trim_end());
+        print(&self.table(row));
+    }
+
+    /// What there is more and more of, a line each; of a single row the table that it has anyway.
+    pub(crate) fn print_growth(&self, growth: &Growth, markdown: bool) {
+        let lines = match growth.rows {
+            [row] => self.table(row),
+            rows => self.growth(growth.of, rows),
+        };
+        println!("\n{} ({} on {})\n", growth.of, date(), machine());
+        if markdown {
+            print_markdown(&lines);
+        } else {
+            print(&lines);
         }
+        self.refused.iter().for_each(|line| println!("{line}"));
+    }
+
+    fn growth(&self, of: &str, rows: &[Row]) -> Vec<Vec<String>> {
+        let headings =
+            [of, "HAProxy µs/op", "mongotap µs/op", "×", "HAProxy ops/s", "mongotap ops/s", "×", "mongotap peak MB"];
+        let mongotap = Proxy { kind: Kind::Mongotap, threads: None };
+        let cells = |row: &Row| {
+            let haproxy = |get: Get, better: fn(f64, f64) -> f64| {
+                self.haproxies(row).filter_map(|proxy| self.median_of(row, proxy, get)).reduce(better)
+            };
+            let cpu: Get = |sample| sample.cpu_micros;
+            vec![
+                row.what.to_owned(),
+                cell(haproxy(cpu, f64::min), 1),
+                cell(self.median_of(row, mongotap, cpu), 1),
+                cell(self.figure(row, mongotap, Figure::Cpu), 2),
+                cell(haproxy(operations_a_second, f64::max), 0),
+                cell(self.median_of(row, mongotap, operations_a_second), 0),
+                cell(self.figure(row, mongotap, Figure::Throughput), 2),
+                cell(self.figure(row, mongotap, Figure::PeakMemory), 1),
+            ]
+        };
+        std::iter::once(headings.map(str::to_owned).to_vec()).chain(rows.iter().map(cells)).collect()
     }
 
     /// What was reached of the goals, for mongotap and, as what can be had without looking, for the pump.
@@ -89,12 +118,7 @@ impl Report {
         println!("\nMeasured {} on {}; {}.", date(), machine(), self.versions.join(", "));
         for row in rows.iter().filter(|row| !self.proxies(row).is_empty()) {
             println!("\n**{}**: {}\n", row.name, row.what);
-            for (n, line) in self.table(row).iter().enumerate() {
-                println!("| {} |", line.join(" | "));
-                if n == 0 {
-                    println!("|---{}|", "|---:".repeat(line.len() - 1));
-                }
-            }
+            print_markdown(&self.table(row));
         }
         println!("\n| row | goal | proxy | measured | |\n|---|---|---|---:|---|");
         for (goal, proxy, value) in self.goals(rows) {
@@ -241,6 +265,28 @@ impl Report {
             }
         }
         proxies
+    }
+}
+
+/// Lines of cells in columns.
+fn print(lines: &[Vec<String>]) {
+    let widths: Vec<_> =
+        (0..lines[0].len()).map(|n| lines.iter().map(|line| line[n].chars().count()).max().unwrap_or(0)).collect();
+    for line in lines {
+        let cells = line.iter().zip(&widths).enumerate();
+        let text: Vec<_> = cells
+            .map(|(n, (cell, &width))| if n == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") })
+            .collect();
+        println!("{}", text.join("  ").trim_end());
+    }
+}
+
+fn print_markdown(lines: &[Vec<String>]) {
+    for (n, line) in lines.iter().enumerate() {
+        println!("| {} |", line.join(" | "));
+        if n == 0 {
+            println!("|---{}|", "|---:".repeat(line.len() - 1));
+        }
     }
 }
 

@@ -70,6 +70,60 @@ pub(crate) const ROWS: [Row; 10] = [
     Row { name: "events", what: "cost of an event in longer and longer runs", plan: Plan::Events, ..FINDS },
 ];
 
+/// One thing that there is more and more of.
+pub(crate) struct Growth {
+    /// What there is more of.
+    pub(crate) of: &'static str,
+    pub(crate) rows: &'static [Row],
+    /// What is put in between, as `--proxies` takes it.
+    pub(crate) proxies: &'static [&'static str],
+}
+
+const fn connections(name: &'static str, what: &'static str, connections: u32) -> Row {
+    Row { name, what, connections, ..FINDS }
+}
+
+const fn replies(name: &'static str, what: &'static str, reply_bytes: usize) -> Row {
+    Row { name, what, connections: 8, reply_bytes, ..FINDS }
+}
+
+pub(crate) const GROWTH: [Growth; 4] = [
+    Growth {
+        of: "connections, 200 B replies",
+        rows: &[
+            connections("connections1", "1", 1),
+            connections("connections10", "10", 10),
+            connections("connections100", "100", 100),
+            connections("connections1000", "1 000", 1000),
+        ],
+        proxies: &["haproxy:1", "haproxy:2", "mongotap"],
+    },
+    Growth {
+        of: "replies to 8 connections",
+        rows: &[
+            // With a document of 100 B.
+            replies("reply200", "200 B", 200),
+            replies("reply1k", "1 kB", 1000),
+            replies("reply10k", "10 kB", 10_000),
+            replies("reply100k", "100 kB", 100_000),
+            replies("reply1m", "1 MB", 1_000_000),
+            replies("reply10m", "10 MB", 10_000_000),
+            replies("reply48m", "48 MB", 48_000_000),
+        ],
+        proxies: &["haproxy:1", "haproxy:2", "mongotap"],
+    },
+    Growth {
+        of: "threads, 64 connections with 8 requests in flight each",
+        rows: &[Row { name: "threads", what: "threads", depth: 8, ..FINDS }],
+        proxies: &["haproxy:1", "haproxy:2", "mongotap:1", "mongotap:2", "mongotap:4"],
+    },
+    Growth {
+        of: "events in a log",
+        rows: &[Row { name: "events", what: "cost of an event", plan: Plan::Events, ..FINDS }],
+        proxies: &["mongotap"],
+    },
+];
+
 /// A number that a goal is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Figure {
