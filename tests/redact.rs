@@ -180,6 +180,37 @@ fn a_recording_without_them_still_answers() {
 }
 
 #[test]
+fn a_fixture_of_exec_has_none_and_gets_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let fixture = directory.path().join("run.jsonl");
+    let program = "import os, sys; sys.argv[1:1] = [os.environ['MONGODB_URI']]\n".to_owned() + PROGRAM;
+    let run = |flags: &[&str], more: &[&str]| {
+        let mut exec = command();
+        exec.args(["exec", "--fixture"]).arg(&fixture).args(flags).args(["--redact-fields", FIELDS, "--"]);
+        exec.arg(manifest::python()).args(["-c", &program, "redact_exec"]).args(more).env_remove("CI");
+        exec.env("MONGODB_URI", Mongod::shared().uri()).stdin(Stdio::null()).output().unwrap()
+    };
+    let recorded = run(&[], &[]);
+    assert!(recorded.status.success(), "{}", String::from_utf8_lossy(&recorded.stderr));
+    assert_without(&fs::read(&fixture).unwrap(), "fixture");
+    let replayed = run(&["--mode", "none"], &["replayed"]);
+    assert_eq!((replayed.status.code(), &replayed.stdout), (Some(0), &recorded.stdout), "{replayed:?}");
+    // A part of it is asked anew, and recorded.
+    let text = fs::read_to_string(&fixture).unwrap();
+    let at = text.find("\n{\"request\":{\"count\"").or_else(|| text.find("\n{\"request\":{\"distinct\"")).unwrap();
+    let end = at + 1 + text[at + 1..].find("\n{\"request\"").unwrap();
+    fs::write(&fixture, [&text[..at], &text[end..]].concat()).unwrap();
+    let added = run(&["--mode", "new"], &["replayed"]);
+    assert!(added.status.success() && String::from_utf8_lossy(&added.stderr).contains("recorded 1 more"), "{added:?}");
+    assert_without(&fs::read(&fixture).unwrap(), "fixture");
+    let more = "--redact-fields=people.name";
+    let refused =
+        command().args(["exec", "--mode", "new", "--fixture"]).arg(&fixture).args([more, "--", "true"]).output();
+    let said = String::from_utf8(refused.unwrap().stderr).unwrap();
+    assert!(said.contains("people.name was not redacted when this was recorded"), "{said}");
+}
+
+#[test]
 fn hashes_want_their_key_and_a_miss_says_so_without_the_value() {
     let directory = tempfile::tempdir().unwrap();
     let name = "redact_key";

@@ -7,7 +7,7 @@ use super::members::JoinError;
 use super::proxy::Proxy;
 use super::recorder::{self, Listeners};
 use super::tls;
-use crate::config::{self, Config, Endpoint, Log, TlsListen, TlsUpstream};
+use crate::config::{self, Config, Endpoint, Log, Redact, TlsListen, TlsUpstream};
 use crate::event::{CommandListener, ConnectionListener, ServerHeartbeatListener, ServerListener, TopologyListener};
 
 /// Why a proxy could not be started.
@@ -112,6 +112,13 @@ impl Builder {
     #[must_use]
     pub fn tls_upstream(mut self, tls: TlsUpstream) -> Self {
         self.config.tls.upstream = Some(tls);
+        self
+    }
+
+    /// Takes the values of these fields out of all that is written and told.
+    #[must_use]
+    pub fn redact(mut self, redact: Redact) -> Self {
+        self.config.redact = redact;
         self
     }
 

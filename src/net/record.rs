@@ -15,7 +15,7 @@ use super::stream::Stream;
 use super::{Builder as ProxyBuilder, StartError};
 use crate::capture::exchanges::Exchanges;
 use crate::capture::fixture::collect;
-use crate::config::{self, Capture, Config, Endpoint, io_reason};
+use crate::config::{self, Capture, Config, Endpoint, Redact, io_reason};
 
 /// Why there is no fixture.
 #[derive(Debug, thiserror::Error)]
@@ -243,6 +243,12 @@ impl Builder {
     pub fn listen(mut self, address: &str) -> Self {
         let wrong = self.config.set_listen(address).err();
         self.error = self.error.or(wrong);
+        self
+    }
+
+    /// Takes the values of these fields out of what is recorded.
+    pub fn redact(mut self, redact: Redact) -> Self {
+        self.config.redact = redact;
         self
     }
 

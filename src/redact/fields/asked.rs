@@ -48,6 +48,8 @@ pub struct Asked {
     pub(super) is_whole: bool,
     /// An expression refers to one.
     pub(super) refers: bool,
+    /// Something was left out of it, so what an expression is about may not be seen.
+    pub(super) is_cut: bool,
     /// It is explained, not done.
     pub(super) explains: bool,
     pub(super) batch: Batch,
@@ -73,6 +75,7 @@ impl Asked {
             own: 0,
             is_whole: false,
             refers: false,
+            is_cut: false,
             explains: false,
             batch: Batch::Documents,
             texts: Vec::new(),
@@ -96,7 +99,7 @@ impl Asked {
         if first.name == b"explain"
             && let Some(body) = first.as_document()
         {
-            let explained = Command { body, database, ..Command::new(body) };
+            let explained = Command { body, database, is_cut: command.is_cut, ..Command::new(body) };
             return Self { explains: true, batch: Batch::Anything, ..Self::of(fields, &explained) };
         }
         if first.name == b"getMore"
@@ -121,6 +124,7 @@ impl Asked {
         // Other collections' documents come with those of this one, whichever they are.
         let mut others = Vec::new();
         command.parts().for_each(|part| named_collections(&part, &mut others));
+        others.extend(find(command.body, b"viewOn").and_then(|it| it.as_str_bytes()));
         for other in others.iter().filter_map(|other| std::str::from_utf8(other).ok()) {
             fields.places(database, Some(other), &mut asked.places);
         }
@@ -147,6 +151,7 @@ impl Asked {
         }
         let is_code = matches!(first.name.to_ascii_lowercase().as_slice(), b"mapreduce");
         self.is_whole = scan.is_whole || is_code;
+        self.is_cut = command.is_cut;
         self.refers = scan.refers || command.is_cut;
         self.places = scan.places;
     }

@@ -299,6 +299,15 @@ fn what_has_nothing_to_hide_is_not_made_anew() {
 }
 
 #[test]
+fn of_what_was_cut_an_expression_keeps_only_names() {
+    let fields = fields(Mode::Mask);
+    let command = bytes(&doc! { "find": "users", "filter": { "$expr": { "$eq": [SECRET] }, "n": "x" } });
+    let cut = Command { is_cut: true, ..Command::new(&command) };
+    let found = fields.request(&mut Asked::of(&fields, &cut), &command).unwrap();
+    assert_eq!(document(&found), doc! { "find": "users", "filter": { "$expr": { "$eq": ["***"] }, "n": "x" } });
+}
+
+#[test]
 fn what_breaks_is_shown_up_to_there() {
     let mut command = bytes(&doc! { "insert": "users", "documents": [{ "n": 1, "ssn": SECRET }] });
     let at = command.len() - SECRET.len() - 15;

@@ -272,9 +272,11 @@ impl<'w> Walker<'w> {
             b"fields" | b"projection" => Place::Projection,
             b"hint" | b"index" | b"key" | b"keyPattern" | b"sort" => Place::Shape,
             b"indexes" => Place::Index,
-            b"pipeline" => Place::Expression { goes: false },
+            b"pipeline" => Place::Expression { goes: self.asked.is_cut },
             // An update that is an array is a pipeline.
-            b"u" | b"update" | b"updateMods" if element.kind == Kind::Array => Place::Expression { goes: false },
+            b"u" | b"update" | b"updateMods" if element.kind == Kind::Array => {
+                Place::Expression { goes: self.asked.is_cut }
+            }
             _ => Place::Query,
         };
         place.into()
@@ -309,7 +311,7 @@ impl<'w> Walker<'w> {
 
     fn of_query(&mut self, element: &Element<'w>, at: At) -> At {
         match element.name {
-            b"$expr" => At { place: Place::Expression { goes: false }, ..at },
+            b"$expr" => At { place: Place::Expression { goes: self.asked.is_cut }, ..at },
             b"$exists" | b"$options" | b"$position" | b"$rename" | b"$size" | b"$slice" | b"$type" => {
                 Place::Other.into()
             }
@@ -333,8 +335,8 @@ impl<'w> Walker<'w> {
             b"$unset" => Place::Other.into(),
             // Not a name, whatever it begins with.
             b"$const" | b"$literal" if goes || at.goes => At { place: Place::Data, goes: true },
-            _ if is_naming(name) => expression(false),
-            _ if is_boolean(name) => expression(mentions(element, &self.asked.places, 0)),
+            _ if is_naming(name) => expression(self.asked.is_cut),
+            _ if is_boolean(name) => expression(self.asked.is_cut || mentions(element, &self.asked.places, 0)),
             _ if name.first() == Some(&b'$') => expression(goes || mentions(element, &self.asked.places, 0)),
             _ => {
                 let is_in = self.push(name);
