@@ -104,3 +104,21 @@ fn requests_without_end_are_not_kept() {
     let said = transcript.lines().find(|line| line.contains("protocolError")).unwrap();
     assert!(said.contains("tunnelled \"more than 4096 requests wait for a reply\""), "{said}");
 }
+
+/// The length of a first message may read as the first bytes of a TLS record.
+#[test]
+fn a_message_as_long_as_tls_would_have_it_is_one() {
+    for length in [0x0316, 0x0001_0316] {
+        let command =
+            |filler: usize| format!("{{\"ping\": 1, \"filler\": \"{}\", \"$db\": \"admin\"}}", "x".repeat(filler));
+        let empty = bson::rawdoc! { "ping": 1, "filler": "", "$db": "admin" };
+        let around = 16 + 4 + 1 + empty.as_bytes().len();
+        let text = format!(">> client op_msg id=1 {}\n>> close client\n", command(length - around));
+        for pieces in [1, 7, usize::MAX] {
+            let transcript = playbook::transcript("generated", &text, pieces);
+            let count =
+                |word: &str| transcript.lines().filter(|line| line.starts_with("<< ") && line.contains(word)).count();
+            assert_eq!((count(" commandStarted "), count(" protocolError ")), (1, 0), "{length} bytes: {transcript}");
+        }
+    }
+}

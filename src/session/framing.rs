@@ -240,10 +240,10 @@ impl Framer {
     /// The header that `bytes` begin with and the message's length; `None` if they are too few.
     fn header_of(&self, bytes: &[u8], limits: &Limits) -> Result<Option<(Header, usize)>, WireError> {
         let Some(start) = bytes.get(..HEADER_LEN) else { return Ok(None) };
-        if self.offset == 0 && self.side == Side::Client {
-            other_protocol(start)?;
-        }
         let header = Header::decode(&mut Reader::new(start))?;
+        if self.offset == 0 && self.side == Side::Client {
+            other_protocol(start, &header)?;
+        }
         let len = header.checked_len(limits.max_message_bytes)?;
         Ok(Some((header, len)))
     }
@@ -267,10 +267,11 @@ pub(super) fn is_shortened(header: &Header, len: usize, limits: &Limits) -> bool
     limit != 0 && header.op_code == OpCode::Msg && len > limit.saturating_add(AROUND_DOCUMENT)
 }
 
-/// A connection's first bytes may be another protocol's.
-fn other_protocol(start: &[u8]) -> Result<(), WireError> {
+/// A connection's first bytes may be another protocol's. A TLS record begins as a message of 790 bytes does, and of 66 326,
+/// but has no opcode.
+fn other_protocol(start: &[u8], header: &Header) -> Result<(), WireError> {
     const HTTP: [&[u8]; 6] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT "];
-    if start.starts_with(&[0x16, 0x03]) {
+    if start.starts_with(&[0x16, 0x03]) && matches!(header.op_code, OpCode::Other(_)) {
         return Err(TLS_HANDSHAKE);
     }
     if HTTP.iter().any(|method| start.starts_with(method)) {
