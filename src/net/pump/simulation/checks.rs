@@ -86,7 +86,7 @@ fn check_ends(outcome: &Outcome) -> Checked {
         return must(heard || outcome.stop.is_some(), || "an end was not told".to_owned());
     }
     // A client that has left in good order does not mind how the server ends.
-    let is_minded = !client.has_ended || outcome.has_failed(Side::Client);
+    let is_minded = !client.has_ended || !outcome.has_failed(Side::Server);
     must(!is_minded || outcome.stop.is_some() || aborted == (true, true), || {
         "what was cut short is not aborted".to_owned()
     })

@@ -213,10 +213,13 @@ fn checked(seed: u64, planted: Option<Planted>) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-/// The last that the streams did in the run of a seed.
+/// The last that the streams did in the run of a seed, and that was told.
 fn trace(seed: u64) -> String {
-    let trace = run(seed, None, true).world.trace.unwrap_or_default();
-    trace[trace.len().saturating_sub(100)..].join("\n")
+    let outcome = run(seed, None, true);
+    let trace = outcome.world.trace.unwrap_or_default();
+    let told: Vec<_> = outcome.entries.iter().map(|entry| format!("{:?}", entry.event)).collect();
+    let last = |lines: &[String]| lines[lines.len().saturating_sub(60)..].join("\n");
+    format!("{}\nstop: {:?}, told:\n{}", last(&trace), outcome.stop, last(&told))
 }
 
 fn asked(name: &str) -> Option<u64> {
