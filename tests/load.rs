@@ -5,6 +5,8 @@
 //! `MONGOTAP_TEST_LONG=N` makes it long: N seconds of load and of churn, N kills. What it measures is read from `/proc`,
 //! so it runs on Linux only.
 
+#[path = "load/clocks.rs"]
+mod clocks;
 #[path = "load/disks.rs"]
 mod disks;
 #[path = "load/ends.rs"]
@@ -15,6 +17,8 @@ mod kills;
 mod logged;
 #[path = "load/many.rs"]
 mod many;
+#[path = "load/moved.rs"]
+mod moved;
 #[path = "load/pair.rs"]
 mod pair;
 #[path = "load/server.rs"]
@@ -69,6 +73,8 @@ fn main() -> ExitCode {
         Case::new("a_disk_that_is_full_may_end_the_proxy", disks::full_and_the_end),
         Case::new("a_disk_that_is_slow", disks::slow),
         Case::new("a_disk_that_is_slow_and_waited_for", disks::slow_and_waited_for),
+        Case::new("files_that_are_moved_away_again_and_again", moved::a_hundred_times),
+        Case::new("a_wall_clock_that_is_set", clocks::is_set),
         Case::new("kills_at_random_moments_tear_only_what_is_named", kills::at_random_moments),
     ];
     exit_code(Selection::from_arguments().run(cases))

@@ -18,7 +18,7 @@
 //! |---|---|
 //! | `seq` | always the first key: the position in this run, from 0, without gaps, over all files of the run |
 //! | `event` | the unified test format's name of the event: see below |
-//! | `ts` | when it happened: RFC 3339, UTC, microseconds |
+//! | `ts` | when it happened, by the wall clock: RFC 3339, UTC, microseconds. It goes back where somebody sets that clock back; `seq` and durations do not |
 //! | `proxy` | what we add; on all but the recorder's lines |
 //!
 //! # In `proxy`
