@@ -84,7 +84,7 @@ fn check_finds_the_file_of_the_directory_or_says_that_there_is_none() {
     let (out, err, code) = text(mongotap(directory.path(), &["check"]));
     assert_eq!((err.as_str(), code), ("", 0));
     let last = "proxy reads this file only when it is named: mongotap proxy --config proxy.toml\n";
-    assert!(out.contains("\nno log\nno capture\nreplay, exec\n  ignore             nothing\n"), "{out}");
+    assert!(out.contains("\nno log\nno capture\nredact\n  fields             none, credentials go anyway\n"), "{out}");
     assert!(out.ends_with(last), "{out}");
     let (help, ..) = run(&["check", "--help"]);
     assert!(help.contains("proxy itself reads one only when --config names it"), "{help}");
@@ -96,7 +96,7 @@ fn check_refuses_what_is_wrong() {
     for (text, message) in [
         ("upstream = \"mongodb:/localhost\"", "upstream: \"mongodb:/localhost\" is not a connection string\nhint: "),
         ("\nlisten_on = 1", "line 2: unknown key \"listen_on\"\nhint: "),
-        ("[redact]\nfields = 1", "[redact]: not supported by this version\n"),
+        ("[redact]\nfields = \"ssn\"", "redact.fields: \"ssn\" is not a path to a field\nhint: "),
         ("[replay]\nscope = \"all\"", "replay.scope: \"all\" is not known\nhint: "),
         ("upstream = \"mongodb://u:pw@h\"", "upstream: credentials do not belong here\nhint: they belong in the appl"),
     ] {
