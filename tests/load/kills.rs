@@ -1,8 +1,8 @@
 //! The proxy is killed at random moments, under load, with a log and a capture.
 //!
-//! Of what clients have an answer to, no more is missing from the capture than the last 100 ms, or 64 KiB. What is there
-//! of a log is whole to its last line, and the next run appends to it. A kill seldom falls into a write, so files are cut
-//! off at random besides.
+//! Of what clients have an answer to, no more is missing from the capture, or the log, than the last 100 ms, or 64 KiB.
+//! What is there of a log is whole to its last line, and the next run appends to it. A kill seldom falls into a write, so
+//! files are cut off at random besides.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -44,14 +44,38 @@ struct Answered {
     at: Instant,
 }
 
+/// What was answered, and is in no file.
+#[derive(Default)]
+struct Lost {
+    count: usize,
+    /// How long before the kill the oldest of them was answered.
+    oldest: Duration,
+}
+
+impl Lost {
+    /// Counts what is not among those that a file holds; it must not be more than may be lost.
+    fn add(&mut self, answered: &[Answered], killed: Instant, held: &HashSet<Name>) {
+        let lost: Vec<_> = answered.iter().filter(|it| !held.contains(&it.what)).collect();
+        let age = |it: &Answered| killed.saturating_duration_since(it.at);
+        let old: usize = lost.iter().filter(|it| age(it) > LOST_MAX).map(|it| it.bytes).sum();
+        let oldest = lost.iter().map(|it| age(it)).max().unwrap_or_default();
+        assert!(
+            old <= LOST_BYTES_MAX,
+            "{} of {} are lost, answered up to {oldest:?} before",
+            lost.len(),
+            answered.len()
+        );
+        self.count += lost.len();
+        self.oldest = self.oldest.max(oldest);
+    }
+}
+
 /// What came of all kills.
 #[derive(Default)]
 struct Sum {
     answered: usize,
-    /// Answered, and not in the capture.
-    lost: usize,
-    /// How long before the kill the oldest of those was answered.
-    oldest: Duration,
+    of_captures: Lost,
+    of_logs: Lost,
     torn_logs: usize,
     torn_captures: usize,
 }
@@ -64,10 +88,11 @@ pub(crate) fn at_random_moments() -> String {
     for _ in 0..kills {
         kill_once(&server, &mut dice, &mut sum);
     }
-    let Sum { answered, lost, oldest, torn_logs, torn_captures } = sum;
+    let Sum { answered, of_captures, of_logs, torn_logs, torn_captures } = sum;
     format!(
-        "{kills} kills, seed {seed}: {answered} inserts were answered, {lost} are in no capture, the oldest of them \
-         answered {oldest:.1?} before; {torn_logs} torn logs appended to, {torn_captures} torn captures read"
+        "{kills} kills, seed {seed}: {answered} inserts were answered, {} are in no capture, the oldest of them answered \
+         {:.1?} before, and {} in no log, {:.1?}; {torn_logs} torn logs appended to, {torn_captures} torn captures read",
+        of_captures.count, of_captures.oldest, of_logs.count, of_logs.oldest
     )
 }
 
@@ -88,7 +113,11 @@ fn kill_once(server: &Server, dice: &mut Dice, sum: &mut Sum) {
     runtime.block_on(clients).expect("clients end when their connection does");
 
     let answered = std::mem::take(&mut *answered.lock().expect("counting does not panic"));
-    check_capture(&capture, &answered, killed, dice, sum);
+    let (captured, torn) = read(&capture);
+    sum.answered += answered.len();
+    sum.of_captures.add(&answered, killed, &captured);
+    sum.of_logs.add(&answered, killed, &read(&log).0);
+    check_capture(&capture, &captured, torn, dice, sum);
     check_log(server, &log, dice, sum);
 }
 
@@ -123,32 +152,23 @@ async fn insert(address: String, answered: Arc<Mutex<Vec<Answered>>>) {
     while clients.join_next().await.is_some() {}
 }
 
-fn check_capture(capture: &Path, answered: &[Answered], killed: Instant, dice: &mut Dice, sum: &mut Sum) {
-    let (captured, torn) = read(capture);
-    let lost: Vec<_> = answered.iter().filter(|it| !captured.contains(&it.what)).collect();
-    let age = |it: &Answered| killed.saturating_duration_since(it.at);
-    let old: usize = lost.iter().filter(|it| age(it) > LOST_MAX).map(|it| it.bytes).sum();
-    let oldest = lost.iter().map(|it| age(it)).max().unwrap_or_default();
-    assert!(old <= LOST_BYTES_MAX, "{} of {} are lost, answered up to {oldest:?} before", lost.len(), answered.len());
-    sum.answered += answered.len();
-    sum.lost += lost.len();
-    sum.oldest = sum.oldest.max(oldest);
+fn check_capture(capture: &Path, captured: &HashSet<Name>, torn: Option<TornEnd>, dice: &mut Dice, sum: &mut Sum) {
     check_tail(capture, torn);
     // What was cut off takes nothing with it that was before.
     let length = fs::metadata(capture).expect("it is there").len();
     let cut = 1 + dice.below(3000) as u64;
     truncate(capture, length.saturating_sub(cut).max(1));
     let (rest, torn) = read(capture);
-    assert!(rest.is_subset(&captured), "nothing is in a part that is not in the whole");
+    assert!(rest.is_subset(captured), "nothing is in a part that is not in the whole");
     check_tail(capture, torn);
     sum.torn_captures += usize::from(torn.is_some());
 }
 
-/// The inserts of a capture whose answers are there, and where it is torn.
-fn read(capture: &Path) -> (HashSet<Name>, Option<(u64, u64)>) {
-    let file = BufReader::new(File::open(capture).expect("it was made"));
+/// The inserts of a capture, or a log, whose answers are there, and where it is torn.
+fn read(file: &Path) -> (HashSet<Name>, Option<TornEnd>) {
+    let file = BufReader::new(File::open(file).expect("it was made"));
     let mut source = Source::open(file, None).expect("it can be read");
-    let (mut asked, mut captured) = (HashMap::new(), HashSet::new());
+    let (mut asked, mut held) = (HashMap::new(), HashSet::new());
     while let Some((item, _)) = source.next_item().expect("what is there is good") {
         let Item::Entry(entry) = item else { continue };
         match &entry.event {
@@ -157,22 +177,19 @@ fn read(capture: &Path) -> (HashSet<Name>, Option<(u64, u64)>) {
                 let number = |name| command.get_i32(name).expect("every insert has it");
                 asked.insert(started.info.exchange, (number("client"), number("n")));
             }
-            Event::CommandSucceeded(ended) => captured.extend(asked.remove(&ended.info.exchange)),
+            Event::CommandSucceeded(ended) => held.extend(asked.remove(&ended.info.exchange)),
             _ => {}
         }
     }
-    let torn = source.torn().map(|torn| match torn {
-        TornEnd::Capture(torn) => (torn.offset, torn.bytes),
-        TornEnd::Line(line) => panic!("it is a capture, not a log of {line} lines"),
-    });
-    (captured, torn)
+    (held, source.torn())
 }
 
 /// Whoever looks at it is told where it is torn, and of nothing where it is not.
-fn check_tail(capture: &Path, torn: Option<(u64, u64)>) {
+fn check_tail(capture: &Path, torn: Option<TornEnd>) {
     let (_, said, code) = show(capture, &["--format", "text"]);
-    let expected = torn.map(|(offset, bytes)| {
-        let path = capture.display();
+    let expected = torn.map(|torn| {
+        let TornEnd::Capture(torn) = torn else { panic!("it is a capture") };
+        let (path, offset, bytes) = (capture.display(), torn.offset, torn.bytes);
         format!("mongotap: {path}: torn at byte {offset}, the {bytes} bytes from there on were left out")
     });
     // That there is no event, where there is none, may be said besides.
