@@ -5,6 +5,7 @@ use mongotap::bson::cut::{Counts, RESERVE, cut};
 use mongotap::bson::json::{Mode, write_document};
 use mongotap::bson::{Elements, count, find, lossless, walk};
 use mongotap::capture::convert::mask;
+use mongotap::redact::{Fields, fields as redact};
 
 /// One document.
 pub(super) fn documents(bytes: &[u8]) {
@@ -28,6 +29,17 @@ pub(super) fn documents(bytes: &[u8]) {
         assert!(walk::validate(&cut.bytes).is_ok() || walk::validate(bytes).is_err(), "{:?} of {bytes:?}", cut.bytes);
     }
     assert!(differences(bytes, bytes, &Options::default()).is_empty());
+    for mode in redact::Mode::ALL {
+        let fields = Fields::new(vec!["*.a".parse().expect("a path"), "*.*.b".parse().expect("a path")], mode, b"key")
+            .expect("there are paths");
+        let (mut request, mut reply) = (bytes.to_vec(), bytes.to_vec());
+        fields.exchange(&mut request, [&mut reply]);
+        for without in [request, reply] {
+            // A digest is longer than what it stands for, but no more than so much.
+            assert!(without.len() <= bytes.len().max(5) * 48, "{} bytes of {}", without.len(), bytes.len());
+            assert!(walk::validate(&without).is_ok() || walk::validate(bytes).is_err(), "{without:?} of {bytes:?}");
+        }
+    }
     for masked in [mask::request(bytes, 0), mask::reply(bytes, 0), mask::document(bytes, 0)] {
         assert!(masked.len() <= bytes.len().max(5) * 8 + 64, "{} bytes of {}", masked.len(), bytes.len());
     }

@@ -176,6 +176,7 @@ impl Asked {
         }
         let has_message = || is_in(b"errmsg") || is_in(b"$err");
         self.is_whole
+            || self.is_cut
             || names.clone().any(|name| **name == *b"*" || is_in(name))
             || ((self.refers || !self.texts.is_empty()) && has_message())
     }

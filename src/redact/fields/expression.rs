@@ -84,8 +84,16 @@ fn reference<'a>(element: &Element<'a>, whole: &'a mut Vec<u8>) -> Option<&'a [u
     })
 }
 
-/// Whether the outcome of an expression has something of a place in it.
-pub(super) fn mentions(element: &Element<'_>, places: &[Names], depth: usize) -> bool {
+/// Elements that are looked at in a command to find out what its expressions are about: beyond that anything is taken
+/// to be about a place.
+pub(super) const LOOKED_AT_MAX: usize = 1 << 20;
+
+/// Whether the outcome of an expression has something of a place in it; `budget` is how many elements may be looked at.
+pub(super) fn mentions(element: &Element<'_>, places: &[Names], depth: usize, budget: &mut usize) -> bool {
+    if *budget == 0 {
+        return true;
+    }
+    *budget -= 1;
     let mut whole = Vec::new();
     if let Some(reference) = reference(element, &mut whole) {
         return !left_of(reference, places).is_empty();
@@ -93,7 +101,8 @@ pub(super) fn mentions(element: &Element<'_>, places: &[Names], depth: usize) ->
     if !element.kind.is_container() || depth == DEPTH_MAX {
         return false;
     }
-    Elements::readable(element.value).any(|inner| !is_boolean(inner.name) && mentions(&inner, places, depth + 1))
+    Elements::readable(element.value)
+        .any(|inner| !is_boolean(inner.name) && mentions(&inner, places, depth + 1, budget))
 }
 
 /// Looks through a command's pipelines and projections.
@@ -102,6 +111,7 @@ pub(super) struct Scan {
     pub(super) is_whole: bool,
     pub(super) refers: bool,
     before: usize,
+    budget: usize,
 }
 
 /// Where a scan is.
@@ -118,7 +128,7 @@ struct At<'a> {
 
 impl Scan {
     pub(super) fn new(places: Vec<Names>) -> Self {
-        Self { before: places.len(), places, is_whole: false, refers: false }
+        Self { before: places.len(), places, is_whole: false, refers: false, budget: LOOKED_AT_MAX }
     }
 
     /// Whether names were added since it was asked last.
@@ -154,6 +164,11 @@ impl Scan {
     }
 
     fn walk<'a>(&mut self, element: &Element<'a>, at: At<'a>) {
+        self.budget = self.budget.saturating_sub(1);
+        if self.budget == 0 {
+            (self.is_whole, self.refers) = (true, true);
+            return;
+        }
         let mut whole = Vec::new();
         if let Some(reference) = reference(element, &mut whole) {
             return self.reference(reference, at);

@@ -17,6 +17,9 @@ pub(super) const TEXTS_MAX: usize = 64;
 /// Shorter ones are found everywhere.
 const TEXT_LEN_MIN: usize = 3;
 
+/// Of a longer one this is kept, to be known by it.
+const TEXT_LEN_MAX: usize = 128;
+
 /// A value as an error would repeat it.
 pub(super) fn text_of(element: &Element<'_>) -> Option<Vec<u8>> {
     let text = match element.kind {
@@ -25,7 +28,8 @@ pub(super) fn text_of(element: &Element<'_>) -> Option<Vec<u8>> {
         Kind::Regex => element.value.split(|byte| *byte == 0).next()?.to_vec(),
         _ => element.as_str_bytes()?.to_vec(),
     };
-    (text.len() >= TEXT_LEN_MIN).then_some(text)
+    let kept = text.get(..TEXT_LEN_MAX).map_or(text.as_slice(), |start| start).to_vec();
+    (kept.len() >= TEXT_LEN_MIN).then_some(kept)
 }
 
 /// An error's text without values; `None` if there are none in it.
@@ -43,8 +47,11 @@ pub(super) fn without(message: &[u8], asked: &Asked) -> Option<Vec<u8>> {
         }
     }
     for repeated in &asked.texts {
-        if memchr::memmem::find(&text, repeated).is_some() {
-            text = Cow::Owned(replaced(&text, repeated));
+        match memchr::memmem::find(&text, repeated) {
+            // How far it goes on is not known.
+            Some(at) if repeated.len() == TEXT_LEN_MAX => text = Cow::Owned([&text[..at], b"***"].concat()),
+            Some(_) => text = Cow::Owned(replaced(&text, repeated)),
+            None => {}
         }
     }
     if asked.refers {

@@ -2,7 +2,7 @@
 //!
 //! [`Fields`] is what was asked for. Of each command [`Asked`] is worked out, which says where in it and in its replies
 //! such values may be: the fields themselves, names that a pipeline or a projection gives them, and texts that an error
-//! may repeat. [`walk`] goes through documents by that. What is left out: fields that an update copies to other names on
+//! may repeat. `walk` goes through documents by that. What is left out: fields that an update copies to other names on
 //! the server, the names of fields, resume tokens of change streams, and texts of errors that repeat a stored value
 //! without naming its field.
 

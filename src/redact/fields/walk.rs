@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::asked::{Asked, Batch};
-use super::expression::{is_boolean, is_naming, mentions, names_a_field};
+use super::expression::{LOOKED_AT_MAX, is_boolean, is_naming, mentions, names_a_field};
 use super::path::Trail;
 use super::value::{Mode, TEXT};
 use super::{Fields, message};
@@ -71,11 +71,21 @@ pub(super) struct Walker<'w> {
     changed: bool,
     /// What was taken out of a request, for errors that repeat it.
     texts: Vec<Vec<u8>>,
+    /// Elements that may still be looked at ahead.
+    budget: usize,
 }
 
 impl<'w> Walker<'w> {
     pub(super) fn new(fields: &'w Fields, asked: &'w Asked) -> Self {
-        Self { fields, asked, trail: Trail::default(), depth: 0, changed: false, texts: Vec::new() }
+        Self {
+            fields,
+            asked,
+            trail: Trail::default(),
+            depth: 0,
+            changed: false,
+            texts: Vec::new(),
+            budget: LOOKED_AT_MAX,
+        }
     }
 
     pub(super) fn into_texts(self) -> Vec<Vec<u8>> {
@@ -251,6 +261,10 @@ impl<'w> Walker<'w> {
         }
     }
 
+    fn mentions(&mut self, element: &Element<'_>) -> bool {
+        mentions(element, &self.asked.places, 0, &mut self.budget)
+    }
+
     fn push(&mut self, name: &'w [u8]) -> bool {
         self.trail.push(name, &self.asked.places)
     }
@@ -336,8 +350,8 @@ impl<'w> Walker<'w> {
             // Not a name, whatever it begins with.
             b"$const" | b"$literal" if goes || at.goes => At { place: Place::Data, goes: true },
             _ if is_naming(name) => expression(self.asked.is_cut),
-            _ if is_boolean(name) => expression(self.asked.is_cut || mentions(element, &self.asked.places, 0)),
-            _ if name.first() == Some(&b'$') => expression(goes || mentions(element, &self.asked.places, 0)),
+            _ if is_boolean(name) => expression(self.asked.is_cut || self.mentions(element)),
+            _ if name.first() == Some(&b'$') => expression(goes || self.mentions(element)),
             _ => {
                 let is_in = self.push(name);
                 At { goes: is_in || at.goes, ..expression(goes) }
