@@ -18,9 +18,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Pump, Stop};
+use super::{Pump, Rewriting, Stop};
 use crate::capture::mtap::Records;
+use crate::config::{Config, Flags};
 use crate::event::{Address, Connection, ConnectionId, Entry, Input, Side};
+use crate::net::members::{Member, Members};
 use crate::net::{clock, worker};
 use crate::pipeline::Pipeline;
 use crate::redact::Redacted;
@@ -52,6 +54,8 @@ struct Outcome {
     /// The most that a direction kept, and how much a thread reads at a time.
     most_kept: usize,
     scratch_len: usize,
+    /// What the client is to hear in the place of the reply to its `hello`, if that is not to go on as it is.
+    rewritten: Option<Vec<u8>>,
 }
 
 /// When the proxy ends: first gently, and then at once.
@@ -70,6 +74,8 @@ struct Plan {
     scratch_len: usize,
     idle_after: Duration,
     is_captured: bool,
+    /// The server is a member of a replica set.
+    is_member: bool,
     /// The wall clock is set, by so many microseconds, after so many looks at it.
     set_clock: (u64, i64),
 }
@@ -102,6 +108,7 @@ impl Plan {
             scratch_len: random.pick(&[64, 1000, 16_384]),
             idle_after: Duration::from_millis(random.pick(&[1, 100, 15_000])),
             is_captured: random.once_in(2),
+            is_member: random.once_in(3),
             set_clock: (random.below(60) as u64, random.pick(&[0, hour, -hour, 50_000, -50_000])),
         }
     }
@@ -138,8 +145,9 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
     let world = Rc::new(RefCell::new(world));
     let stream = |side| Simulated { side, world: Rc::clone(&world) };
     let stop = Stop::default();
-    let mut pump =
-        Box::pin(Pump::new(stream(Side::Client), stream(Side::Server), pipeline, None, plan.idle_after, &stop));
+    let (rewriting, rewritten) = if plan.is_member { rewriting(&world.borrow().script) } else { (None, None) };
+    let (client, server) = (stream(Side::Client), stream(Side::Server));
+    let mut pump = Box::pin(Pump::new(client, server, pipeline, rewriting, plan.idle_after, &stop));
     let mut most_kept = 0;
     let mut looks = 0;
     let polled = poll_fn(|cx| {
@@ -171,7 +179,25 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
     let captured = plan.is_captured.then(|| std::mem::take(&mut *captured.lock().unwrap()));
     let entries = entries.take();
     let (stop, scratch_len) = (plan.stop, plan.scratch_len);
-    Outcome { world, entries, captured, shared, connection, stop, is_over, most_kept, scratch_len }
+    Outcome { world, entries, captured, shared, connection, stop, is_over, most_kept, scratch_len, rewritten }
+}
+
+/// What has the member of [`script::MEMBER`] go by its listener's name, and what becomes of the script's `hello`.
+fn rewriting(script: &Script) -> (Option<Box<Rewriting>>, Option<Vec<u8>>) {
+    thread_local! {
+        static MEMBERS: (Arc<Members>, Arc<Member>) = {
+            let upstream = format!("mongodb://{}/?replicaSet=rs0", script::MEMBER);
+            let text = format!("listen = \"127.0.0.1:0\"\nupstream = \"{upstream}\"");
+            let members = Members::new(&Config::parse("", &text, &Flags::default()).unwrap()).0;
+            let member = members.add_seed(&script::MEMBER.parse().unwrap(), None).unwrap();
+            (Arc::new(members), member)
+        };
+    }
+    MEMBERS.with(|(members, member)| {
+        let hello = script.requests.first().filter(|request| request.is_hello).map(|it| &it.replies[0].frame);
+        let rewritten = hello.map(|frame| members.rewrite(member, frame).unwrap().unwrap().to_vec());
+        (Rewriting::of(members, member, Limits::default().max_message_bytes), rewritten)
+    })
 }
 
 /// Keeps what would be recorded, unless something is planted.

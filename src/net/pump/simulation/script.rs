@@ -9,6 +9,9 @@ use crate::wire::{Compressor, HEADER_LEN, OpMsg, compress, msg_flags};
 /// Replies' ids begin here, so that they are no request's.
 const REPLY_IDS: i32 = 10_000;
 
+/// What the server is called, if it is a member of a replica set.
+pub(super) const MEMBER: &str = "127.0.0.1:1";
+
 /// A conversation.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -98,6 +101,9 @@ impl Request {
             let is_last = part + 1 == parts;
             let is_ok = !is_last || kind == Kind::Hello || !random.once_in(4);
             let body = match is_ok {
+                true if kind == Kind::Hello => {
+                    rawdoc! { "n": n, "setName": "rs0", "hosts": [MEMBER], "primary": MEMBER, "me": MEMBER, "ok": 1.0 }
+                }
                 true => rawdoc! { "n": n, "part": part as i32, "filler": self::filler(random), "ok": 1.0 },
                 false => {
                     rawdoc! { "n": n, "ok": 0.0, "code": 11600, "codeName": "InterruptedAtShutdown", "errmsg": "no" }
