@@ -229,30 +229,35 @@ impl<S: Socket> Pump<S> {
     fn read_rewritten(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         let (direction, from, to) = (&mut self.replies, &mut self.server, &mut self.client);
         let (pipeline, rewriting) = (&mut self.pipeline, &mut self.rewriting);
-        let at_server = |error| Failed { side: Side::Server, error };
+        let [at_client, at_server] = [Side::Client, Side::Server].map(|side| move |error| Failed { side, error });
         let is_end = ready!(worker::with(|scratch, sink| {
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(at_server)?;
             let at = clock::now();
             let bytes = buffer.filled();
             let Some(rewriting) = rewriting else { unreachable!("asked before") };
+            // What the client does not take any more is seen all the same.
+            let mut written = Ok(());
             let mut go_on = |bytes: &[u8], pipeline: &mut Pipeline| {
-                let written = direction.write(cx, to, bytes);
+                if written.is_ok() {
+                    written = direction.write(cx, to, bytes);
+                }
                 pipeline.handle_bytes(Side::Server, bytes, at, sink);
-                written.map_err(|error| Failed { side: Side::Client, error })
             };
             if bytes.is_empty() {
                 let (kept, goes_on) = rewriting.finish();
                 // The log sees that a reply was torn; the client, which could do nothing with half of one, does not.
                 if goes_on && !kept.is_empty() {
-                    go_on(&kept, pipeline)?;
+                    go_on(&kept, pipeline);
                 } else {
                     pipeline.handle_bytes(Side::Server, &kept, at, sink);
                 }
+                written.map_err(at_client)?;
                 direction.state = State::Ending;
                 return Poll::Ready(Ok(true));
             }
             rewriting.pass(bytes, pipeline, &mut go_on)?;
+            written.map_err(at_client)?;
             Poll::Ready(Ok(false))
         }))?;
         if is_end {

@@ -13,7 +13,7 @@ use crate::pipeline::Pipeline;
 use crate::wire::{HEADER_LEN, Header, Reader, WireError};
 
 /// Takes bytes for the client, and tells the pipeline of them.
-pub(super) type GoOn<'a> = dyn FnMut(&[u8], &mut Pipeline) -> Result<(), Failed> + 'a;
+pub(super) type GoOn<'a> = dyn FnMut(&[u8], &mut Pipeline) + 'a;
 
 /// What is kept back, in words.
 const HELLO: &str = "a reply to hello";
@@ -47,7 +47,7 @@ impl Rewriting {
     /// Has bytes of the server's go on as they are to: by `go_on`, in their order, what belongs together at once.
     ///
     /// # Errors
-    /// That of `go_on`, and if a reply must not go on.
+    /// If a reply must not go on.
     pub(super) fn pass(&mut self, bytes: &[u8], pipeline: &mut Pipeline, go_on: &mut GoOn<'_>) -> Result<(), Failed> {
         // Bytes that go on as they are, together.
         let (mut start, mut end) = (0, 0);
@@ -55,7 +55,7 @@ impl Rewriting {
             let rest = bytes.get(end..).unwrap_or_default();
             // What a message answers is known only once the replies before it have been seen.
             if start < end && (rest.is_empty() || self.rewriter.is_between()) {
-                go_on(bytes.get(start..end).unwrap_or_default(), pipeline)?;
+                go_on(bytes.get(start..end).unwrap_or_default(), pipeline);
                 start = end;
             }
             if rest.is_empty() {
@@ -66,8 +66,8 @@ impl Rewriting {
             match cut {
                 Cut::Pass => continue,
                 Cut::Kept => {}
-                Cut::Header(kept) => go_on(&kept, pipeline)?,
-                Cut::Hello(frame) => go_on(&self.rewrite(frame)?, pipeline)?,
+                Cut::Header(kept) => go_on(&kept, pipeline),
+                Cut::Hello(frame) => go_on(&self.rewrite(frame)?, pipeline),
                 Cut::TooLong(len) => return Err(self.withhold(HELLO, format!("{len} bytes are too many").into())),
                 Cut::Unreadable(error) => return Err(self.withhold(ANY, error.to_string().into())),
             }

@@ -17,6 +17,7 @@ use super::random::Random;
 use super::script::{Script, whole_messages};
 use crate::event::Side;
 use crate::net::stream::Socket;
+use crate::wire::HEADER_LEN;
 
 /// Calls of a stream in one run: more of them are a pump that turns in circles.
 const CALLS_MAX: usize = 1_000_000;
@@ -260,8 +261,13 @@ impl World {
         }
     }
 
+    /// All of it, or by chance a part, which is often less than a header.
     fn part(&mut self, whole: usize) -> usize {
-        if whole > 1 && self.random.once_in(self.faults.parts) { 1 + self.random.below(whole - 1) } else { whole }
+        if whole < 2 || !self.random.once_in(self.faults.parts) {
+            return whole;
+        }
+        let most = self.random.pick(&[HEADER_LEN, whole]).min(whole - 1);
+        1 + self.random.below(most)
     }
 
     fn poll_read(&mut self, side: Side, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
