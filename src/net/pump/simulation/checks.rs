@@ -51,7 +51,11 @@ impl Outcome {
         let read = &self.world.peer(from).read;
         let hello = self.world.script.requests.first().and_then(|request| request.replies.first());
         match (&self.rewritten, hello) {
-            (Some(_), Some(hello)) if from == Side::Server && read.len() < hello.frame.len() => Vec::new(),
+            // There are no names in what is less than a header.
+            (Some(_), Some(hello)) if from == Side::Server && (HEADER_LEN..hello.frame.len()).contains(&read.len()) => {
+                Vec::new()
+            }
+            (Some(_), Some(_)) if from == Side::Server && read.len() < HEADER_LEN => read.clone(),
             (Some(rewritten), Some(hello)) if from == Side::Server => [rewritten, &read[hello.frame.len()..]].concat(),
             _ => read.clone(),
         }
