@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use bson::{RawDocumentBuf, rawdoc};
 use bytes::BytesMut;
+use mongotap::capture::blocks::Blocks;
 use mongotap::wire::OpMsg;
 
 use support::mongod::{Mongod, Options};
@@ -93,7 +94,8 @@ fn measure_start(directory: &Path) {
     let capture = directory.join("large.mtap");
     let (asked, mut samples) = large(&capture);
     let size = fs::metadata(&capture).unwrap().len();
-    println!("a capture of {} MB, {asked} exchanges", size / 1_000_000);
+    let inflated = inflated(&capture);
+    println!("a capture of {} MB, of {asked} exchanges with {} MB", size / 1_000_000, inflated / 1_000_000);
     // Not in the order in which they were recorded.
     samples.sort_by_key(|(frame, _)| frame.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31) + u32::from(*byte)));
     let mut times = Vec::new();
@@ -151,6 +153,12 @@ fn large(capture: &Path) -> (usize, Vec<Sample>) {
         }
     });
     (asked, samples)
+}
+
+/// What the blocks of a capture hold, in bytes.
+fn inflated(capture: &Path) -> usize {
+    let mut blocks = Blocks::new([fs::File::open(capture).unwrap()]);
+    std::iter::from_fn(|| blocks.next_stored()).map(|block| block.unwrap().block.content_len()).sum()
 }
 
 fn stop(replay: Replay) {

@@ -10,13 +10,8 @@ use mongotap::wire::{OpMsg, Sequence};
 /// Orders of a customer.
 const ORDERS: u32 = 10;
 
-const WORDS: [&str; 48] = [
-    "amber", "anchor", "apple", "autumn", "barley", "basket", "birch", "bottle", "bridge", "butter", "candle",
-    "canyon", "cedar", "chalk", "cherry", "clover", "copper", "cotton", "crystal", "dagger", "ember", "falcon",
-    "feather", "forest", "garnet", "ginger", "granite", "hammer", "harbour", "hazel", "indigo", "island", "ivory",
-    "jasper", "kettle", "lantern", "linen", "maple", "marble", "meadow", "needle", "oyster", "pepper", "quartz",
-    "raven", "saddle", "timber", "velvet",
-];
+/// Words of a language, some of them frequent and most rare: a capture of them is about as well compressed as one of prose.
+const VOCABULARY: f64 = 20_000.0;
 
 /// A question, and whether what it is answered changes nothing and is worth comparing.
 pub(crate) struct Question {
@@ -130,8 +125,21 @@ impl Random {
     }
 
     fn words(&mut self, count: usize) -> String {
-        let words = (0..count).map(|_| WORDS[self.below(WORDS.len() as u64) as usize]);
-        words.collect::<Vec<_>>().join(" ")
+        (0..count).map(|_| self.word()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// How frequent a word is goes by its place among them all.
+    fn word(&mut self) -> String {
+        let place = VOCABULARY.powf(self.below(1 << 20) as f64 / f64::from(1 << 20)) as u64;
+        let mut letters = Self(place.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let syllables = 1 + letters.below(3);
+        let mut syllable = || {
+            let consonant = b"bcdfghklmnprstvz"[letters.below(16) as usize];
+            let vowel = b"aeiou"[letters.below(5) as usize];
+            let end = b"nrst"[letters.below(4) as usize];
+            [consonant, vowel, end].map(char::from)
+        };
+        (0..syllables).flat_map(|_| syllable()).collect()
     }
 
     fn price(&mut self) -> f64 {

@@ -13,7 +13,6 @@ mod kind;
 pub mod lossless;
 mod nearest;
 pub mod rewrite;
-pub(crate) mod scan;
 mod text;
 pub mod walk;
 pub(crate) mod write;

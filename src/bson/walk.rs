@@ -152,6 +152,14 @@ impl<'a> Elements<'a> {
         Ok(Self { rest, end: offset + needed })
     }
 
+    /// The elements of a document or an array, up to where it breaks; `None` if it is something else.
+    #[inline]
+    pub(crate) fn within(element: &Element<'a>) -> Option<Readable<'a>> {
+        // Its length was checked when it was found.
+        let rest = element.value.get(4..).filter(|_| element.kind.is_container())?;
+        Some(Readable(Self { rest, end: element.offset + element.value.len() }))
+    }
+
     /// The first element of that name among those to come.
     fn named(self, name: &[u8]) -> Option<Element<'a>> {
         Readable(self).find(|element| element.name == name)

@@ -6,17 +6,28 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
 
-use super::mtap::{Block, CaptureError, Header, Reader, Torn};
+use super::mtap::{Block, CaptureError, Header, Inflater, Reader, Stored, Torn};
 
 /// A block of one of several files.
 #[derive(Debug)]
-pub struct FileBlock {
+pub struct FileBlock<B = Block> {
     /// The place of the file among those that were given, from 0.
     pub file: usize,
     /// The header of that file.
     pub header: Arc<Header>,
     /// The block.
-    pub block: Block,
+    pub block: B,
+}
+
+impl FileBlock<Stored> {
+    /// Opens the block.
+    ///
+    /// # Errors
+    /// [`CaptureError::Damaged`].
+    pub fn open(&self, inflater: &mut Inflater) -> Result<FileBlock, CaptureError> {
+        let block = self.block.open(inflater)?;
+        Ok(FileBlock { file: self.file, header: Arc::clone(&self.header), block })
+    }
 }
 
 /// The blocks of files that a capture was rotated to, or of several captures.
@@ -27,13 +38,14 @@ pub struct Blocks<R> {
     is_sorted: bool,
     header: Option<Arc<Header>>,
     torn: Vec<(usize, Torn)>,
+    inflater: Inflater,
 }
 
 impl<R: Read> Blocks<R> {
     /// Reads files from their beginnings, which may be given in any order.
     pub fn new(files: impl IntoIterator<Item = R>) -> Self {
         let files = files.into_iter().map(Reader::new).enumerate().collect();
-        Self { files, is_sorted: false, header: None, torn: Vec::new() }
+        Self { files, is_sorted: false, header: None, torn: Vec::new(), inflater: Inflater::default() }
     }
 
     /// The header of the file that is being read; `None` if no file has one.
@@ -52,6 +64,15 @@ impl<R: Read> Blocks<R> {
     /// are no more blocks.
     pub fn torn(&self) -> &[(usize, Torn)] {
         &self.torn
+    }
+
+    /// The next block as it stands in its file; an error is the last.
+    pub fn next_stored(&mut self) -> Option<Result<FileBlock<Stored>, CaptureError>> {
+        let read = self.read();
+        if read.is_err() {
+            self.files.clear();
+        }
+        read.transpose()
     }
 
     fn sort(&mut self) -> Result<(), CaptureError> {
@@ -77,7 +98,7 @@ impl<R: Read> Blocks<R> {
         Ok(())
     }
 
-    fn read(&mut self) -> Result<Option<FileBlock>, CaptureError> {
+    fn read(&mut self) -> Result<Option<FileBlock<Stored>>, CaptureError> {
         self.sort()?;
         while let Some((file, reader)) = self.files.front_mut() {
             let file = *file;
@@ -86,7 +107,7 @@ impl<R: Read> Blocks<R> {
                 (None, Some(header)) => Arc::clone(self.header.insert(Arc::new(header.clone()))),
                 (None, None) => Arc::default(),
             };
-            if let Some(block) = reader.next_placed_block()? {
+            if let Some(block) = reader.next_stored()? {
                 return Ok(Some(FileBlock { file, header, block }));
             }
             self.torn.extend(reader.torn().map(|torn| (file, torn)));
@@ -105,10 +126,10 @@ impl<R: Read> Iterator for Blocks<R> {
 
     /// The next block; an error is the last.
     fn next(&mut self) -> Option<Self::Item> {
-        let read = self.read();
-        if read.is_err() {
+        let opened = self.next_stored()?.and_then(|stored| stored.open(&mut self.inflater));
+        if opened.is_err() {
             self.files.clear();
         }
-        read.transpose()
+        Some(opened)
     }
 }

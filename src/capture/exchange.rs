@@ -62,23 +62,23 @@ impl Exchange {
 /// Whether a command of that name is one that drivers send by themselves, as often as their pools want it: a recording
 /// says nothing of the application by it. An application that sends one gets a true answer from any server.
 pub fn is_housekeeping(name: &str) -> bool {
-    const NAMES: [&str; 14] = [
-        "authenticate",
-        "buildInfo",
-        "buildinfo",
-        "endSessions",
-        "getnonce",
-        "hello",
-        "isMaster",
-        "ismaster",
-        "killCursors",
-        "logout",
-        "ping",
-        "refreshSessions",
-        "saslContinue",
-        "saslStart",
-    ];
-    NAMES.contains(&name)
+    matches!(
+        name,
+        "authenticate"
+            | "buildInfo"
+            | "buildinfo"
+            | "endSessions"
+            | "getnonce"
+            | "hello"
+            | "isMaster"
+            | "ismaster"
+            | "killCursors"
+            | "logout"
+            | "ping"
+            | "refreshSessions"
+            | "saslContinue"
+            | "saslStart"
+    )
 }
 
 /// Times of the recorded cluster within a `readConcern`: those of another one mean nothing.

@@ -4,26 +4,20 @@
 //! of the capture, whose credentials were taken out when it was written. What is held of a run is what waits for a reply,
 //! and what came behind it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::Read;
-use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::blocks::{Blocks, FileBlock};
 use super::derive::{InOrder, Since, Timed};
-use super::exchange::{Exchange, Place, Reply};
+use super::drafts::Drafts;
+use super::exchange::{Exchange, is_housekeeping};
 use super::mtap::{CaptureError, Header, InBlock, Record, Torn, message_at};
+use super::plain::Noted;
 use super::spots::{BlockPlace, Source, Spot, Spots};
-use crate::bson::{find, find_path};
-use crate::event::{
-    self, CommandInfo, CommandStarted, Connection, ConnectionId, Document, Entry, Event, Failure, Given, Input, Phase,
-    Timestamp,
-};
+use crate::event::{Connection, ConnectionId, Entry, Event, Given, Input, Phase, Side, Timestamp};
 use crate::session::{Session, Shared};
-
-/// Bytes of exchanges that wait for one before them.
-const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// Exchanges out of the files of a capture. An application's come in the order of their requests, each when its reply is
 /// there; one that takes so long that more than 64 MiB wait behind it comes later. Those of handshakes, authentication
@@ -90,34 +84,43 @@ impl<R: Read> Iterator for Exchanges<R> {
     }
 }
 
-/// Exchanges out of blocks, for who reads those elsewhere.
-#[derive(Debug, Default)]
-pub struct Deriving {
-    in_order: InOrder<Placed>,
-    run: Option<(Arc<Header>, Run)>,
-    ready: VecDeque<Found>,
+/// Exchanges out of blocks, for who reads those elsewhere, and may understand plain messages where it does.
+#[derive(Debug)]
+pub struct Deriving<N = ()> {
+    in_order: InOrder<Placed<N>>,
+    run: Option<(Arc<Header>, Run<N>)>,
+    ready: VecDeque<Found<N>>,
     blocks: Vec<BlockPlace>,
     missing: u64,
 }
 
+impl<N> Default for Deriving<N> {
+    fn default() -> Self {
+        Self { in_order: InOrder::default(), run: None, ready: VecDeque::new(), blocks: Vec::new(), missing: 0 }
+    }
+}
+
 /// An exchange out of a capture.
 #[derive(Debug)]
-pub struct Found {
-    /// The exchange.
+pub struct Found<N = ()> {
+    /// The exchange. If its messages were noted, the documents are the outlines.
     pub exchange: Exchange,
     /// Where its documents can be read again; `None` if they cannot be, each by itself.
     pub spots: Option<Spots>,
+    /// What was noted of its request and then of its reply. Nothing, unless both were plain, or the reply never came.
+    pub notes: Vec<N>,
 }
 
 #[derive(Debug)]
-struct Placed {
+struct Placed<N> {
     record: InBlock,
     /// What its block holds.
     content: Arc<Vec<u8>>,
     spot: Spot,
+    noted: Option<Noted<N>>,
 }
 
-impl Timed for Placed {
+impl<N> Timed for Placed<N> {
     fn nanos(&self) -> u64 {
         match &self.record {
             InBlock::Message { at, .. } => at.monotonic_nanos,
@@ -133,28 +136,35 @@ impl Timed for Placed {
     }
 }
 
-impl Deriving {
+impl<N> Deriving<N> {
     /// Takes the next block.
-    pub fn push(&mut self, FileBlock { file, header, block }: FileBlock) {
+    pub fn push(&mut self, block: FileBlock) {
+        self.push_noted(block, Vec::new());
+    }
+
+    /// The same, with what was noted of its messages, in the order of its records.
+    pub fn push_noted(&mut self, FileBlock { file, header, block }: FileBlock, noted: Vec<Noted<N>>) {
         if self.run.as_ref().is_some_and(|(run, _)| run.run != header.run) {
             self.finish();
         }
         self.run.get_or_insert_with(|| (Arc::clone(&header), Run::new(&header)));
         let number = self.blocks.len() as u32;
         self.blocks.push(BlockPlace { file, offset: block.offset, len: block.len });
+        let mut noted = noted.into_iter().peekable();
         for (place, record) in block.records {
             let content = Arc::clone(&block.content);
-            self.in_order.push(Placed { record, content, spot: Spot { block: number, place } });
+            let noted = noted.next_if(|noted| noted.place == place);
+            self.in_order.push(Placed { record, content, spot: Spot { block: number, place }, noted });
         }
         while let Some(placed) = self.in_order.pop() {
-            self.take(&placed);
+            self.take(placed);
         }
     }
 
     /// Notes that no more blocks come of this run.
     pub fn finish(&mut self) {
         while let Some(placed) = self.in_order.pop_last() {
-            self.take(&placed);
+            self.take(placed);
         }
         if let Some((_, mut run)) = self.run.take() {
             run.finish(&mut self.ready);
@@ -162,7 +172,7 @@ impl Deriving {
     }
 
     /// The next exchange, if it is known to be that.
-    pub fn pop(&mut self) -> Option<Found> {
+    pub fn pop(&mut self) -> Option<Found<N>> {
         self.ready.pop_front()
     }
 
@@ -176,8 +186,10 @@ impl Deriving {
         self.blocks
     }
 
-    fn take(&mut self, placed: &Placed) {
-        if let InBlock::Other(Record::Missing { exchanges, .. }) = &placed.record {
+    fn take(&mut self, placed: Placed<N>) {
+        if let InBlock::Other(record) = &placed.record
+            && let Record::Missing { exchanges, .. } = &**record
+        {
             self.missing += exchanges;
         }
         if let Some((_, run)) = &mut self.run {
@@ -188,10 +200,10 @@ impl Deriving {
 
 /// The sessions of a run, once more.
 #[derive(Debug)]
-struct Run {
+struct Run<N> {
     shared: Shared,
     sessions: HashMap<ConnectionId, Derived>,
-    drafts: Drafts,
+    drafts: Drafts<N>,
     now: Timestamp,
 }
 
@@ -200,9 +212,13 @@ struct Derived {
     session: Session,
     since: Since,
     app_name: Option<Arc<str>>,
+    /// It is known to be an application's: its plain messages need no session.
+    is_app: bool,
+    /// The exchanges whose plain requests were not answered yet.
+    plain: Vec<u64>,
 }
 
-impl Run {
+impl<N> Run<N> {
     fn new(header: &Header) -> Self {
         let shared = Shared {
             limits: header.limits(),
@@ -212,21 +228,45 @@ impl Run {
         Self { shared, sessions: HashMap::new(), drafts: Drafts::default(), now: header.started() }
     }
 
-    fn handle(&mut self, Placed { record, content, spot }: &Placed, ready: &mut VecDeque<Found>) {
+    fn handle(&mut self, Placed { record, content, spot, noted }: Placed<N>, ready: &mut VecDeque<Found<N>>) {
         match record {
             InBlock::Message { at, .. } => {
-                self.now = *at;
-                // It was read once.
-                if let Some(input) = message_at(content, spot.place) {
-                    self.input(&input, *spot);
+                self.now = at;
+                if noted.is_some_and(|noted| self.plain(noted, at, spot)) {
+                    // That is all there is to do with it.
+                } else if let Some(input) = message_at(&content, spot.place) {
+                    // It was read once.
+                    self.input(&input, spot);
                 }
             }
             InBlock::Other(record) => {
                 self.now = record.at();
-                self.other(record, *spot);
+                self.other(&record, spot);
             }
         }
         self.drafts.settle(ready);
+    }
+
+    /// Pairs a plain message by its number; whether that is all there is to do with it.
+    fn plain(&mut self, noted: Noted<N>, at: Timestamp, spot: Spot) -> bool {
+        let Some(derived) = self.sessions.get_mut(&noted.connection).filter(|derived| derived.is_app) else {
+            return false;
+        };
+        match noted.side {
+            Side::Client => {
+                derived.plain.push(noted.exchange);
+                self.drafts.start_plain(noted, derived.app_name.clone(), at, spot);
+                true
+            }
+            Side::Server => {
+                let asked = derived.plain.iter().position(|exchange| *exchange == noted.exchange);
+                asked.inspect(|place| {
+                    derived.plain.remove(*place);
+                    self.drafts.end_plain(noted, at, spot);
+                });
+                asked.is_some()
+            }
+        }
     }
 
     fn other(&mut self, record: &Record, spot: Spot) {
@@ -241,25 +281,39 @@ impl Run {
 
     fn open(&mut self, connection: &Arc<Connection>, at: Timestamp, since: Since) {
         let session = Session::new(Arc::clone(connection), at, self.shared.clone());
-        self.sessions.insert(connection.id, Derived { session, since, app_name: None });
+        let derived = Derived { session, since, app_name: None, is_app: false, plain: Vec::new() };
+        self.sessions.insert(connection.id, derived);
     }
 
     fn input(&mut self, input: &Input<'_>, spot: Spot) {
         if let Given::Opened(connection) = &input.given {
             return self.open(connection, input.at, Since::Opened);
         }
-        let Some(Derived { session, since, app_name }) = self.sessions.get_mut(&input.connection) else { return };
+        let Some(derived) = self.sessions.get_mut(&input.connection) else { return };
+        let Derived { session, since, app_name, is_app, plain } = derived;
         if since.is_known(input) {
             let source = Source::of(input, spot);
-            session.handle_input(input, &mut |entry| self.drafts.take(entry, app_name, source));
+            session.handle_input(input, &mut |entry| {
+                *is_app |= is_of_application(&entry);
+                self.drafts.take(entry, app_name, source);
+            });
         }
-        if matches!(input.given, Given::Closed { .. }) {
-            self.sessions.remove(&input.connection);
+        match &input.given {
+            Given::Closed { .. } => {
+                plain.drain(..).for_each(|exchange| self.drafts.end_unanswered(exchange));
+                self.sessions.remove(&input.connection);
+            }
+            // What answers a plain request, and is not plain itself, cannot be read.
+            Given::Message(message) if message.side == Side::Server => {
+                let answered = message.exchange.and_then(|ends| plain.iter().position(|exchange| *exchange == ends.0));
+                answered.into_iter().for_each(|place| self.drafts.end_unanswered(plain.remove(place)));
+            }
+            _ => {}
         }
     }
 
     /// Gives what there is of the exchanges that were not answered.
-    fn finish(&mut self, ready: &mut VecDeque<Found>) {
+    fn finish(&mut self, ready: &mut VecDeque<Found<N>>) {
         let mut sessions: Vec<_> = self.sessions.drain().collect();
         sessions.sort_by_key(|(id, _)| *id);
         for (_, Derived { mut session, mut app_name, .. }) in sessions {
@@ -271,162 +325,19 @@ impl Run {
     }
 }
 
-/// Exchanges that are not given yet.
-#[derive(Debug, Default)]
-struct Drafts {
-    /// Those of applications, by their numbers.
-    apps: BTreeMap<u64, Draft>,
-    /// The others: nobody waits for them.
-    others: BTreeMap<u64, Draft>,
-    /// The parts of exhaust streams, and the exchanges that they belong to.
-    parts: HashMap<u64, u64>,
-    /// The bytes of those that have ended and wait.
-    bytes: usize,
-    /// Some that are no application's have ended.
-    others_ended: bool,
-}
-
-#[derive(Debug)]
-struct Draft {
-    found: Found,
-    is_ended: bool,
-}
-
-impl Drafts {
-    /// Takes an event, and the message that it follows from, if it is of one.
-    fn take(&mut self, entry: Entry<'_>, app_name: &mut Option<Arc<str>>, source: Option<Source>) {
-        let Entry { at, connection, phase, event } = entry;
-        match event {
-            Event::CommandStarted(CommandStarted { info, command }) => {
-                if let Some(name) = app_name_of(command.as_bytes(), &info) {
-                    *app_name = Some(name);
-                }
-                let spot = source.and_then(|source| source.of_request(&info, &command));
-                let app_name = app_name.clone();
-                let exchange = Exchange {
-                    place: Place::Exchange(info.exchange.0),
-                    connection: connection.id,
-                    app_name,
-                    phase,
-                    at,
-                    request: Vec::new(),
-                    wants_reply: true,
-                    replies: Vec::new(),
-                };
-                self.start(exchange, info.continues, command, spot);
-            }
-            Event::CommandSucceeded(event) => {
-                let is_unacknowledged = event.measures.reply_bytes == 0;
-                let spot = source.and_then(|source| source.of_reply(&event.info, &event.reply));
-                let reply = (!is_unacknowledged).then(|| Reply { at, body: event.reply.into_bytes() });
-                self.end(event.info.exchange.0, phase, reply.map(|reply| (reply, spot)), is_unacknowledged);
-            }
-            Event::CommandFailed(event) => {
-                let reply = match event.failure {
-                    Failure::Reply(document) => {
-                        let spot = source.and_then(|source| source.of_reply(&event.info, &document));
-                        Some((Reply { at, body: document.into_bytes() }, spot))
-                    }
-                    Failure::Network { .. } => None,
-                };
-                self.end(event.info.exchange.0, phase, reply, false);
-            }
-            _ => {}
-        }
+/// Whether it tells that its connection is an application's, which it then is to its end.
+fn is_of_application(entry: &Entry<'_>) -> bool {
+    match &entry.event {
+        Event::CommandStarted(started) => entry.phase == Phase::App && !is_housekeeping(&started.info.command_name),
+        _ => false,
     }
-
-    /// An exchange begins, of which all is known but its request.
-    fn start(
-        &mut self,
-        mut exchange: Exchange,
-        continues: Option<event::Exchange>,
-        command: Document<'_>,
-        spot: Option<Spot>,
-    ) {
-        let Place::Exchange(number) = exchange.place else { return };
-        if let Some(first) = continues.map(|first| first.0)
-            && let Some(draft) = self.apps.get_mut(&first)
-        {
-            draft.is_ended = false;
-            self.parts.insert(number, first);
-            return;
-        }
-        exchange.request = command.into_bytes();
-        let concern = find_path(&exchange.request, &[b"writeConcern", b"w"]);
-        exchange.wants_reply = concern.and_then(|w| w.as_i64()) != Some(0);
-        let drafts = if exchange.phase == Phase::App { &mut self.apps } else { &mut self.others };
-        let found = Found { exchange, spots: spot.map(Spots::new) };
-        drafts.insert(number, Draft { found, is_ended: false });
-    }
-
-    fn end(&mut self, number: u64, phase: Phase, reply: Option<(Reply, Option<Spot>)>, is_unacknowledged: bool) {
-        let number = self.parts.remove(&number).unwrap_or(number);
-        let is_app = self.apps.contains_key(&number);
-        let drafts = if is_app { &mut self.apps } else { &mut self.others };
-        let Some(draft) = drafts.get_mut(&number) else { return };
-        draft.is_ended = true;
-        let Found { exchange, spots } = &mut draft.found;
-        exchange.wants_reply = !is_unacknowledged && (exchange.wants_reply || reply.is_some());
-        if let Some((reply, spot)) = reply {
-            exchange.replies.push(reply);
-            *spots = spots.take().zip(spot).map(|(spots, spot)| spots.with(spot));
-        }
-        if is_app {
-            self.bytes += bytes_of(exchange);
-        } else {
-            // Whose connection it is may have been found out meanwhile.
-            exchange.phase = phase;
-            self.others_ended = true;
-        }
-    }
-
-    /// Gives what has ended, so far as its turn has come.
-    fn settle(&mut self, ready: &mut VecDeque<Found>) {
-        if std::mem::take(&mut self.others_ended) {
-            take_ended(&mut self.others, ready);
-        }
-        while let Some(first) = self.apps.first_entry().filter(|first| first.get().is_ended) {
-            let found = first.remove().found;
-            self.bytes = self.bytes.saturating_sub(bytes_of(&found.exchange));
-            ready.push_back(found);
-        }
-        if self.bytes > WAITING_BYTES_MAX {
-            self.bytes = 0;
-            take_ended(&mut self.apps, ready);
-        }
-    }
-
-    fn finish(&mut self, ready: &mut VecDeque<Found>) {
-        let drafts = std::mem::take(self);
-        ready.extend(drafts.others.into_values().chain(drafts.apps.into_values()).map(|draft| draft.found));
-    }
-}
-
-/// Gives those that have ended, whatever is before them.
-fn take_ended(drafts: &mut BTreeMap<u64, Draft>, ready: &mut VecDeque<Found>) {
-    let (ended, others) = std::mem::take(drafts).into_iter().partition(|(_, draft)| draft.is_ended);
-    *drafts = others;
-    let ended: BTreeMap<u64, Draft> = ended;
-    ready.extend(ended.into_values().map(|draft| draft.found));
-}
-
-/// What a `hello` says of who is connecting.
-fn app_name_of(command: &[u8], info: &CommandInfo<'_>) -> Option<Arc<str>> {
-    if !matches!(&*info.command_name, "hello" | "isMaster" | "ismaster") {
-        return None;
-    }
-    let client = find(command, b"client")?.as_document()?;
-    find_path(client, &[b"application", b"name"])?.as_str().map(Arc::from)
-}
-
-fn bytes_of(exchange: &Exchange) -> usize {
-    let replies: usize = exchange.replies.iter().map(|reply| size_of::<Reply>() + reply.body.len()).sum();
-    size_of::<Exchange>() + exchange.request.len() + replies
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bson::find;
+    use crate::capture::exchange::Place;
     use crate::capture::mtap::Reader;
 
     /// A frozen capture of several connections.

@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod convert;
 pub mod derive;
+mod drafts;
 mod edit;
 pub mod exchange;
 pub mod exchanges;
@@ -18,5 +19,6 @@ pub mod mtap;
 pub mod names;
 pub mod open;
 pub mod pcap;
+pub mod plain;
 pub mod source;
 pub mod spots;

@@ -183,11 +183,11 @@ pub fn value_of(element: &Element<'_>) -> Option<Value> {
 
 /// The value that a string is the text of, if it is that and nothing else.
 pub fn text_of(element: &Element<'_>) -> Option<Value> {
-    let text = element.as_str_bytes().filter(|_| element.kind == Kind::String)?;
-    // Nothing else is as long as one of them: long texts are not read for nothing.
-    if !matches!(text.len(), 24 | 36) {
+    // Nothing else is as long as one of them, with a length before it and a zero byte behind: no other text is looked at.
+    if element.kind != Kind::String || !matches!(element.value.len(), 29 | 41) {
         return None;
     }
+    let text = element.as_str_bytes()?;
     let (at, value) = texts(text).next()?;
     (at == (0..text.len())).then_some(value)
 }

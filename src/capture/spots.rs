@@ -46,12 +46,11 @@ impl Spots {
         Self { request, reply: None, more: Vec::new() }
     }
 
-    pub(super) fn with(mut self, spot: Spot) -> Self {
+    pub(super) fn add(&mut self, spot: Spot) {
         match self.reply {
             None => self.reply = Some(spot),
             Some(_) => self.more.push(spot),
         }
-        self
     }
 }
 
@@ -139,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_is_read_again_is_what_was_read() {
-        let mut deriving = Deriving::default();
+        let mut deriving = Deriving::<()>::default();
         Blocks::new([CAPTURE]).for_each(|block| deriving.push(block.unwrap()));
         deriving.finish();
         let all: Vec<_> = std::iter::from_fn(|| deriving.pop()).collect();

@@ -4,7 +4,7 @@
 //! dates only. It is read ten times a second by each thread, and derived from the monotonic one in between: one that is
 //! set, forward or back, is followed within a tenth of a second, for dates are to agree with those of other logs. So dates
 //! may go back, if somebody sets the clock back; lines are in order all the same, and `seq` counts them. What is less than
-//! [`SET`] is no setting but an adjustment (or a thread that was held up between its two looks): then dates stand still
+//! `SET` is no setting but an adjustment (or a thread that was held up between its two looks): then dates stand still
 //! until the wall clock has come there.
 
 use std::cell::Cell;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::counted::{collection_of, database_of};
 use super::cursors::{cursor_asked, cursor_given};
 use super::digest::{AsItIs, Digest, Digests, in_state, written};
-use super::effect::{Effect, Reads, effect, reads};
+use super::effect::{Effect, Reads, effect, reads_of};
 use super::more::tells_nothing;
 use super::recording::{Birth, Entry, EntryKind, Index, Number};
 use super::settings::{Scope, Settings};
@@ -91,18 +91,18 @@ impl Build {
         let scope = exchange.app_name.clone().filter(|_| self.settings.scope == Scope::AppName);
         let mut entry = match exchange.is_housekeeping() {
             true => Entry::housekeeping(),
-            false => self.entry(exchange, number, scope.as_ref(), walked.digests),
+            false => self.entry(exchange, number, scope.as_ref(), walked.digests.in_scope(scope.as_deref())),
         };
         if entry.kind != EntryKind::Housekeeping {
             self.index.app_names.extend(scope.clone());
-            self.cursors(exchange, number);
+            self.cursors(exchange, number, entry.kind);
             let continues = self.streams.add(exchange, number, &entry, &mut self.index.namespaces);
             if continues && tells_nothing(exchange) {
                 entry.kind = EntryKind::Idle;
             }
             self.births(walked, number, continues);
             if *entry.effect != Effect::None {
-                entry.written = self.written(exchange, number, walked);
+                entry.written = self.written(exchange, number, entry.masked, walked);
             }
             let answered = exchange.replies.first().map_or(exchange.at, |reply| reply.at);
             self.running.push(Reverse((answered.monotonic_nanos, number)));
@@ -137,8 +137,8 @@ impl Build {
             _ => EntryKind::Question,
         };
         let namespaces = &mut self.index.namespaces;
-        let reads = reads(command, name, namespaces);
         let own = collection_of(command).map(|collection| namespaces.number(database, collection));
+        let reads = reads_of(database, own, command, name, namespaces);
         self.index.alike.put(name, own, number);
         let states = self.states.entry(scope.cloned()).or_default();
         let transaction = transaction_of(command).map(|(transaction, begins)| {
@@ -185,9 +185,9 @@ impl Build {
 
     /// What a write wrote. A value that was born is told by the question in which it was and its place there, so that
     /// it does not matter which of several that are alike that was.
-    fn written(&self, exchange: &Exchange, number: Number, walked: &Walked) -> Digest {
+    fn written(&self, exchange: &Exchange, number: Number, masked: Digest, walked: &Walked) -> Digest {
         let at_ms = exchange.at.unix_micros / 1000;
-        written(walked.digests.masked, &walked.left_out, |value| match (value, self.index.births.get(&value)) {
+        written(masked, &walked.left_out, |value| match (value, self.index.births.get(&value)) {
             (Value::Date(date), birth) => (birth.is_none() && relative(date, at_ms).is_none()).then(|| key(value)),
             (_, None) => Some(key(value)),
             (_, Some(birth)) => {
@@ -199,8 +199,11 @@ impl Build {
     }
 
     /// Follows cursors from batch to batch.
-    fn cursors(&mut self, exchange: &Exchange, number: Number) {
-        let asked = cursor_asked(&exchange.request).map(|(_, id)| id);
+    fn cursors(&mut self, exchange: &Exchange, number: Number, kind: EntryKind) {
+        let asked = match kind {
+            EntryKind::More => cursor_asked(&exchange.request).map(|(_, id)| id),
+            _ => None,
+        };
         if let Some(last) = asked.and_then(|id| self.cursors.remove(&id))
             && let Some(entry) = self.index.entries.get_mut(last as usize)
         {

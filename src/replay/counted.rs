@@ -7,9 +7,6 @@
 use crate::bson::{Element, Elements, find};
 use crate::capture::exchange::READ_CONCERN_TIMES;
 
-/// Fields at the top of a command that never count, or stand beside it.
-const VARYING: [&[u8]; 6] = [b"$clusterTime", b"$readPreference", b"lsid", b"operationTime", b"pwd", b"txnNumber"];
-
 /// The fields at the top that count, the command's name first.
 pub(super) fn counted(command: &[u8]) -> impl Iterator<Item = Element<'_>> {
     Elements::readable(command).filter(|element| !is_varying(element) && element.name != b"$db")
@@ -22,25 +19,52 @@ pub(super) fn is_varying(element: &Element<'_>) -> bool {
         let mut names = Elements::readable(concern).map(|inner| inner.name).peekable();
         names.peek().is_some() && names.all(is_time)
     };
-    VARYING.contains(&element.name)
-        || element.name == b"readConcern" && element.as_document().is_some_and(only_names_time)
+    match element.name {
+        b"$clusterTime" | b"$readPreference" | b"lsid" | b"operationTime" | b"pwd" | b"txnNumber" => true,
+        b"readConcern" => element.as_document().is_some_and(only_names_time),
+        _ => false,
+    }
 }
 
 /// Whether it is the time that a `readConcern` waits for, or reads at; `path` leads to what it is in.
 pub(super) fn is_cluster_time(path: &[&[u8]], element: &Element<'_>) -> bool {
-    READ_CONCERN_TIMES.contains(&element.name) && *path == [b"readConcern".as_slice()]
+    *path == [b"readConcern".as_slice()] && READ_CONCERN_TIMES.contains(&element.name)
 }
 
 /// Whether the order of the fields in a document has a meaning of its own, `path` leading to it: those of arrays, sorts
 /// and keys, and of documents that a filter compares as a whole.
 pub(super) fn order_counts(path: &[&[u8]], element: &Element<'_>) -> bool {
-    const ORDERED: [&[u8]; 8] = [b"sort", b"$sort", b"sortBy", b"key", b"hint", b"min", b"max", b"let"];
-    if element.as_array().is_some() {
-        return true;
-    }
-    match within_filter(path) {
+    match within_filter(path).filter(|_| element.as_array().is_none()) {
         Some(steps) => is_compared(steps, element),
-        None => ORDERED.contains(&element.name),
+        None => order_counts_outside(element),
+    }
+}
+
+/// The same where it lies in no filter.
+pub(super) fn order_counts_outside(element: &Element<'_>) -> bool {
+    element.as_array().is_some()
+        || matches!(element.name, b"sort" | b"$sort" | b"sortBy" | b"key" | b"hint" | b"min" | b"max" | b"let")
+}
+
+/// Whether what is at that path or in it may be told apart from the same elsewhere: a filter may be there, or a time.
+pub(super) fn is_special(path: &[&[u8]]) -> bool {
+    match path {
+        // Statements are filters and what is written.
+        [b"updates", _, field, ..] => matches!(*field, b"q" | b"arrayFilters"),
+        [top, ..] => matches!(
+            *top,
+            b"arrayFilters"
+                | b"deletes"
+                | b"explain"
+                | b"filter"
+                | b"maxTimeMS"
+                | b"ops"
+                | b"pipeline"
+                | b"query"
+                | b"readConcern"
+                | b"updates"
+        ),
+        [] => true,
     }
 }
 

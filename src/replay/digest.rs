@@ -6,8 +6,9 @@
 
 use std::hash::Hasher;
 
-use super::counted::{counted, is_cluster_time, order_counts};
+use super::counted::{counted, is_cluster_time, is_special, order_counts, order_counts_outside};
 use super::settings::Settings;
+use crate::bson::walk::DEPTH_MAX;
 use crate::bson::{Element, Elements, Kind, find};
 use crate::capture::names::{Value, texts, value_of};
 
@@ -15,7 +16,7 @@ use crate::capture::names::{Value, texts, value_of};
 pub(super) type Digest = u128;
 
 /// The digests of a request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Digests {
     /// Of everything that counts.
     pub(super) exact: Digest,
@@ -41,27 +42,38 @@ pub(super) struct Masked {
     pub(super) is_whole: bool,
 }
 
-/// The digest of everything that counts in a request.
-pub(super) fn exact(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digest {
-    Digesting::new(settings, Level::Exact).command(command, database, scope)
+impl Digests {
+    /// Those of the same request within a scope of its own.
+    pub(super) fn in_scope(self, scope: Option<&str>) -> Self {
+        Self { exact: in_scope(self.exact, scope), masked: in_scope(self.masked, scope) }
+    }
 }
 
-/// All digests of a request.
+/// The digest of everything that counts in a request, within a scope.
+pub(super) fn exact(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digest {
+    in_scope(Digesting::new(settings, Level::Exact).command(command, database), scope)
+}
+
+/// All digests of a request, within a scope.
 pub(super) fn digests(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digests {
-    digests_and_masked(command, database, scope, settings).0
+    digests_and_masked(command, database, settings).0.in_scope(scope)
 }
 
 /// All digests of a request, and what the masked one leaves out, in the order in which it stands.
-pub(super) fn digests_and_masked(
-    command: &[u8],
-    database: &str,
-    scope: Option<&str>,
-    settings: &Settings,
-) -> (Digests, Vec<Masked>) {
-    let exact = exact(command, database, scope, settings);
+pub(super) fn digests_and_masked(command: &[u8], database: &str, settings: &Settings) -> (Digests, Vec<Masked>) {
+    let exact = exact(command, database, None, settings);
     let mut digesting = Digesting::new(settings, Level::Masked);
-    let masked = digesting.command(command, database, scope);
+    let masked = digesting.command(command, database);
     (Digests { exact, masked }, digesting.left_out)
+}
+
+/// The digest of a question that a scope of its own has asked.
+fn in_scope(question: Digest, scope: Option<&str>) -> Digest {
+    let Some(scope) = scope else { return question };
+    let mut hash = Hash::default();
+    hash.number(question);
+    hash.text(scope.as_bytes());
+    hash.finish()
 }
 
 /// The digest of a recorded write: of its masked digest, and of what stands for the values which that leaves out, where
@@ -94,6 +106,8 @@ pub(super) fn masked_reply(reply: &[u8], settings: &Settings) -> Digest {
 
 struct Digesting<'s, 'd> {
     settings: &'s Settings,
+    /// No paths are told apart by settings.
+    is_simple: bool,
     level: Level,
     path: Vec<&'d [u8]>,
     /// What was masked.
@@ -109,15 +123,25 @@ struct Within {
     exact: bool,
 }
 
+/// What is known of where elements are on whose path nothing depends.
+#[derive(Clone, Copy)]
+struct Simple {
+    /// Their order counts.
+    ordered: bool,
+    place: u64,
+    depth: usize,
+}
+
 impl<'s, 'd> Digesting<'s, 'd> {
     fn new(settings: &'s Settings, level: Level) -> Self {
-        Self { settings, level, path: Vec::new(), left_out: Vec::new() }
+        let Settings { ignore, exact, bind, .. } = settings;
+        let is_simple = ignore.is_empty() && exact.is_empty() && bind.is_empty();
+        Self { settings, is_simple, level, path: Vec::new(), left_out: Vec::new() }
     }
 
-    fn command(&mut self, command: &'d [u8], database: &str, scope: Option<&str>) -> Digest {
+    fn command(&mut self, command: &'d [u8], database: &str) -> Digest {
         let mut hash = Hash::default();
         hash.text(database.as_bytes());
-        hash.text(scope.unwrap_or_default().as_bytes());
         if find(command, b"$db").is_some_and(|database| database.kind != Kind::String) {
             hash.word(0);
         }
@@ -151,6 +175,11 @@ impl<'s, 'd> Digesting<'s, 'd> {
     }
 
     fn named(&mut self, element: &Element<'d>, position: Option<usize>, within: Within) -> Option<Digest> {
+        if self.level == Level::Masked && self.is_simple && !within.exact && !is_special(&self.path) {
+            let position = position.map_or(0, |position| position as u64 + 1);
+            let within = Simple { ordered: false, place: within.place, depth: self.path.len() };
+            return Some(self.simple(std::iter::once(*element), position, within).into());
+        }
         let Settings { ignore, exact: exacts, bind, .. } = self.settings;
         if ignore.hold(&self.path) {
             return None;
@@ -167,37 +196,72 @@ impl<'s, 'd> Digesting<'s, 'd> {
         let position = position.map_or(0, |position| position as u64 + 1);
         hash.pair(position << 8 | u64::from(element.kind as u8), within.place);
         hash.text(element.name);
-        let within = Within { place: hash.place(), exact };
         let masked = self.level == Level::Masked && !exact;
         if masked && bind.hold(&self.path) {
             return Some(hash.finish());
         }
-        match element.elements() {
-            Some(Ok(elements)) => {
+        match Elements::within(element).filter(|_| self.path.len() < DEPTH_MAX) {
+            Some(inner) => {
                 let ordered = self.level == Level::Exact || order_counts(&self.path, element);
-                hash.number(self.fields(elements.map_while(Result::ok), ordered, within));
+                let within = Within { place: hash.place(), exact };
+                hash.number(self.fields(inner, ordered, within));
             }
-            _ if masked => self.masked_leaf(element, within.place, &mut hash),
+            // What is left out is told by its type alone, which is hashed.
+            _ if masked && *self.path == [b"maxTimeMS".as_slice()] => {}
+            _ if masked => self.masked_leaf(element, &mut hash),
             _ => hash.text(element.value),
         }
         Some(hash.finish())
     }
 
-    fn masked_leaf(&mut self, element: &Element<'d>, place: u64, hash: &mut Hash) {
-        // What is left out is told by its type alone, which is hashed.
-        let is_time = self.path.len() == 1 && element.name == b"maxTimeMS";
-        if is_time {
-            return;
+    /// The masked digest of fields where nothing depends on the path to them: most of what is written. It is quick, and has
+    /// no more than 64 bits, since what it finds is held against the question.
+    fn simple(&mut self, elements: impl Iterator<Item = Element<'d>>, first: u64, within: Simple) -> u64 {
+        let Simple { ordered, place, depth } = within;
+        let (mut sum, mut position) = (0_u64, first);
+        for element in elements {
+            let Element { kind, name, value, offset } = element;
+            let shape = position << 16 | (name.len() as u64 & 0xff) << 8 | u64::from(kind as u8);
+            position += u64::from(ordered);
+            let place = mixed(folded(place ^ shape, SECOND), name);
+            let digest = match kind {
+                Kind::Document | Kind::Array if depth < DEPTH_MAX => {
+                    let ordered = order_counts_outside(&element);
+                    let within = Simple { ordered, place, depth: depth + 1 };
+                    let inner = Elements::within(&element);
+                    let sum = inner.map_or(0, |inner| self.simple(inner, u64::from(ordered), within));
+                    folded(place ^ sum, FOURTH)
+                }
+                Kind::ObjectId | Kind::DateTime | Kind::Binary => match value_of(&element) {
+                    Some(value) => {
+                        self.left_out.push(Masked { value, place, offset, is_whole: true });
+                        place
+                    }
+                    None => mixed(place, value),
+                },
+                // A text's length, itself, and a zero byte: none that is left out is shorter.
+                Kind::String if value.len() >= 24 + 5 => {
+                    let mut hash = Hash { lanes: [place; 2] };
+                    self.masked_leaf(&element, &mut hash);
+                    hash.place()
+                }
+                _ => mixed(place, value),
+            };
+            sum = sum.wrapping_add(digest);
         }
+        sum
+    }
+
+    fn masked_leaf(&mut self, element: &Element<'d>, hash: &mut Hash) {
         let offset = element.offset;
         if let Some(value) = value_of(element) {
-            self.left_out.push(Masked { value, place, offset, is_whole: true });
+            self.left_out.push(Masked { value, place: hash.place(), offset, is_whole: true });
             return hash.number(0);
         }
         // None is shorter.
         match element.as_str_bytes().filter(|text| element.kind == Kind::String && text.len() >= 24) {
             Some(text) => {
-                let mut rest = 0;
+                let (mut rest, place) = (0, hash.place());
                 for (range, value) in texts(text) {
                     let is_whole = range.len() == text.len();
                     let place = place.wrapping_add(range.start as u64);
@@ -255,10 +319,7 @@ impl Hash {
     pub(super) fn text(&mut self, bytes: &[u8]) {
         let len = bytes.len() as u64;
         let (pairs, rest) = bytes.as_chunks::<16>();
-        for pair in pairs {
-            let [one, other] = [&pair[..8], &pair[8..]].map(short);
-            self.pair(one, other);
-        }
+        pairs.iter().for_each(|pair| self.number(Digest::from_le_bytes(*pair)));
         // The length tells what is in both words, or in neither.
         match rest.split_first_chunk::<8>() {
             Some((one, other)) => {
@@ -295,7 +356,22 @@ impl Hash {
     }
 }
 
+/// Bytes on top of a number.
+#[inline]
+fn mixed(number: u64, bytes: &[u8]) -> u64 {
+    let (pairs, rest) = bytes.as_chunks::<16>();
+    let number = pairs.iter().fold(number, |number, pair| {
+        let both = Digest::from_le_bytes(*pair);
+        folded(number ^ both as u64, THIRD ^ (both >> 64) as u64)
+    });
+    match rest.split_first_chunk::<8>() {
+        Some((one, other)) => folded(number ^ u64::from_le_bytes(*one), FOURTH ^ short(other)),
+        None => folded(number ^ short(rest), FOURTH),
+    }
+}
+
 /// Up to eight bytes as a number that tells them from others as many.
+#[inline]
 fn short(bytes: &[u8]) -> u64 {
     if let Some(all) = bytes.first_chunk() {
         return u64::from_le_bytes(*all);
@@ -307,6 +383,7 @@ fn short(bytes: &[u8]) -> u64 {
 }
 
 /// Both halves of a product, one over the other.
+#[inline]
 fn folded(one: u64, other: u64) -> u64 {
     let product = u128::from(one) * u128::from(other);
     product as u64 ^ (product >> 64) as u64

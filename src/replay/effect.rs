@@ -1,8 +1,10 @@
 //! What a recorded exchange did to which collections, and whose state its answer depends on.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use super::counted::{collection_of, database_of};
+use super::digest::AsItIs;
 use crate::bson::walk::DEPTH_MAX;
 use crate::bson::{Element, Elements, find, find_path};
 use crate::capture::exchange::Exchange;
@@ -13,9 +15,9 @@ pub(super) type Namespace = u32;
 /// Numbers of databases and their collections, in the order in which they appear.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
-    databases: HashMap<String, u32>,
+    databases: HashMap<String, u32, BuildHasherDefault<AsItIs>>,
     /// The collections of each database.
-    numbers: Vec<HashMap<String, Namespace>>,
+    numbers: Vec<HashMap<String, Namespace, BuildHasherDefault<AsItIs>>>,
     /// The database of each collection, and its whole name.
     collections: Vec<(u32, String)>,
 }
@@ -40,7 +42,7 @@ impl Namespaces {
         }
         let number = self.databases.len() as u32;
         self.databases.insert(name.to_owned(), number);
-        self.numbers.push(HashMap::new());
+        self.numbers.push(HashMap::default());
         number
     }
 
@@ -107,6 +109,10 @@ pub(super) fn effect(exchange: &Exchange, namespaces: &mut Namespaces) -> Effect
 
 /// What a command of that name did, by its reply.
 pub(super) fn effect_of(name: &str, command: &[u8], reply: &[u8], namespaces: &mut Namespaces) -> Effect {
+    // Most commands, and none that does anything.
+    if matches!(name, "find" | "getMore" | "count" | "distinct") {
+        return Effect::None;
+    }
     let database = database_of(command);
     let is_ok = is_ok(reply);
     if matches!(name, "abortTransaction") {
@@ -246,6 +252,17 @@ pub(super) fn reads(command: &[u8], name: &str, namespaces: &mut Namespaces) -> 
 /// The same of a command that does not say its database itself, as those that are explained.
 pub(super) fn reads_in(database: &str, command: &[u8], name: &str, namespaces: &mut Namespaces) -> Reads {
     let own = collection_of(command).map(|collection| namespaces.number(database, collection));
+    reads_of(database, own, command, name, namespaces)
+}
+
+/// The same of one whose collection is known.
+pub(super) fn reads_of(
+    database: &str,
+    own: Option<Namespace>,
+    command: &[u8],
+    name: &str,
+    namespaces: &mut Namespaces,
+) -> Reads {
     match (name, own) {
         ("commitTransaction" | "abortTransaction", _) => Reads::Transaction,
         ("listDatabases" | "renameCollection", _) => Reads::Everything,

@@ -46,7 +46,7 @@ pub(super) struct Index {
     /// Values that are born, and where.
     pub(super) births: HashMap<Value, Birth, BuildHasherDefault<AsItIs>>,
     /// The values born in each exchange, in the order in which they stand.
-    pub(super) born: HashMap<Number, Vec<Value>>,
+    pub(super) born: HashMap<Number, Vec<Value>, BuildHasherDefault<AsItIs>>,
     /// The exchanges of each command and collection.
     pub(super) alike: Alike,
     /// The exchanges without which a batch of a change stream is not there yet.
@@ -108,13 +108,15 @@ impl Questions {
 
 /// Exchanges by their command's name, and its collection.
 #[derive(Debug, Default)]
-pub(super) struct Alike(HashMap<String, HashMap<Option<Namespace>, Vec<Number>>>);
+pub(super) struct Alike(HashMap<String, Collections, BuildHasherDefault<AsItIs>>);
+
+type Collections = HashMap<Option<Namespace>, Vec<Number>, BuildHasherDefault<AsItIs>>;
 
 impl Alike {
     pub(super) fn put(&mut self, name: &str, collection: Option<Namespace>, number: Number) {
         // Most are known: their names are not copied.
         if !self.0.contains_key(name) {
-            self.0.insert(name.to_owned(), HashMap::new());
+            self.0.insert(name.to_owned(), HashMap::default());
         }
         if let Some(of_name) = self.0.get_mut(name) {
             of_name.entry(collection).or_default().push(number);

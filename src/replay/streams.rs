@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::counted::{collection_of, database_of};
 use super::cursors::{cursor_asked, cursor_given};
 use super::effect::{Effect, Namespace, Namespaces, changed, is_ok};
-use super::recording::{Entry, Index, Number};
+use super::recording::{Entry, EntryKind, Index, Number};
 use crate::bson::{Element, Elements, Kind, find, find_path};
 use crate::capture::exchange::{Exchange, opens_change_stream};
 use crate::capture::names::{Value, leaves, value_of};
@@ -70,12 +70,13 @@ impl Streams {
         namespaces: &mut Namespaces,
     ) -> bool {
         let command = exchange.request.as_slice();
-        let given = exchange.replies.last().and_then(|reply| cursor_given(&reply.body));
-        let stream = match cursor_asked(command) {
-            Some((_, id)) => self.open.remove(&id),
-            None => is_stream(command).then_some(number),
+        let stream = match entry.kind {
+            EntryKind::More => cursor_asked(command).and_then(|(_, id)| self.open.remove(&id)),
+            EntryKind::Stream => Some(number),
+            _ => None,
         };
         if let Some(stream) = stream {
+            let given = exchange.replies.last().and_then(|reply| cursor_given(&reply.body));
             self.open.extend(given.filter(|id| *id != 0).map(|id| (id, stream)));
             let batches = exchange.replies.iter().flat_map(|reply| documents(&reply.body));
             let own = collection_of(command).map(|name| namespaces.number(database_of(command), name));
@@ -85,7 +86,9 @@ impl Streams {
             }
             return stream != number;
         }
-        self.write(exchange, number, entry);
+        if *entry.effect != Effect::None {
+            self.write(exchange, number, entry);
+        }
         false
     }
 
@@ -97,7 +100,6 @@ impl Streams {
         let updated = find_path(reply, &[b"lastErrorObject", b"updatedExisting"]).is_some_and(|it| it.as_bool_truthy());
         let documents = changed(name, reply).max(i64::from(!exchange.wants_reply));
         let kinds = match (name, &*entry.effect) {
-            (_, Effect::None) => return,
             (_, Effect::Commit) => {
                 self.commits
                     .extend(entry.transaction.filter(|_| is_ok(reply)).map(|transaction| (transaction, number)));

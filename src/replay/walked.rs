@@ -8,8 +8,8 @@ use std::ops::Range;
 use super::counted::{database_of, is_varying};
 use super::cursors::without_cursor;
 use super::digest::{Digest, Digests, Masked, digests_and_masked};
-use super::settings::{Scope, Settings};
-use crate::bson::scan::scan;
+use super::settings::Settings;
+use crate::bson::walk::DEPTH_MAX;
 use crate::bson::{Element, Elements, Kind};
 use crate::capture::exchange::Exchange;
 use crate::capture::names::{
@@ -17,9 +17,10 @@ use crate::capture::names::{
 };
 use crate::event::Timestamp;
 
-/// What was found out about an exchange by itself.
-#[derive(Debug)]
+/// What was found out about an exchange by itself, or about one of its messages.
+#[derive(Debug, Default)]
 pub struct Walked {
+    /// Of the request, within no scope.
     pub(super) digests: Digests,
     /// What the masked digest leaves out.
     pub(super) left_out: Vec<Masked>,
@@ -34,29 +35,45 @@ pub struct Walked {
 impl Walked {
     /// Of that exchange.
     pub fn of(exchange: &Exchange, settings: &Settings) -> Self {
-        let mut walked = Self {
-            digests: Digests { exact: 0, masked: 0 },
-            left_out: Vec::new(),
-            written: Vec::new(),
-            asked: Vec::new(),
-            replied: Vec::new(),
-        };
         // Housekeeping is neither looked for nor does it tell of anything.
-        if !exchange.is_housekeeping() {
-            walked.request(exchange, settings);
-            exchange.replies.iter().for_each(|reply| walked.reply(&reply.body, millis(reply.at)));
+        if exchange.is_housekeeping() {
+            return Self::default();
         }
+        let mut walked = Self::of_request(&exchange.request, exchange.at, settings);
+        exchange.replies.iter().for_each(|reply| walked.reply(&reply.body, reply.at));
         walked
     }
 
-    fn request(&mut self, exchange: &Exchange, settings: &Settings) {
-        let command = exchange.request.as_slice();
-        let scope = exchange.app_name.as_deref().filter(|_| settings.scope == Scope::AppName);
+    /// Of a request that is no housekeeping, when it was whole.
+    pub fn of_request(command: &[u8], at: Timestamp, settings: &Settings) -> Self {
+        let mut walked = Self::default();
+        walked.request(command, millis(at), settings);
+        walked
+    }
+
+    /// Of a reply to such a one.
+    pub fn of_reply(reply: &[u8], at: Timestamp) -> Self {
+        let mut walked = Self::default();
+        walked.reply(reply, at);
+        walked
+    }
+
+    /// Of an exchange, of what was found out about its request and then its replies.
+    pub fn merged(messages: impl IntoIterator<Item = Box<Self>>) -> Option<Box<Self>> {
+        messages.into_iter().reduce(|mut request, mut reply| {
+            match request.replied.is_empty() {
+                true => request.replied = reply.replied,
+                false => request.replied.append(&mut reply.replied),
+            }
+            request
+        })
+    }
+
+    fn request(&mut self, command: &[u8], at_ms: i64, settings: &Settings) {
         let more = without_cursor(command);
         let question = more.as_deref().unwrap_or(command);
-        (self.digests, self.left_out) = digests_and_masked(question, database_of(command), scope, settings);
+        (self.digests, self.left_out) = digests_and_masked(question, database_of(command), settings);
         let births: Vec<Range<usize>> = write_values(command).iter().map(range).collect();
-        let at_ms = millis(exchange.at);
         let mut note = |value: Value, offset: usize| match is_within(&births, offset) {
             true if may_be_born(value, at_ms) => self.written.push(value),
             // A date that is asked for may be made anew each time.
@@ -80,15 +97,30 @@ impl Walked {
         }
     }
 
-    fn reply(&mut self, reply: &[u8], at_ms: i64) {
-        let mut note = |value: Option<Value>| {
-            self.replied.extend(value.filter(|value| may_be_born(*value, at_ms)).map(key));
-        };
-        for element in Elements::readable(reply).filter(|element| !VARYING_IN_REPLIES.contains(&element.name)) {
-            let is_seen =
-                element.kind.is_container() && scan(element.value, &mut |kind, value| note(named_value(kind, value)));
-            if !is_seen {
-                leaves(&element, &mut |leaf| note(value_of(leaf).or_else(|| text_of(leaf))));
+    fn reply(&mut self, reply: &[u8], at: Timestamp) {
+        let tops = Elements::readable(reply).filter(|element| !VARYING_IN_REPLIES.contains(&element.name));
+        self.told(tops, millis(at), 0);
+    }
+
+    /// Takes note of the values in a part of a reply. That is asked of everything that is recorded, and so has to be quick.
+    fn told<'a>(&mut self, elements: impl Iterator<Item = Element<'a>>, at_ms: i64, depth: usize) {
+        for element in elements {
+            let value = match element.kind {
+                // No server gives what is deeper.
+                Kind::Document | Kind::Array if depth < DEPTH_MAX => {
+                    if let Some(inner) = Elements::within(&element) {
+                        self.told(inner, at_ms, depth + 1);
+                    }
+                    None
+                }
+                Kind::ObjectId | Kind::DateTime | Kind::Binary => value_of(&element),
+                Kind::String => text_of(&element),
+                _ => None,
+            };
+            if let Some(value) = value
+                && may_be_born(value, at_ms)
+            {
+                self.replied.push(key(value));
             }
         }
     }
@@ -108,16 +140,6 @@ fn may_be_born(value: Value, at_ms: i64) -> bool {
         Value::Date(date) => relative(date, at_ms).is_some(),
         Value::ObjectId(_) | Value::Uuid(_) => true,
     }
-}
-
-/// The value that can have a name, if this is one or is its text and nothing else.
-fn named_value(kind: Kind, value: &[u8]) -> Option<Value> {
-    // A text's length, itself, and a zero byte.
-    if kind == Kind::String && !matches!(value.len(), 29 | 41) {
-        return None;
-    }
-    let element = Element { kind, name: b"", value, offset: 0 };
-    value_of(&element).or_else(|| text_of(&element))
 }
 
 /// A value as a number, no two of them the same but by chance.

@@ -44,7 +44,7 @@ pub(crate) use legacy::query_command;
 pub(crate) use merge::merged;
 pub use names::is_sensitive;
 pub use observe::{Observations, Observing};
-pub(crate) use opened::document_of;
+pub(crate) use opened::{document_of, plain_document};
 pub use role::Monitors;
 
 use crate::event::{Connection, Entry, Exchange, Given, GivenMessage, Input, Seen, Side, Timestamp};

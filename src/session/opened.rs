@@ -8,7 +8,9 @@ use super::merge::merged;
 use super::shorten::{Shortened, Shortener};
 use crate::bson::cut::cut;
 use crate::event::{Compressor, Document, Truncated};
-use crate::wire::{HEADER_LEN, Header, MESSAGE_LEN_MAX, Message, OpCode, OpCompressed, Reader, WireError};
+use crate::wire::{
+    HEADER_LEN, Header, MESSAGE_LEN_MAX, Message, OpCode, OpCompressed, OpMsg, Reader, WireError, msg_flags,
+};
 
 /// A message that can be decoded, taken out of its compression, and shortened if it is long.
 pub(super) struct Opened<'a> {
@@ -76,14 +78,24 @@ pub(super) fn open<'a>(
 /// The document of an `OP_MSG`, compressed or not, sequences merged in; `None` if the message cannot be read or is
 /// another one.
 pub(crate) fn document_of(message: &[u8]) -> Option<Vec<u8>> {
+    op_msg_document(message, MESSAGE_LEN_MAX, u32::MAX).map(Cow::into_owned)
+}
+
+/// The same of a message that asks for one answer, or is the only one, and has no more than so many bytes inflated.
+pub(crate) fn plain_document(message: &[u8], inflate_max: usize) -> Option<Cow<'_, [u8]>> {
+    op_msg_document(message, inflate_max, msg_flags::CHECKSUM_PRESENT)
+}
+
+fn op_msg_document(message: &[u8], inflate_max: usize, flags_allowed: u32) -> Option<Cow<'_, [u8]>> {
+    let is_allowed = |message: &OpMsg<'_>| message.flags & !flags_allowed == 0;
     let (header, decoded) = Message::decode(message).ok()?;
     match decoded {
-        Message::Msg(message) => Some(merged(&message).into_owned()),
+        Message::Msg(message) => is_allowed(&message).then(|| merged(&message)),
         Message::Compressed(compressed) => {
             let mut inflated = Vec::new();
-            compressed.inflate(&header, MESSAGE_LEN_MAX, &mut inflated).ok()?;
+            compressed.inflate(&header, inflate_max, &mut inflated).ok()?;
             match Message::decode(&inflated).ok()? {
-                (_, Message::Msg(message)) => Some(merged(&message).into_owned()),
+                (_, Message::Msg(message)) if is_allowed(&message) => Some(Cow::Owned(merged(&message).into_owned())),
                 _ => None,
             }
         }

@@ -75,6 +75,11 @@ impl Head {
         })
     }
 
+    /// How many bytes what follows says that it holds.
+    pub(super) fn content_len(&self) -> usize {
+        self.content_len
+    }
+
     /// What the bytes behind the head hold.
     pub(super) fn content(&self, stored: &[u8], inflater: &mut Inflater) -> Result<Vec<u8>, &'static str> {
         if crc32c::crc32c(stored) != self.checksum {
@@ -91,7 +96,7 @@ impl Head {
 
 /// What inflates blocks, one after the other: making one costs as much as a block.
 #[derive(Default)]
-pub(super) struct Inflater(Option<Decompressor<'static>>);
+pub struct Inflater(Option<Decompressor<'static>>);
 
 /// Room that is made for a block because it says so.
 const BELIEVED_MAX: usize = 64 << 20;

@@ -64,10 +64,10 @@ mod tests;
 use std::io;
 use std::time::Duration;
 
-pub use block::write_records;
+pub use block::{Inflater, write_records};
 pub use header::Header;
 pub use index::{Entry as IndexEntry, Index, read_index};
-pub use read::{Block, InBlock, Reader, Torn, block_content, message_at, record_at};
+pub use read::{Block, InBlock, Reader, Stored, Torn, block_content, message_at, record_at};
 pub use record::{Record, Records};
 
 /// How a capture begins.

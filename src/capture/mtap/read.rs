@@ -11,8 +11,8 @@ use crate::event::{Given, Input, Timestamp};
 
 const TRAILER_LEN: usize = 16;
 
-/// Room for blocks as they are in the file that is kept between two of them.
-const KEPT_CAPACITY_MAX: usize = 1 << 20;
+/// Room that is made for a block because its head says so.
+const BELIEVED_MAX: usize = 1 << 20;
 
 /// The end of a file that was not written to its end: by a crash, or not yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +36,38 @@ pub struct Block {
     pub records: Vec<(u32, InBlock)>,
 }
 
+/// A block as it stands in its file, not looked into yet.
+#[derive(Debug)]
+pub struct Stored {
+    /// Where in the file it begins.
+    pub offset: u64,
+    head: Head,
+    /// Its head, and what follows it.
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    /// How many bytes it says that it holds.
+    pub fn content_len(&self) -> usize {
+        self.head.content_len()
+    }
+
+    /// Takes its content out of its compression, and the records apart.
+    ///
+    /// # Errors
+    /// [`CaptureError::Damaged`].
+    pub fn open(&self, inflater: &mut Inflater) -> Result<Block, CaptureError> {
+        let damaged = |what: &str| damaged(self.offset, what);
+        let content = self.head.content(&self.bytes[HEAD_LEN..], inflater).map_err(damaged)?;
+        Ok(Block {
+            offset: self.offset,
+            len: u32::try_from(self.bytes.len()).unwrap_or(u32::MAX),
+            records: records(&content).map_err(damaged)?,
+            content: Arc::new(content),
+        })
+    }
+}
+
 /// A record of a block.
 #[derive(Debug)]
 pub enum InBlock {
@@ -47,7 +79,7 @@ pub enum InBlock {
         len: usize,
     },
     /// Any other.
-    Other(Record),
+    Other(Box<Record>),
 }
 
 /// What a block holds, from its bytes in the file.
@@ -101,7 +133,7 @@ enum Expects {
 
 /// What was read.
 enum Step {
-    Block(Block),
+    Block(Stored),
     Other,
     /// More is needed than there is.
     NotYet,
@@ -145,7 +177,7 @@ impl<R: Read> Reader<R> {
         // Those that were read once can be read again.
         let record = |(place, record)| match record {
             InBlock::Message { .. } => record_at(&content, place).ok().flatten(),
-            InBlock::Other(record) => Some(record),
+            InBlock::Other(record) => Some(*record),
         };
         Ok(Some(records.into_iter().filter_map(record).collect()))
     }
@@ -155,6 +187,15 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`CaptureError`]. Nothing can be read behind it.
     pub fn next_placed_block(&mut self) -> Result<Option<Block>, CaptureError> {
+        let Some(stored) = self.next_stored()? else { return Ok(None) };
+        stored.open(&mut self.inflater).map(Some)
+    }
+
+    /// The same, to be opened by whoever wants to.
+    ///
+    /// # Errors
+    /// [`CaptureError`]. Nothing can be read behind it.
+    pub fn next_stored(&mut self) -> Result<Option<Stored>, CaptureError> {
         if self.header()?.is_none() {
             return Ok(None);
         }
@@ -208,38 +249,20 @@ impl<R: Read> Reader<R> {
         if !self.fill(HEAD_LEN + head.stored_len)? {
             return Ok(Step::NotYet);
         }
-        let content = head.content(&self.pending[HEAD_LEN..], &mut self.inflater);
-        let content = content.map_err(|what| self.damaged(what))?;
-        let step = match head.kind {
-            block::RECORDS => Step::Block(Block {
-                offset: self.offset,
-                len: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
-                records: self.records(&content)?,
-                content: Arc::new(content),
-            }),
-            block::INDEX => {
-                self.expects = Expects::Trailer;
-                Step::Other
-            }
-            _ => Step::Other,
-        };
-        self.pass();
-        Ok(step)
-    }
-
-    fn records(&self, content: &[u8]) -> Result<Vec<(u32, InBlock)>, CaptureError> {
-        let (mut records, mut rest) = (Vec::new(), content);
-        while !rest.is_empty() {
-            // The length of a block has 32 bits.
-            let place = (content.len() - rest.len()) as u32;
-            let record = match record::decode_standing(&mut rest).map_err(|what| self.damaged(what))? {
-                Some(Standing::Message(_, at, message)) => InBlock::Message { at, len: message.bytes.len() },
-                Some(Standing::Other(record)) => InBlock::Other(record),
-                None => continue,
-            };
-            records.push((place, record));
+        if head.kind == block::RECORDS {
+            let bytes = std::mem::take(&mut self.pending);
+            let stored = Stored { offset: self.offset, head, bytes };
+            self.offset += stored.bytes.len() as u64;
+            return Ok(Step::Block(stored));
         }
-        Ok(records)
+        // What is passed over must be whole as well.
+        let content = head.content(&self.pending[HEAD_LEN..], &mut self.inflater);
+        content.map_err(|what| self.damaged(what))?;
+        if head.kind == block::INDEX {
+            self.expects = Expects::Trailer;
+        }
+        self.pass();
+        Ok(Step::Other)
     }
 
     fn trailer(&mut self) -> Result<Step, CaptureError> {
@@ -261,6 +284,7 @@ impl<R: Read> Reader<R> {
     /// Reads until so many bytes are there; whether they are.
     fn fill(&mut self, len: usize) -> io::Result<bool> {
         let missing = len.saturating_sub(self.pending.len());
+        self.pending.reserve(missing.min(BELIEVED_MAX));
         self.input.by_ref().take(missing as u64).read_to_end(&mut self.pending)?;
         Ok(self.pending.len() >= len)
     }
@@ -268,12 +292,29 @@ impl<R: Read> Reader<R> {
     /// What is pending was read.
     fn pass(&mut self) {
         self.offset += self.pending.len() as u64;
-        // The room is kept for the next, unless that was a large one.
         self.pending.clear();
-        self.pending.shrink_to(KEPT_CAPACITY_MAX);
     }
 
     fn damaged(&self, what: &str) -> CaptureError {
-        CaptureError::Damaged { offset: self.offset, what: what.to_owned() }
+        damaged(self.offset, what)
     }
+}
+
+fn damaged(offset: u64, what: &str) -> CaptureError {
+    CaptureError::Damaged { offset, what: what.to_owned() }
+}
+
+fn records(content: &[u8]) -> Result<Vec<(u32, InBlock)>, &'static str> {
+    let (mut records, mut rest) = (Vec::new(), content);
+    while !rest.is_empty() {
+        // The length of a block has 32 bits.
+        let place = (content.len() - rest.len()) as u32;
+        let record = match record::decode_standing(&mut rest)? {
+            Some(Standing::Message(_, at, message)) => InBlock::Message { at, len: message.bytes.len() },
+            Some(Standing::Other(record)) => InBlock::Other(Box::new(record)),
+            None => continue,
+        };
+        records.push((place, record));
+    }
+    Ok(records)
 }

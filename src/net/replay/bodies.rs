@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::capture::exchange::{Exchange, Place};
-use crate::capture::exchanges::Found;
 use crate::capture::mtap::block_content;
 use crate::capture::spots::{BlockPlace, Spot, Spots, read_again};
 use crate::config::io_reason;
@@ -19,7 +18,7 @@ use crate::event::{ConnectionId, Phase, Timestamp};
 use crate::replay::Bodies;
 
 /// Bytes of documents that are kept in memory; those of what comes after stay in the capture.
-const IN_MEMORY_MAX: usize = 8 << 20;
+pub(super) const IN_MEMORY_MAX: usize = 8 << 20;
 
 /// Bytes of blocks that are kept inflated, beside the last one.
 const INFLATED_MAX: usize = 4 << 20;
@@ -53,13 +52,18 @@ struct There {
 }
 
 impl Keeper {
-    /// Takes the next exchange.
-    pub(super) fn keep(&mut self, Found { exchange, spots }: Found) {
+    /// From here on no documents are kept in memory that are in a file.
+    pub(super) fn keep_no_more(&mut self) {
+        self.in_memory = IN_MEMORY_MAX;
+    }
+
+    /// Takes the next exchange, and where its documents are.
+    pub(super) fn keep(&mut self, exchange: Exchange, spots: Option<Spots>) {
         let bytes = exchange.request.len() + exchange.replies.iter().map(|reply| reply.body.len()).sum::<usize>();
         let kept = match (spots, exchange.place) {
             (Some(spots), Place::Exchange(number)) if self.in_memory + bytes > IN_MEMORY_MAX => {
-                // From here on none are kept, or only the large ones would not be.
-                self.in_memory = IN_MEMORY_MAX;
+                // Or only the large ones would not be kept.
+                self.keep_no_more();
                 let Spots { request, reply, more } = spots;
                 if !more.is_empty() {
                     self.more.insert(self.kept.len(), more);

@@ -1,18 +1,15 @@
 //! Reads recordings from their files.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use bson::raw::RawDocumentBuf;
 
 use super::bodies::Keeper;
-use crate::capture::blocks::{Blocks, FileBlock};
-use crate::capture::exchanges::{Deriving, Found};
+use super::captures::{self, Failure, Note};
+use crate::capture::blocks::Blocks;
+use crate::capture::exchanges::Found;
 use crate::capture::mtap::CaptureError;
 use crate::capture::open::{OpenError, Recorded};
 use crate::capture::spots::BlockPlace;
@@ -101,7 +98,8 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
         }
         for exchange in *fixture {
             let exchange = exchange.map_err(|error| LoadError::new(path, &error.into()))?;
-            loading.take(Found { exchange, spots: None });
+            loading.indexing.add(&exchange);
+            loading.keeper.keep(exchange, None);
         }
     }
     let Loading { indexing, keeper, deployment, warnings } = loading;
@@ -126,14 +124,6 @@ struct Loading {
     warnings: Vec<String>,
 }
 
-/// Blocks and exchanges that are handed from a thread to the next at once, and how often that may be ahead.
-const BLOCKS_AT_ONCE: usize = 4;
-const EXCHANGES_AT_ONCE: usize = 256;
-const AHEAD_MAX: usize = 4;
-
-/// Threads that walk over exchanges.
-const WALKERS: usize = 2;
-
 /// The files of captures, and where in them their blocks are.
 type Places = (Vec<(PathBuf, File)>, Vec<BlockPlace>);
 
@@ -148,36 +138,12 @@ impl Loading {
         let readers =
             files.iter().map(|(_, file)| Ok(BufReader::new(file.try_clone()?))).collect::<io::Result<Vec<_>>>();
         let mut blocks = Blocks::new(readers.map_err(|error| failed(error.into()))?);
-        // Blocks and exchanges are read, understood, walked over and indexed in their order, each on a thread of its own;
-        // only the walking takes as much time as all the rest, and asks for no order.
-        let (hand_over, understand) = mpsc::sync_channel(AHEAD_MAX);
-        let (give, walk) = mpsc::sync_channel(AHEAD_MAX);
-        let (walked, taken) = mpsc::sync_channel(AHEAD_MAX);
-        let (walk, settings) = (Arc::new(Mutex::new(walk)), self.indexing.settings().clone());
-        let (blocks, deriving, is_walked) = thread::scope(|scope| {
-            let reading = scope.spawn(move || {
-                read(&mut blocks, &hand_over);
-                blocks
-            });
-            let understanding = scope.spawn(move || understood(&understand, &give));
-            // Each ends when there are no more exchanges; without any of them nobody waits for one.
-            let walkers = vec![(walk, walked); WALKERS].into_iter();
-            let walking = walkers.map(|(walk, walked)| scope.spawn(|| walk_over(walk, walked, &settings)));
-            let walking = walking.collect::<Vec<_>>();
-            InOrder::new(taken.iter()).flatten().for_each(|(found, walked)| {
-                self.deployment.learn(&found.exchange);
-                self.indexing.add_walked(&found.exchange, &walked);
-                self.keeper.keep(found);
-            });
-            let is_walked = walking.into_iter().all(|walking| walking.join().is_ok());
-            (reading.join(), understanding.join(), is_walked)
-        });
-        let (Ok(blocks), Ok((deriving, error)), true) = (blocks, deriving, is_walked) else {
-            return Err(failed(panicked()));
-        };
-        if let Some(error) = error {
-            return Err(failed(error.into()));
-        }
+        let settings = self.indexing.settings().clone();
+        let deriving = captures::read(&mut blocks, &settings, |found| self.take_captured(found));
+        let deriving = deriving.map_err(|failure| match failure {
+            Failure::Capture(error) => failed(error.into()),
+            Failure::Panic => failed(panicked()),
+        })?;
         for (index, torn) in blocks.torn() {
             let path = paths.get(*index).map(|path| path.display().to_string()).unwrap_or_default();
             let (offset, bytes) = (torn.offset, torn.bytes);
@@ -190,95 +156,17 @@ impl Loading {
         Ok((files, deriving.into_blocks()))
     }
 
-    fn take(&mut self, found: Found) {
-        self.indexing.add(&found.exchange);
-        self.keeper.keep(found);
-    }
-}
-
-/// Exchanges that are handed on at once, with their place among the others.
-type Batch<T> = (u64, Vec<T>);
-
-/// Where several take their exchanges from.
-type Source = Arc<Mutex<Receiver<Batch<Found>>>>;
-
-/// Finds out what is in exchanges, as long as there are some.
-fn walk_over(exchanges: Source, give: SyncSender<Batch<(Found, Walked)>>, settings: &Settings) {
-    loop {
-        let next = exchanges.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((place, some)) = next else { return };
-        let walk = |found: Found| {
-            let walked = Walked::of(&found.exchange, settings);
-            (found, walked)
-        };
-        if give.send((place, some.into_iter().map(walk).collect())).is_err() {
-            return;
-        }
-    }
-}
-
-/// What comes with places from 0, in their order.
-struct InOrder<I, T> {
-    coming: I,
-    waiting: BTreeMap<u64, T>,
-    next: u64,
-}
-
-impl<T, I: Iterator<Item = (u64, T)>> InOrder<I, T> {
-    fn new(coming: I) -> Self {
-        Self { coming, waiting: BTreeMap::new(), next: 0 }
-    }
-}
-
-impl<T, I: Iterator<Item = (u64, T)>> Iterator for InOrder<I, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        loop {
-            if let Some(next) = self.waiting.remove(&self.next) {
-                self.next += 1;
-                return Some(next);
+    fn take_captured(&mut self, mut found: Found<Note>) {
+        self.deployment.learn(&found.exchange);
+        match Walked::merged(std::mem::take(&mut found.notes)) {
+            Some(walked) => {
+                self.indexing.add_walked(&found.exchange, &walked);
+                self.keeper.keep_no_more();
             }
-            self.waiting.extend([self.coming.next()?]);
+            None => self.indexing.add(&found.exchange),
         }
+        self.keeper.keep(found.exchange, found.spots);
     }
-}
-
-type ReadBlocks = Vec<Result<FileBlock, CaptureError>>;
-
-/// Reads blocks and hands them over until there are no more, or nobody wants them.
-fn read(blocks: &mut Blocks<BufReader<File>>, hand_over: &SyncSender<ReadBlocks>) {
-    loop {
-        let some = blocks.by_ref().take(BLOCKS_AT_ONCE).collect::<Vec<_>>();
-        if some.is_empty() || hand_over.send(some).is_err() {
-            return;
-        }
-    }
-}
-
-/// Gives the exchanges of blocks; why there are not more of these, if something is wrong with them.
-fn understood(blocks: &Receiver<ReadBlocks>, give: &SyncSender<Batch<Found>>) -> (Deriving, Option<CaptureError>) {
-    let (mut deriving, mut error) = (Deriving::default(), None);
-    let mut place = 0;
-    for block in blocks.iter().flatten() {
-        match block {
-            Ok(block) => deriving.push(block),
-            Err(found) => error = Some(found),
-        }
-        let mut ready = std::iter::from_fn(|| deriving.pop()).peekable();
-        while ready.peek().is_some() {
-            let some = ready.by_ref().take(EXCHANGES_AT_ONCE).collect();
-            if give.send((place, some)).is_err() {
-                drop(ready);
-                return (deriving, error);
-            }
-            place += 1;
-        }
-    }
-    deriving.finish();
-    // Whoever takes them is there until this ends.
-    _ = give.send((place, std::iter::from_fn(|| deriving.pop()).collect()));
-    (deriving, error)
 }
 
 fn panicked() -> OpenError {

@@ -6,6 +6,7 @@
 mod beyond;
 mod bodies;
 mod builder;
+mod captures;
 mod following;
 mod load;
 mod members;

@@ -1,0 +1,84 @@
+//! Messages of a capture that need nothing but themselves to be understood: the commands that applications send most, as
+//! `OP_MSG`s that ask for one answer, and such answers.
+//!
+//! What a session would tell of them is in the messages, and the number of their exchange stands beside them. Whoever reads
+//! a block can find out what is in them at once, on any thread, and does not hand them on. Everything else, and what a
+//! connection says before it is known to be an application's, is left to the session.
+
+use std::borrow::Cow;
+
+use super::exchange::opens_change_stream;
+use super::mtap::message_at;
+use crate::bson::{Elements, find};
+use crate::event::{ConnectionId, Given, Side, Timestamp};
+use crate::session::plain_document;
+
+/// A message that needs no session.
+#[derive(Debug)]
+pub struct Plain<'a> {
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// When it was whole.
+    pub at: Timestamp,
+    /// Who sent it.
+    pub side: Side,
+    /// The number of the exchange that it begins or ends.
+    pub exchange: u64,
+    /// Its document, sequences merged in.
+    pub document: Cow<'a, [u8]>,
+}
+
+/// What was found out about one.
+#[derive(Debug)]
+pub struct Noted<N> {
+    /// Its place in what its block holds.
+    pub place: u32,
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Who sent it.
+    pub side: Side,
+    /// The number of the exchange that it begins or ends.
+    pub exchange: u64,
+    /// What its exchange holds in the place of its document.
+    pub outline: Vec<u8>,
+    /// What was found out.
+    pub note: N,
+}
+
+impl<'a> Plain<'a> {
+    /// The message at that place in what a block holds, if it is one; it may have that many bytes inflated.
+    pub fn of(content: &'a [u8], place: u32, inflate_max: usize) -> Option<Self> {
+        let input = message_at(content, place)?;
+        let Given::Message(message) = input.given else { return None };
+        let exchange = message.exchange.filter(|_| message.original.is_none() && message.continued.is_none())?.0;
+        let Cow::Borrowed(bytes) = message.bytes else { return None };
+        let document = plain_document(bytes, inflate_max)?;
+        let is_plain = message.side == Side::Server || is_plain(&document);
+        let (connection, at, side) = (input.connection, input.at, message.side);
+        is_plain.then_some(Self { connection, at, side, exchange, document })
+    }
+
+    /// With what was found out about it.
+    pub fn noted<N>(&self, place: u32, outline: Vec<u8>, note: N) -> Noted<N> {
+        let Self { connection, side, exchange, .. } = *self;
+        Noted { place, connection, side, exchange, outline, note }
+    }
+}
+
+/// Whether a command is one whose cursor does not wait for what comes, and which wants an answer.
+fn is_plain(command: &[u8]) -> bool {
+    const NAMES: [&[u8]; 8] =
+        [b"find", b"insert", b"update", b"delete", b"aggregate", b"count", b"distinct", b"findAndModify"];
+    let mut elements = Elements::readable(command);
+    let is_known = elements.next().is_some_and(|first| NAMES.contains(&first.name));
+    is_known
+        && elements.all(|element| match element.name {
+            b"tailable" => false,
+            b"pipeline" => !opens_change_stream(command),
+            b"writeConcern" => {
+                let w = element.as_document().and_then(|concern| find(concern, b"w"));
+                w.and_then(|w| w.as_i64()) != Some(0)
+            }
+            _ => true,
+        })
+}

@@ -1,0 +1,419 @@
+//! Reads the files of captures, so that they can be indexed while they are read: one thread reads blocks, others take them
+//! out of their compression and find out what is in their plain messages, and whoever asks gets the exchanges in order.
+//!
+//! The bytes of a block stay on the thread that has them; what goes on is what an index wants to know of them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use super::bodies::IN_MEMORY_MAX;
+use crate::capture::blocks::{Blocks, FileBlock};
+use crate::capture::exchanges::{Deriving, Found};
+use crate::capture::mtap::{CaptureError, InBlock, Inflater, Stored};
+use crate::capture::plain::{Noted, Plain};
+use crate::event::Side;
+use crate::replay::{Settings, Walked, outline_of_reply, outline_of_request};
+
+/// Blocks that are handed to a thread before it asks for them.
+const AHEAD_MAX: usize = 4;
+
+/// Threads that look into blocks: with one that pairs what they find, enough for two processors, and no harm on one.
+const OPENERS: usize = 2;
+
+/// What is found out about a plain message.
+pub(super) type Note = Box<Walked>;
+
+/// A block with its place among all.
+type Numbered<B> = (u64, Result<B, CaptureError>);
+
+/// A block to look into, and whether what is in it is to be noted.
+struct Shut {
+    block: FileBlock<Stored>,
+    is_noted: bool,
+}
+
+struct Opened {
+    block: FileBlock,
+    noted: Vec<Noted<Note>>,
+}
+
+/// Why captures could not be read to their ends.
+pub(super) enum Failure {
+    Capture(CaptureError),
+    /// A thread of it panicked.
+    Panic,
+}
+
+/// Gives all exchanges to `take`; what was read of the blocks is then in `blocks`.
+pub(super) fn read(
+    blocks: &mut Blocks<BufReader<File>>,
+    settings: &Settings,
+    mut take: impl FnMut(Found<Note>),
+) -> Result<Deriving<Note>, Failure> {
+    let (hand_over, shut) = mpsc::sync_channel(AHEAD_MAX);
+    let (give, opened) = mpsc::sync_channel(AHEAD_MAX);
+    let shut = Arc::new(Mutex::new(shut));
+    thread::scope(|scope| {
+        let reading = scope.spawn(move || read_blocks(blocks, &hand_over));
+        // Each ends when there are no more blocks; without any of them nobody waits for one.
+        let openers = vec![(shut, give); OPENERS].into_iter();
+        let opening = openers.map(|(shut, give)| scope.spawn(move || open_blocks(&shut, &give, settings)));
+        let threads: Vec<_> = opening.chain([reading]).collect();
+        let derived = derive(opened, &mut take);
+        let is_whole = threads.into_iter().all(|thread| thread.join().is_ok());
+        if is_whole { derived.map_err(Failure::Capture) } else { Err(Failure::Panic) }
+    })
+}
+
+/// Hands blocks over until there are no more, or nobody wants them.
+fn read_blocks(blocks: &mut Blocks<BufReader<File>>, hand_over: &SyncSender<Numbered<Shut>>) {
+    let mut bytes = 0;
+    for place in 0.. {
+        let Some(block) = blocks.next_stored() else { return };
+        let shut = block.map(|block| {
+            // The documents of the first are kept.
+            let is_noted = bytes > IN_MEMORY_MAX;
+            bytes = bytes.saturating_add(block.block.content_len());
+            Shut { block, is_noted }
+        });
+        if hand_over.send((place, shut)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Looks into blocks as long as there are some.
+fn open_blocks(shut: &Mutex<Receiver<Numbered<Shut>>>, give: &SyncSender<Numbered<Opened>>, settings: &Settings) {
+    let mut inflater = Inflater::default();
+    loop {
+        let next = shut.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((place, shut)) = next else { return };
+        let opened = shut.and_then(|Shut { block, is_noted }| {
+            let block = block.open(&mut inflater)?;
+            let noted = if is_noted { noted(&block, settings) } else { Vec::new() };
+            Ok(Opened { block, noted })
+        });
+        if give.send((place, opened)).is_err() {
+            return;
+        }
+    }
+}
+
+/// What is in the plain messages of a block.
+fn noted(FileBlock { header, block, .. }: &FileBlock, settings: &Settings) -> Vec<Noted<Note>> {
+    let inflate_max = header.limits().inflate_max_bytes;
+    let messages = block.records.iter().filter(|(_, record)| matches!(record, InBlock::Message { .. }));
+    let noted = messages.filter_map(|(place, _)| {
+        let plain = Plain::of(&block.content, *place, inflate_max)?;
+        let (outline, walked) = match plain.side {
+            Side::Client => {
+                (outline_of_request(&plain.document), Walked::of_request(&plain.document, plain.at, settings))
+            }
+            Side::Server => (outline_of_reply(&plain.document), Walked::of_reply(&plain.document, plain.at)),
+        };
+        Some(plain.noted(*place, outline, Box::new(walked)))
+    });
+    noted.collect()
+}
+
+fn derive(
+    opened: Receiver<Numbered<Opened>>,
+    take: &mut impl FnMut(Found<Note>),
+) -> Result<Deriving<Note>, CaptureError> {
+    let mut deriving = Deriving::default();
+    for opened in InOrder::new(opened.into_iter()) {
+        let Opened { block, noted } = opened?;
+        deriving.push_noted(block, noted);
+        std::iter::from_fn(|| deriving.pop()).for_each(&mut *take);
+    }
+    deriving.finish();
+    std::iter::from_fn(|| deriving.pop()).for_each(take);
+    Ok(deriving)
+}
+
+/// What comes with places from 0, in their order.
+struct InOrder<I, T> {
+    coming: I,
+    waiting: BTreeMap<u64, T>,
+    next: u64,
+}
+
+impl<T, I: Iterator<Item = (u64, T)>> InOrder<I, T> {
+    fn new(coming: I) -> Self {
+        Self { coming, waiting: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl<T, I: Iterator<Item = (u64, T)>> Iterator for InOrder<I, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        loop {
+            if let Some(next) = self.waiting.remove(&self.next) {
+                self.next += 1;
+                return Some(next);
+            }
+            self.waiting.extend([self.coming.next()?]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bson::{Bson, Document, doc, oid::ObjectId};
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::capture::exchange::Exchange;
+    use crate::capture::exchanges::Exchanges;
+    use crate::capture::mtap::{Header, Record, Records, write_records};
+    use crate::event::{self, Address, Connection, ConnectionId, Given, GivenMessage, Input, Timestamp};
+    use crate::replay::Recording;
+    use crate::wire::{OpMsg, compress, msg_flags};
+
+    /// A capture that is being written, of connections that are opened by what they say first.
+    #[derive(Default)]
+    struct Writing {
+        records: Records,
+        exchange: u64,
+        millis: u64,
+    }
+
+    impl Writing {
+        fn put(&mut self, connection: u64, given: Given<'static>) {
+            self.millis += 3;
+            let unix_micros = 1_700_000_000_000_000 + self.millis as i64 * 1000;
+            let at = Timestamp { monotonic_nanos: self.millis * 1_000_000, unix_micros };
+            self.records.push_record(&Record::Input(Input { connection: ConnectionId(connection), at, given }));
+        }
+
+        fn open(&mut self, id: u64) {
+            let connection = Connection {
+                id: ConnectionId(id),
+                client: "127.0.0.1:1".to_owned(),
+                upstream: "127.0.0.1:27017".to_owned(),
+                server: Address::parse("127.0.0.1:27017"),
+                tls: false,
+            };
+            self.put(id, Given::Opened(Arc::new(connection)));
+            let client = doc! { "application": { "name": format!("app{id}") } };
+            let hello = doc! { "isWritablePrimary": true, "maxWireVersion": 17, "minWireVersion": 0, "ok": 1.0 };
+            self.ask(id, &doc! { "hello": 1, "client": client, "$db": "admin" }, Some(&hello));
+        }
+
+        fn ask(&mut self, connection: u64, request: &Document, reply: Option<&Document>) -> u64 {
+            let exchange = self.begin(connection, request, 0, false);
+            if let Some(reply) = reply {
+                self.end(connection, exchange, reply, 0);
+            }
+            exchange
+        }
+
+        fn begin(&mut self, connection: u64, request: &Document, flags: u32, compressed: bool) -> u64 {
+            self.exchange += 1;
+            let exchange = self.exchange;
+            let bytes = message(request, exchange as i32, 0, flags, compressed);
+            self.message(connection, Side::Client, exchange, bytes);
+            exchange
+        }
+
+        fn end(&mut self, connection: u64, exchange: u64, reply: &Document, flags: u32) {
+            let bytes = message(reply, -(exchange as i32), exchange as i32, flags, false);
+            self.message(connection, Side::Server, exchange, bytes);
+        }
+
+        fn message(&mut self, connection: u64, side: Side, exchange: u64, bytes: Vec<u8>) {
+            let exchange = Some(event::Exchange(exchange));
+            let (took, bytes) = (Duration::ZERO, bytes.into());
+            let message =
+                GivenMessage { side, bytes, took, sent_after: None, exchange, continued: None, original: None };
+            self.put(connection, Given::Message(message));
+        }
+
+        fn finish(&self) -> Vec<u8> {
+            let header = Header { max_message_bytes: 48_000_000, inflate_max_bytes: 48_000_000, ..Header::default() };
+            let mut bytes = header.to_bytes();
+            write_records(&self.records, &mut bytes);
+            bytes
+        }
+    }
+
+    fn message(document: &Document, id: i32, response_to: i32, flags: u32, compressed: bool) -> Vec<u8> {
+        let (mut plain, mut shorter) = (BytesMut::new(), BytesMut::new());
+        let document = document.to_vec().unwrap();
+        OpMsg::new(flags, &document).encode(id, response_to, &mut plain).unwrap();
+        if !compressed {
+            return plain.to_vec();
+        }
+        compress(&plain, event::Compressor::Zstd, &mut shorter).unwrap();
+        shorter.to_vec()
+    }
+
+    fn oid(number: u8) -> ObjectId {
+        ObjectId::from_bytes([number; 12])
+    }
+
+    fn batch(documents: &[Document], id: i64) -> Document {
+        doc! { "cursor": { "firstBatch": documents, "id": id, "ns": "d.c" }, "ok": 1.0 }
+    }
+
+    /// What an application says in all the ways that an index tells apart.
+    fn asked() -> Vec<(Document, Document)> {
+        let lsid =
+            doc! { "id": Bson::Binary(bson::Binary { subtype: bson::spec::BinarySubtype::Uuid, bytes: vec![7; 16] }) };
+        let inside = |mut command: Document, begins: bool| {
+            command.extend(doc! { "lsid": lsid.clone(), "txnNumber": 5_i64, "autocommit": false, "$db": "d" });
+            if begins {
+                command.insert("startTransaction", true);
+            }
+            command
+        };
+        let now = bson::DateTime::from_millis(1_700_000_000_050);
+        let n = |n: i32| doc! { "n": n, "nModified": n, "ok": 1.0 };
+        let join = doc! { "$lookup": { "from": "other", "localField": "a", "foreignField": "b", "as": "all" } };
+        let text = oid(9).to_string();
+        vec![
+            (doc! { "insert": "c", "documents": [{ "_id": oid(1), "at": now, "s": &text }], "$db": "d" }, n(1)),
+            (
+                doc! { "find": "c", "filter": { "_id": oid(1) }, "$db": "d" },
+                batch(&[doc! { "_id": oid(1), "of": oid(3) }], 0),
+            ),
+            (
+                doc! { "find": "c", "filter": { "a": { "$gt": 5 } }, "sort": { "b": 1, "a": 1 }, "$db": "d" },
+                batch(&[], 77),
+            ),
+            (
+                doc! { "getMore": 77_i64, "collection": "c", "$db": "d" },
+                doc! { "cursor": { "nextBatch": [{ "_id": oid(4) }], "id": 0_i64, "ns": "d.c" }, "ok": 1.0 },
+            ),
+            (
+                doc! { "update": "c", "updates": [{ "q": { "_id": oid(1) }, "u": { "$set": { "x": oid(5) } }, "upsert": true }], "$db": "d" },
+                doc! { "n": 1, "nModified": 0, "upserted": [{ "index": 0, "_id": oid(6) }], "ok": 1.0 },
+            ),
+            (doc! { "delete": "c", "deletes": [{ "q": {}, "limit": 0 }], "$db": "d" }, n(2)),
+            (doc! { "delete": "c", "deletes": [{ "q": { "_id": oid(3) }, "limit": 1 }], "$db": "d" }, n(0)),
+            (
+                doc! { "findAndModify": "c", "query": { "a": 1 }, "update": { "b": oid(8) }, "$db": "d" },
+                doc! { "lastErrorObject": { "n": 1, "updatedExisting": true }, "value": { "_id": oid(2) }, "ok": 1.0 },
+            ),
+            (
+                doc! { "aggregate": "c", "pipeline": [join, { "$out": "third" }], "cursor": {}, "$db": "d" },
+                batch(&[], 0),
+            ),
+            (
+                doc! { "aggregate": "c", "pipeline": [{ "$changeStream": {} }], "cursor": {}, "$db": "d" },
+                batch(&[], 99),
+            ),
+            (inside(doc! { "insert": "c", "documents": [{ "_id": oid(10) }] }, true), n(1)),
+            (inside(doc! { "find": "c", "filter": {} }, false), batch(&[doc! { "_id": oid(10) }], 0)),
+            (inside(doc! { "commitTransaction": 1 }, false), doc! { "ok": 1.0 }),
+            (
+                doc! { "getMore": 99_i64, "collection": "c", "$db": "d" },
+                doc! { "cursor": { "nextBatch": [{ "operationType": "insert", "ns": { "db": "d", "coll": "c" }, "documentKey": { "_id": oid(10) } }], "id": 99_i64, "ns": "d.c", "postBatchResumeToken": { "_data": "1" } }, "ok": 1.0 },
+            ),
+            (
+                doc! { "count": "c", "query": {}, "readConcern": { "afterClusterTime": 5 }, "$db": "d" },
+                doc! { "n": 3, "ok": 1.0 },
+            ),
+            (doc! { "distinct": "c", "key": "a", "$db": "e" }, doc! { "values": [oid(11), &text], "ok": 1.0 }),
+            (
+                doc! { "insert": "c", "documents": [{ "_id": oid(11) }], "$db": "d" },
+                doc! { "ok": 0.0, "code": 11000, "errmsg": "E11000" },
+            ),
+            (doc! { "drop": "c", "$db": "d" }, doc! { "ok": 0.0, "code": 26 }),
+            (
+                doc! { "createIndexes": "c", "indexes": [], "$db": "d" },
+                doc! { "numIndexesBefore": 1, "numIndexesAfter": 2, "ok": 1.0 },
+            ),
+            (doc! { "ping": 1, "$db": "admin" }, doc! { "ok": 1.0 }),
+            (
+                doc! { "find": "c", "filter": {}, "tailable": true, "awaitData": true, "$db": "d" },
+                batch(&[doc! { "_id": oid(12) }], 55),
+            ),
+        ]
+    }
+
+    fn capture() -> Vec<u8> {
+        let mut writing = Writing::default();
+        writing.open(1);
+        writing.open(2);
+        for (place, (request, reply)) in asked().iter().enumerate() {
+            writing.ask(1 + place as u64 % 2, request, Some(reply));
+        }
+        // All of it once more, on one connection.
+        asked().iter().for_each(|(request, reply)| _ = writing.ask(2, request, Some(reply)));
+        // Two requests that are answered the other way round; one that is compressed; one with a checksum.
+        let find = |n: i32| doc! { "find": "c", "filter": { "n": n }, "$db": "d" };
+        let (one, other) = (writing.begin(1, &find(1), 0, false), writing.begin(1, &find(2), 0, true));
+        writing.end(1, other, &batch(&[doc! { "_id": oid(20) }], 0), msg_flags::CHECKSUM_PRESENT);
+        writing.end(1, one, &batch(&[], 0), 0);
+        // One that wants no answer, one whose answer cannot be read, and one that never gets one.
+        let unacknowledged = doc! { "insert": "c", "documents": [{}], "writeConcern": { "w": 0 }, "$db": "d" };
+        writing.begin(1, &unacknowledged, msg_flags::MORE_TO_COME, false);
+        let unread = writing.begin(1, &find(3), 0, false);
+        let mut torn = message(&batch(&[], 0), -1, unread as i32, 0, false);
+        torn[20] = 9;
+        writing.message(1, Side::Server, unread, torn);
+        writing.begin(2, &find(4), 0, false);
+        writing.put(2, Given::Closed { by: Some(Side::Client), error: None });
+        writing.ask(1, &find(5), Some(&batch(&[], 0)));
+        writing.finish()
+    }
+
+    /// The index, as text whose lines are in some order.
+    fn shown(recording: &Recording) -> Vec<String> {
+        let mut lines: Vec<_> = format!("{recording:#?}").lines().map(|line| line.trim().to_owned()).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    fn indexed(settings: &Settings, exchanges: impl Iterator<Item = (Exchange, Option<Note>)>) -> Recording {
+        let mut indexing = crate::replay::Indexing::new(settings.clone());
+        for (exchange, walked) in exchanges {
+            match walked {
+                Some(walked) => indexing.add_walked(&exchange, &walked),
+                None => indexing.add(&exchange),
+            }
+        }
+        indexing.finish(Box::new(Vec::new()))
+    }
+
+    #[test]
+    fn what_is_noted_gives_the_same_index() {
+        let capture = capture();
+        let ignored =
+            Settings { ignore: "a".parse::<crate::replay::Path>().into_iter().collect(), ..Settings::default() };
+        let by_app = Settings { scope: crate::replay::Scope::AppName, ..Settings::default() };
+        for settings in [Settings::default(), ignored, by_app] {
+            let whole: Vec<_> = Exchanges::new([&capture[..]]).map(|exchange| exchange.unwrap()).collect();
+            let (mut found, mut with_notes) = (Vec::new(), 0);
+            let mut deriving = Deriving::default();
+            let blocks = Blocks::new([&capture[..]]);
+            for block in blocks {
+                let block = block.unwrap();
+                let noted = noted(&block, &settings);
+                deriving.push_noted(block, noted);
+            }
+            deriving.finish();
+            while let Some(Found { exchange, spots, notes }) = deriving.pop() {
+                with_notes += usize::from(!notes.is_empty());
+                assert!(notes.is_empty() || spots.is_some());
+                found.push((exchange, Walked::merged(notes)));
+            }
+            assert!(with_notes > 25 && with_notes < whole.len(), "{with_notes} of {}", whole.len());
+            let shape =
+                |it: &Exchange| (it.place, it.app_name.clone(), it.phase, it.at, it.wants_reply, it.replies.len());
+            let shapes: Vec<_> = found.iter().map(|(exchange, _)| shape(exchange)).collect();
+            assert_eq!(shapes, whole.iter().map(shape).collect::<Vec<_>>());
+            let (noted, whole) =
+                (indexed(&settings, found.into_iter()), indexed(&settings, whole.into_iter().map(|it| (it, None))));
+            assert_eq!(shown(&noted), shown(&whole));
+        }
+    }
+}
