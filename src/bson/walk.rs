@@ -267,11 +267,12 @@ fn sized(kind: Kind, rest: &[u8]) -> Option<usize> {
 /// What is before the first zero byte, and what is after it.
 #[inline]
 pub(crate) fn split_at_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let zero = zero_in_word(bytes).or_else(|| memchr::memchr(0, bytes))?;
+    let in_next = || zero_in_word(bytes.get(8..)?).map(|zero| zero + 8);
+    let zero = zero_in_word(bytes).or_else(in_next).or_else(|| memchr::memchr(0, bytes))?;
     Some((bytes.get(..zero)?, bytes.get(zero + 1..)?))
 }
 
-/// Where the first zero byte is, if it is among the first eight: most names are that short, and so found at once.
+/// Where the first zero byte is, if it is among the first eight: most names end there or in the eight behind.
 #[inline]
 fn zero_in_word(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);

@@ -18,7 +18,10 @@ use crate::capture::plain::{Noted, Plain};
 use crate::event::Side;
 use crate::replay::{Settings, Walked, outline_of_reply, outline_of_request};
 
-/// Blocks that are handed to a thread before it asks for them.
+/// Bytes in blocks that are handed on together: for each handing over a thread may have to be woken.
+const TOGETHER: usize = 512 << 10;
+
+/// How often blocks are handed on before they are asked for.
 const AHEAD_MAX: usize = 4;
 
 /// Threads that look into blocks: with one that pairs what they find, enough for two processors, and no harm on one.
@@ -27,8 +30,8 @@ const OPENERS: usize = 2;
 /// What is found out about a plain message.
 pub(super) type Note = Box<Walked>;
 
-/// A block with its place among all.
-type Numbered<B> = (u64, Result<B, CaptureError>);
+/// Blocks that follow each other, with their place among all such. Behind an error there are no more.
+type Together<B> = (u64, Vec<Result<B, CaptureError>>);
 
 /// A block to look into, and whether what is in it is to be noted.
 struct Shut {
@@ -70,34 +73,39 @@ pub(super) fn read(
 }
 
 /// Hands blocks over until there are no more, or nobody wants them.
-fn read_blocks(blocks: &mut Blocks<BufReader<File>>, hand_over: &SyncSender<Numbered<Shut>>) {
-    let mut bytes = 0;
+fn read_blocks(blocks: &mut Blocks<BufReader<File>>, hand_over: &SyncSender<Together<Shut>>) {
+    let mut bytes = 0_usize;
     for place in 0.. {
-        let Some(block) = blocks.next_stored() else { return };
-        let shut = block.map(|block| {
-            // The documents of the first are kept.
-            let is_noted = bytes > IN_MEMORY_MAX;
-            bytes = bytes.saturating_add(block.block.content_len());
-            Shut { block, is_noted }
-        });
-        if hand_over.send((place, shut)).is_err() {
+        let (mut some, before) = (Vec::new(), bytes);
+        while bytes - before < TOGETHER
+            && let Some(block) = blocks.next_stored()
+        {
+            some.push(block.map(|block| {
+                // The documents of the first are kept.
+                let is_noted = bytes > IN_MEMORY_MAX;
+                bytes = bytes.saturating_add(block.block.content_len());
+                Shut { block, is_noted }
+            }));
+        }
+        if some.is_empty() || hand_over.send((place, some)).is_err() {
             return;
         }
     }
 }
 
 /// Looks into blocks as long as there are some.
-fn open_blocks(shut: &Mutex<Receiver<Numbered<Shut>>>, give: &SyncSender<Numbered<Opened>>, settings: &Settings) {
+fn open_blocks(shut: &Mutex<Receiver<Together<Shut>>>, give: &SyncSender<Together<Opened>>, settings: &Settings) {
     let mut inflater = Inflater::default();
+    let mut open = |Shut { block, is_noted }| {
+        let block: FileBlock = FileBlock::open(&block, &mut inflater)?;
+        let noted = if is_noted { noted(&block, settings) } else { Vec::new() };
+        Ok(Opened { block, noted })
+    };
     loop {
         let next = shut.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((place, shut)) = next else { return };
-        let opened = shut.and_then(|Shut { block, is_noted }| {
-            let block = block.open(&mut inflater)?;
-            let noted = if is_noted { noted(&block, settings) } else { Vec::new() };
-            Ok(Opened { block, noted })
-        });
-        if give.send((place, opened)).is_err() {
+        let Ok((place, some)) = next else { return };
+        let some = some.into_iter().map(|shut| shut.and_then(&mut open)).collect();
+        if give.send((place, some)).is_err() {
             return;
         }
     }
@@ -121,11 +129,11 @@ fn noted(FileBlock { header, block, .. }: &FileBlock, settings: &Settings) -> Ve
 }
 
 fn derive(
-    opened: Receiver<Numbered<Opened>>,
+    opened: Receiver<Together<Opened>>,
     take: &mut impl FnMut(Found<Note>),
 ) -> Result<Deriving<Note>, CaptureError> {
     let mut deriving = Deriving::default();
-    for opened in InOrder::new(opened.into_iter()) {
+    for opened in InOrder::new(opened.into_iter()).flatten() {
         let Opened { block, noted } = opened?;
         deriving.push_noted(block, noted);
         std::iter::from_fn(|| deriving.pop()).for_each(&mut *take);
