@@ -5,7 +5,9 @@ use std::io::Read;
 
 use zstd::bulk::Decompressor;
 
+use super::index::CONTENT_LEN_MAX as INDEX_LEN_MAX;
 use super::record::Records;
+use crate::wire::MESSAGE_LEN_MAX;
 
 pub(super) const HEAD_LEN: usize = 24;
 
@@ -47,6 +49,12 @@ fn length(bytes: &[u8]) -> [u8; 4] {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
+/// What a block may hold beside a message: what was gathered before it, and of the connections that were open.
+const ROOM: usize = 64 << 20;
+
+/// What a `messageLength` can say.
+const MESSAGE_LEN_END: usize = i32::MAX as usize;
+
 /// The head of a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
@@ -78,6 +86,22 @@ impl Head {
     /// How many bytes what follows says that it holds.
     pub(super) fn content_len(&self) -> usize {
         self.content_len
+    }
+
+    /// Makes sure that reading the block does not take more memory than a capture of such messages wants: whoever makes a
+    /// file can say 4 GiB in a few bytes, and have them inflated.
+    ///
+    /// # Errors
+    /// In words, if it says that it holds more than any block does.
+    pub(super) fn check(&self, max_message_bytes: usize) -> Result<(), String> {
+        let max = match self.kind {
+            INDEX => INDEX_LEN_MAX,
+            _ => max_message_bytes.clamp(MESSAGE_LEN_MAX, MESSAGE_LEN_END) + ROOM,
+        };
+        match self.content_len {
+            len if len <= max => Ok(()),
+            len => Err(format!("a block says that it holds {len} bytes, and no more than {max} can be")),
+        }
     }
 
     /// What the bytes behind the head hold.

@@ -12,6 +12,9 @@ const ENTRIES_MAX: usize = 1 << 16;
 /// Three u64 and two varints.
 const ENTRY_LEN_MAX: usize = 3 * 8 + 2 * 10;
 
+/// What an index's block holds at most.
+pub(super) const CONTENT_LEN_MAX: usize = ENTRIES_MAX * ENTRY_LEN_MAX;
+
 /// Some blocks of a capture, one after the other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Entry {
@@ -113,6 +116,7 @@ pub fn read_index(file: &mut (impl Read + Seek)) -> Result<Option<Vec<Entry>>, C
     if head.kind != block::INDEX || head.stored_len != stored.len() {
         return Err(damaged("no index is here"));
     }
+    head.check(0).map_err(|what| damaged(&what))?;
     let content = head.content(stored, &mut Inflater::default()).map_err(damaged)?;
     let mut fields = Fields(&content);
     let mut entries = Vec::new();

@@ -92,6 +92,7 @@ pub fn block_content(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     if head.stored_len != stored.len() {
         return Err("a block is torn");
     }
+    head.check(usize::MAX).map_err(|_| "a block says that it holds more than any can")?;
     head.content(stored, &mut Inflater::default())
 }
 
@@ -246,6 +247,8 @@ impl<R: Read> Reader<R> {
         }
         let Some(head) = self.pending.first_chunk() else { return Ok(Step::NotYet) };
         let head = Head::parse(head).map_err(|what| self.damaged(what))?;
+        let max_message_bytes = self.header.as_ref().map_or(0, |header| header.max_message_bytes);
+        head.check(max_message_bytes).map_err(|what| self.damaged(&what))?;
         if !self.fill(HEAD_LEN + head.stored_len)? {
             return Ok(Step::NotYet);
         }

@@ -249,3 +249,52 @@ fn a_later_version_is_named() {
     let error = Reader::new(&bytes[..]).next_block().unwrap_err();
     assert_eq!(error.to_string(), "written in version 9 of the format; this build reads up to 1");
 }
+
+/// A capture of one block that says that it holds so much, of a kind and compressed in a way.
+fn saying(header: &Header, head: [u8; 2], says: u32, stored: &[u8]) -> Vec<u8> {
+    let mut bytes = header.to_bytes();
+    let stored_len = u32::try_from(stored.len()).unwrap().to_le_bytes();
+    let head = [&head[..], &[0; 2], &stored_len, &says.to_le_bytes()].concat();
+    for part in [b"mtpb", &head[..], &crc32c::crc32c(&head).to_le_bytes(), &crc32c::crc32c(stored).to_le_bytes()] {
+        bytes.extend_from_slice(part);
+    }
+    bytes.extend_from_slice(stored);
+    bytes
+}
+
+#[test]
+fn a_block_holds_no_more_than_messages_may_be_long() {
+    let header = Header { max_message_bytes: 1 << 20, ..Header::default() };
+    let bomb = zstd::bulk::compress(&vec![0; 120 << 20], 1).unwrap();
+    for kind in [1, 7] {
+        for stored in [&bomb[..], b"a"] {
+            for says in [48_000_000 + (64 << 20) + 1, 120 << 20, u32::MAX] {
+                let bytes = saying(&header, [kind, 1], says, stored);
+                let error = Reader::new(&bytes[..]).next_block().unwrap_err().to_string();
+                assert!(
+                    error.ends_with(&format!("it holds {says} bytes, and no more than 115108864 can be")),
+                    "{error}"
+                );
+            }
+        }
+    }
+    // One that says less than it has is read as far as it says.
+    let error = Reader::new(&saying(&header, [1, 1], 1000, &bomb)[..]).next_block().unwrap_err().to_string();
+    assert!(error.ends_with("a block cannot be inflated"), "{error}");
+    // Who records longer messages has longer blocks.
+    let header = Header { max_message_bytes: 64 << 20, ..Header::default() };
+    // (Of a kind that is passed over, for its content is.)
+    assert!(Reader::new(&saying(&header, [7, 1], 120 << 20, &bomb)[..]).next_block().unwrap().is_none());
+}
+
+#[test]
+fn an_index_holds_no_more_than_its_entries() {
+    let stored = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+    let mut bytes = saying(&Header::default(), [2, 1], 64 << 20, &stored);
+    let offset = Header::default().to_bytes().len() as u64;
+    bytes.extend_from_slice(&[&offset.to_le_bytes()[..], b"MTAPEND\n"].concat());
+    let error = read_index(&mut Cursor::new(&bytes)).unwrap_err().to_string();
+    assert!(error.contains("no more than"), "{error}");
+    let error = Reader::new(&bytes[..]).next_block().unwrap_err().to_string();
+    assert!(error.contains("no more than"), "{error}");
+}
