@@ -2,7 +2,8 @@
 //!
 //! An int32 is a JSON number without point and exponent, a finite double is one with; every other type is as in
 //! canonical Extended JSON. A document that this cannot carry (duplicate names, text that is not UTF-8, fields that look
-//! like Extended JSON's own, what only its bytes can tell) is one string instead of an object: its BSON in base64.
+//! like Extended JSON's own, what only its bytes can tell) is one string instead of an object: its BSON in base64. Of one
+//! that breaks there is what can be read.
 //!
 //! The reader is strict, for its input is edited by hand: a name that is there twice, an integer beyond an int32, or a
 //! `$oid` that is none is an error that says where.
@@ -18,19 +19,53 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::json::{Mode, write_document};
-use super::walk::validate;
+use super::walk::{CodeWithScope, DEPTH_MAX, validate};
+use super::write::{begin, end, put_element, put_name, put_string, set_length};
+use super::{Elements, Kind};
 
-/// Appends a document: a JSON object, or a string of base64 if an object would not read back as the same bytes.
+/// Appends a document: a JSON object, or a string of base64 if an object would not read back as the same bytes. What does
+/// not validate is left out.
 pub fn write(document: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     write_document(document, Mode::Lossless, out);
     let text = out.get(start..).unwrap_or_default();
     if !serde_json::from_slice::<Lossless>(text).is_ok_and(|read| read.0 == document) {
         out.truncate(start);
+        if validate(document).is_err() {
+            return write(&without_broken(document, 1), out);
+        }
         out.push(b'"');
         out.extend_from_slice(STANDARD.encode(document).as_bytes());
         out.push(b'"');
     }
+}
+
+/// The elements that can be read, on every level; never deeper on the stack than [`DEPTH_MAX`].
+fn without_broken(document: &[u8], depth: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let start = begin(&mut out);
+    for element in Elements::readable(document) {
+        match element.kind {
+            Kind::Document | Kind::Array | Kind::CodeWithScope if depth == DEPTH_MAX => {}
+            Kind::Document | Kind::Array => {
+                put_name(element.kind, element.name, &mut out);
+                out.extend_from_slice(&without_broken(element.value, depth + 1));
+            }
+            Kind::CodeWithScope => {
+                if let Ok(CodeWithScope { code, scope, .. }) = CodeWithScope::of(&element) {
+                    put_name(element.kind, element.name, &mut out);
+                    let start = out.len();
+                    out.extend_from_slice(&[0; 4]);
+                    put_string(code, &mut out);
+                    out.extend_from_slice(&without_broken(scope, depth + 1));
+                    set_length(start, i32::try_from(out.len() - start).unwrap_or(i32::MAX), &mut out);
+                }
+            }
+            _ => put_element(&element, &mut out),
+        }
+    }
+    end(start, &mut out);
+    out
 }
 
 /// A document as [`write()`] wrote it: its BSON. To be read with serde from JSON.
@@ -282,6 +317,29 @@ mod tests {
         let expected =
             r#"{"a":1,"b":{"$numberLong":"1"},"c":1.0,"d":1e+300,"e":-0.0,"f":{"$numberDouble":"Infinity"}}"#;
         check(&document.to_vec().unwrap(), expected);
+    }
+
+    #[test]
+    fn of_what_breaks_there_is_what_can_be_read() {
+        let mut document = rawdoc! { "a": { "b": 1, "c": "text" }, "d": [1, { "e": 2 }] }.into_bytes();
+        // The length of the string, and the kind of the last element.
+        document[22] = 9;
+        let at = document.len() - 10;
+        document[at] = 0x70;
+        assert_eq!(text(&document), r#"{"a":{"b":1},"d":[1,{}]}"#);
+        // A scope that breaks, and documents that are too deep.
+        let mut scope = rawdoc! { "x": 1, "y": 2 }.into_bytes();
+        scope[11] = 0x70;
+        let length = |bytes: usize| i32::try_from(bytes + 4).unwrap().to_le_bytes();
+        let code = [b"\x02\0\0\0f\0", &scope[..]].concat();
+        let element = [b"\x0fc\0", &length(code.len())[..], &code, &[0]].concat();
+        let document = [&length(element.len())[..], &element].concat();
+        assert_eq!(text(&document), r#"{"c":{"$code":"f","$scope":{"x":1}}}"#);
+        let deep = (0..3 * DEPTH_MAX).fold(vec![5, 0, 0, 0, 0], |inner, _| {
+            let length = i32::try_from(inner.len() + 8).unwrap();
+            [&length.to_le_bytes()[..], b"\x03a\0", &inner, &[0]].concat()
+        });
+        serde_json::from_str::<Lossless>(&text(&deep)).unwrap();
     }
 
     #[test]

@@ -363,7 +363,8 @@ fn walk_all(elements: Elements<'_>, depth: usize) -> Result<(), BsonError> {
 pub(crate) struct CodeWithScope<'a> {
     /// The code, without length and zero byte.
     pub(crate) code: &'a [u8],
-    scope: &'a [u8],
+    /// The bytes of the scope, which need not be a document.
+    pub(crate) scope: &'a [u8],
     scope_offset: usize,
 }
 
