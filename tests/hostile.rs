@@ -2,7 +2,8 @@
 //!
 //! The bodies in `bodies/` are those of the fuzzers in `fuzz/`. Here each runs over its seeds, over what was found before,
 //! and over some thousands of mutations, the same ones every time: `MONGOTAP_TEST_MUTATIONS=N` tries N a target.
-//! `MONGOTAP_TEST_SEEDS=DIRECTORY` writes the seeds for the fuzzers, a directory a target.
+//! `MONGOTAP_TEST_SEEDS=DIRECTORY` writes the seeds for the fuzzers, a directory a target, and
+//! `MONGOTAP_TEST_ARTIFACTS=DIRECTORY` tries what they left, a directory a target too.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
@@ -43,6 +44,13 @@ fn how_many(target: &str) -> usize {
     })
 }
 
+/// What fuzzers left in a directory.
+fn left(target: &str) -> Vec<Vec<u8>> {
+    let directory = std::env::var_os("MONGOTAP_TEST_ARTIFACTS").map(|all| Path::new(&all).join(target));
+    let files = directory.into_iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten());
+    files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
+}
+
 /// Runs a target. An error says which bytes it was.
 fn try_bytes((name, body): Target, bytes: &[u8]) -> Result<(), String> {
     MEMORY.reset_peak_usage();
@@ -66,7 +74,7 @@ fn whatever_the_bytes_readers_hold() {
         let found = found::FOUND.iter().filter(|(name, ..)| *name == target.0);
         let found: Vec<_> = found.map(|(_, _, bytes)| wire_table::unhex(bytes)).collect();
         let mutations = Mutations::new(&seeds).take(how_many(target.0));
-        let all = seeds.iter().cloned().chain(found).chain(mutations);
+        let all = seeds.iter().cloned().chain(found).chain(left(target.0)).chain(mutations);
         if let Some(failure) = all.inspect(|_| tried += 1).find_map(|bytes| try_bytes(target, &bytes).err()) {
             wrong += &failure;
         }
@@ -93,6 +101,12 @@ fn a_secret_that_is_shown_is_found() {
     for name in everywhere {
         assert!(found.contains(&name), "{name}: {found:?}");
     }
+}
+
+/// A torn request is read on in the next one: what is in that is not shown as a part of the first.
+#[test]
+fn what_a_torn_request_swallows_does_not_show() {
+    assert_eq!(bodies::where_swallowed_shows(), []);
 }
 
 /// The fuzzers' seeds are written where that is asked for, and every target has a fuzzer and seeds that say something.

@@ -70,8 +70,8 @@ pub(super) fn given<'a>(
         }
         Kept::Nothing(error) => {
             let unread = Some(error.to_string().into());
-            let head = seen.bytes.get(..HEADER_LEN).unwrap_or_default();
-            (Cow::Borrowed(head), Some(Original { flags: seen.flags, unread, ..original(&seen) }))
+            let head = Cow::Owned(seen.header.to_bytes().to_vec());
+            (head, Some(Original { flags: seen.flags, unread, ..original(&seen) }))
         }
     };
     GivenMessage {

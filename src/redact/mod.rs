@@ -11,9 +11,8 @@ mod message;
 
 use std::sync::Arc;
 
-use bson::raw::RawDocumentBuf;
-use bson::rawdoc;
-
+use crate::bson::Elements;
+use crate::bson::write::put_document;
 use crate::event::{
     CommandInfo, Connection, ConnectionId, Document, Entry, Event, Failure, Given, GivenMessage, Input, Seen, Side,
     Timestamp,
@@ -227,22 +226,20 @@ fn without_authentication(reply: &mut Document<'_>) {
     if memchr::memmem::find(bytes, FIELD.as_bytes()).is_none() {
         return;
     }
-    let mut kept = rawdoc! {};
-    let fields = reply.raw().into_iter().flat_map(|raw| raw.iter()).flatten();
-    for (name, value) in fields.filter(|(name, _)| name.as_str() != FIELD) {
-        kept.append(name, bson::RawBson::from(value));
-    }
-    *reply = Document::cut(kept.into_bytes(), reply.truncated());
+    *reply = Document::cut(with_fields(bytes, |name| name != FIELD.as_bytes()), reply.truncated());
 }
 
 /// What may be shown of a sensitive command's error.
 fn error_only(reply: &Document<'_>) -> Document<'static> {
-    let mut kept: RawDocumentBuf = rawdoc! {};
-    let fields = reply.raw().into_iter().flat_map(|raw| raw.iter()).flatten();
-    for (name, value) in fields.filter(|(name, _)| matches!(name.as_str(), "code" | "codeName" | "errorLabels")) {
-        kept.append(name, bson::RawBson::from(value));
-    }
-    kept.into()
+    Document::new(with_fields(reply.as_bytes(), |name| matches!(name, b"code" | b"codeName" | b"errorLabels")))
+}
+
+/// Some fields of a sensitive command's document, as they would be recorded: so what is derived of a recording is the same,
+/// wherever the document breaks.
+fn with_fields(document: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut kept = Vec::new();
+    put_document(Elements::readable(&message::masked_document(document)).filter(|it| wanted(it.name)), &mut kept);
+    kept
 }
 
 #[cfg(test)]
@@ -259,6 +256,8 @@ pub(crate) mod testing {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use bson::rawdoc;
 
     use super::*;
     use crate::event::{Address, Phase, ServerHeartbeatFailed, ServerHeartbeatSucceeded, Truncated};

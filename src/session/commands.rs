@@ -17,6 +17,7 @@ use super::request::{self, ReplyForm, Request};
 use super::role::{self, ClientKey, Role};
 use super::shorten::Shortened;
 use super::sight::Sight;
+use super::within;
 use super::{Emit, Limits, Shared};
 use crate::event::{
     Action, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Compressor, Connection, Document, Event,
@@ -103,6 +104,7 @@ impl Commands {
             Ok(content) => open(frame, content, &self.shared.limits, &mut inflated),
             Err(error) => Err(error),
         };
+        let opened = opened.and_then(|opened| within::check(&opened.bytes).map(|()| opened));
         match side {
             Side::Client => self.handle_request(frame, opened, at, emit),
             Side::Server => self.handle_reply(frame, opened, at, emit),

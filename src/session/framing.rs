@@ -114,6 +114,16 @@ impl Framer {
         }
     }
 
+    /// The beginning of what is no whole message, as it may be told of: no more than a header. Where messages were before
+    /// it, it may be the middle of one that was torn, and a credential: only its length is wanted.
+    pub(super) fn begun_head(&self, begun: &[u8]) -> ([u8; HEADER_LEN], usize) {
+        let mut head = [0; HEADER_LEN];
+        let len = begun.len().min(HEADER_LEN);
+        let kept = if self.offset == 0 { len } else { len.min(size_of::<i32>()) };
+        head.iter_mut().zip(begun).take(kept).for_each(|(to, byte)| *to = *byte);
+        (head, len)
+    }
+
     /// Takes note of a message that was found elsewhere: where it begins.
     pub(super) fn pass(&mut self, header: &Header) -> u64 {
         self.end_message(header).0
@@ -245,7 +255,17 @@ impl Framer {
             other_protocol(start, &header)?;
         }
         let len = header.checked_len(limits.max_message_bytes)?;
-        Ok(Some((header, len)))
+        Ok(Some((header_of_known(header, self.side), len)))
+    }
+}
+
+/// A header of no opcode that is known may be the middle of a message that was torn, and a credential: what pairs no
+/// message of that side is left out of it.
+fn header_of_known(header: Header, side: Side) -> Header {
+    match (header.op_code, side) {
+        (OpCode::Other(_), Side::Client) => Header { response_to: 0, ..header },
+        (OpCode::Other(_), Side::Server) => Header { request_id: 0, ..header },
+        _ => header,
     }
 }
 

@@ -33,6 +33,7 @@ mod request;
 mod role;
 mod shorten;
 mod sight;
+mod within;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +49,7 @@ pub(crate) use opened::{document_of, plain_document};
 pub use role::Monitors;
 
 use crate::event::{Connection, Entry, Exchange, Given, GivenMessage, Input, Seen, Side, Timestamp};
-use crate::wire::{HEADER_LEN, Header, MESSAGE_LEN_MAX, Reader, WireError};
+use crate::wire::{Header, MESSAGE_LEN_MAX, Reader, WireError};
 
 /// Where events go.
 pub type Emit<'e> = dyn FnMut(Entry<'_>) + 'e;
@@ -185,7 +186,8 @@ impl Session {
                 Err(error) => {
                     if let Some(tell) = &mut tell {
                         let begun = if framer.is_within_message() { framer.begun() } else { bytes };
-                        tell(Seen::Begun { side, bytes: begun.get(..HEADER_LEN).unwrap_or_default() });
+                        let (head, len) = framer.begun_head(begun);
+                        tell(Seen::Begun { side, bytes: head.get(..len).unwrap_or_default() });
                     }
                     let offset = framer.offset();
                     self.commands.lose_framing(side, offset, error, at, emit);
@@ -264,7 +266,8 @@ impl Session {
         for (side, framer) in [(Side::Client, &self.client), (Side::Server, &self.server)] {
             let begun = framer.begun();
             if !begun.is_empty() && !self.is_tunnel() {
-                tell(Seen::Begun { side, bytes: begun.get(..HEADER_LEN).unwrap_or(begun) });
+                let (head, len) = framer.begun_head(begun);
+                tell(Seen::Begun { side, bytes: head.get(..len).unwrap_or_default() });
             }
         }
     }

@@ -71,6 +71,12 @@ pub(super) fn is_sensitive_bytes(name: &[u8]) -> bool {
     is_in(SENSITIVE, name)
 }
 
+/// Whether some bytes end with the name of a command that carries credentials.
+pub(super) fn ends_with_sensitive(bytes: &[u8]) -> bool {
+    let end = |len: usize| bytes.len().checked_sub(len).and_then(|start| bytes.get(start..)).unwrap_or_default();
+    SENSITIVE.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(end(known.len())))
+}
+
 /// Whether the command is a step of an authentication.
 pub(super) fn is_authentication(name: &str) -> bool {
     is_in(AUTHENTICATION, name.as_bytes())

@@ -45,6 +45,16 @@ impl Header {
             .ok_or(WireError::MessageLength { length: self.message_length, max })
     }
 
+    /// Its bytes.
+    pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        let fields = [self.message_length, self.request_id, self.response_to, self.op_code.as_i32()];
+        for (to, field) in bytes.chunks_exact_mut(4).zip(fields) {
+            to.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    }
+
     /// Writes the ids and the opcode; the length before them is the caller's [`LengthPrefix`](super::LengthPrefix).
     pub(super) fn put(request_id: i32, response_to: i32, op_code: OpCode, dst: &mut BytesMut) {
         dst.put_i32_le(request_id);

@@ -82,6 +82,9 @@ pub enum WireError {
         /// The one its bytes have.
         computed: u32,
     },
+    /// Where it should have bytes of its own it has those of another message: one of them was torn.
+    #[error("another message begins within it")]
+    MessageWithin,
     /// `OP_COMPRESSED` inside `OP_COMPRESSED`.
     #[error("OP_COMPRESSED holds another OP_COMPRESSED")]
     NestedCompression,

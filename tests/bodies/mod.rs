@@ -74,7 +74,7 @@ fn is_for_the_eye(line: &str) -> bool {
 }
 
 #[allow(unused_imports, reason = "for the tests, not for the fuzzers")]
-pub(crate) use redaction::where_it_shows;
+pub(crate) use redaction::{where_it_shows, where_swallowed_shows};
 
 /// Runs the target of that name.
 #[allow(dead_code, reason = "the fuzzers' way in")]

@@ -8,7 +8,7 @@ use memchr::memmem;
 use super::Choices;
 
 /// Two halves that nothing else has in it, each of which is a secret.
-const SECRET: &[u8; 24] = b"Zq8vK3nT5wX1pL9rB7yH2mC4";
+pub(super) const SECRET: &[u8; 24] = b"Zq8vK3nT5wX1pL9rB7yH2mC4";
 
 /// A value with the secret in it.
 pub(super) fn planted(choices: &mut Choices<'_>) -> Bson {

@@ -10,7 +10,7 @@ use mongotap::wire::{OpMsg, OpQuery, OpReply, Sequence, compress, msg_flags};
 
 use super::Choices;
 use super::everywhere::{Said, outputs};
-use super::planted::{message, planted, shown};
+use super::planted::{SECRET, message, planted, shown};
 
 /// The specification's sensitive commands, each with the fields that its credentials are in.
 const SENSITIVE: [(&str, &[&str]); 9] = [
@@ -59,6 +59,30 @@ pub(crate) fn where_it_shows() -> Vec<&'static str> {
     outputs.filter(|(_, bytes)| shown(bytes).is_some()).map(|(name, _)| name).collect()
 }
 
+/// Where a secret shows of a request that swallows the one behind it, wherever it was torn: in what, and in which form.
+#[allow(dead_code, reason = "for the tests, not for the fuzzers")]
+pub(crate) fn where_swallowed_shows() -> Vec<(&'static str, String)> {
+    let secret = String::from_utf8_lossy(SECRET).into_owned();
+    let start = doc! { "saslStart": 1, "mechanism": "PLAIN", "payload": &secret, "$db": "$external" };
+    let create = doc! { "createUser": "u", "pwd": secret, "roles": [], "$db": "admin" };
+    let starts = [op_query(2, true, &start), op_msg((2, 0), 0, &start, None), op_msg((2, 0), 0, &create, None)];
+    let noop = packed(&starts[1], Some(Compressor::Noop));
+    let padding = doc! { "find": "a", "comment": "x".repeat(200), "filter": { "n": 1 }, "$db": "a" };
+    let torn = op_msg((1, 0), 0, &padding, None);
+    let mut shows = Vec::new();
+    for next in starts.iter().chain([&noop]) {
+        for left_out in (1..torn.len()).filter(|left_out| left_out % 3 == 0 || *left_out > 90) {
+            // What is behind is in the middle of a message, and with more zeros at its end may be taken for another.
+            let bytes = [&torn[..torn.len() - left_out], next, &[0; 40]].concat();
+            let said = [Said { side: Side::Client, bytes }];
+            for (name, bytes) in outputs(&said, usize::MAX, Limits::default()) {
+                shows.extend(shown(&bytes).map(|form| (name, form)));
+            }
+        }
+    }
+    shows
+}
+
 fn conversation(choices: &mut Choices<'_>) -> Vec<Said> {
     let mut said = Vec::new();
     for id in 1..=1 + i32::from(choices.byte() % 4) {
@@ -74,11 +98,13 @@ fn conversation(choices: &mut Choices<'_>) -> Vec<Said> {
             // A required flag that nobody knows, and a document that does not end.
             0 if !is_query => request[16] |= 1 << 5,
             1 => *request.last_mut().unwrap() = 7,
-            2 => {
-                // The last of what the client says: what else it said would be in this message.
-                request.truncate(request.len() / 2 + 16);
-                said.push(Said { side: Side::Client, bytes: request });
-                return said;
+            // What else the client says is taken for the rest of this message.
+            2 => tear(&mut request, choices),
+            3 => {
+                let padding = doc! { "find": "a", "comment": "x".repeat(choices.of(&[20, 300, 2000])), "$db": "a" };
+                let mut torn = op_msg((id + 50, 0), 0, &padding, None);
+                tear(&mut torn, choices);
+                request.splice(..0, torn);
             }
             _ => request = packed(&request, compressor),
         }
@@ -86,6 +112,12 @@ fn conversation(choices: &mut Choices<'_>) -> Vec<Said> {
         replies(id, (is_query, is_hello), choices, &mut said);
     }
     said
+}
+
+/// Leaves out the end of a message.
+fn tear(message: &mut Vec<u8>, choices: &mut Choices<'_>) {
+    let at = 16 + choices.word() % (message.len() - 16);
+    message.truncate(at);
 }
 
 /// A sensitive command, and perhaps a sequence with its credentials.
