@@ -11,6 +11,8 @@ mod clocks;
 mod disks;
 #[path = "load/ends.rs"]
 mod ends;
+#[path = "load/hostile.rs"]
+mod hostile;
 #[path = "load/kills.rs"]
 mod kills;
 #[path = "load/logged.rs"]
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Case::new("a_client_that_reads_nothing", stalls::client_that_reads_nothing),
         Case::new("a_server_that_reads_nothing", stalls::server_that_reads_nothing),
         Case::new("one_byte_at_a_time_both_ways", stalls::one_byte_at_a_time),
+        Case::new("bombs_lies_and_endless_headers_of_both_sides", hostile::of_both_sides),
         Case::new("an_upstream_that_does_not_accept", stalls::upstream_that_does_not_accept),
         Case::new("a_name_that_leads_nowhere", wants::name_that_leads_nowhere),
         Case::new("descriptors_run_out_and_come_back", wants::descriptors_run_out),

@@ -39,6 +39,12 @@ impl Logged {
         &self.proxy.address
     }
 
+    /// The same when what was sent need not have been messages.
+    pub(crate) fn end_of_hostile(self) -> Tally {
+        self.proxy.end();
+        Tally::of_hostile(&path(&self.directory))
+    }
+
     /// Ends it: its log, which must be whole, and what it said on stderr.
     pub(crate) fn end(self) -> (Tally, String) {
         let said = self.proxy.end();
