@@ -50,7 +50,9 @@ impl<'a> Plain<'a> {
     pub fn of(content: &'a [u8], place: u32, inflate_max: usize) -> Option<Self> {
         let input = message_at(content, place)?;
         let Given::Message(message) = input.given else { return None };
-        let exchange = message.exchange.filter(|_| message.original.is_none() && message.continued.is_none())?.0;
+        // One that was made anew when it was recorded is read as it is now.
+        let is_whole = message.original.as_ref().is_none_or(|it| it.unread.is_none() && it.flags.is_none());
+        let exchange = message.exchange.filter(|_| is_whole && message.continued.is_none())?.0;
         let Cow::Borrowed(bytes) = message.bytes else { return None };
         let document = plain_document(bytes, inflate_max)?;
         let is_plain = message.side == Side::Server || is_plain(&document);

@@ -237,10 +237,20 @@ mod tests {
         }
 
         fn message(&mut self, connection: u64, side: Side, exchange: u64, bytes: Vec<u8>) {
+            self.made_anew(connection, side, exchange, bytes, None);
+        }
+
+        fn made_anew(
+            &mut self,
+            connection: u64,
+            side: Side,
+            exchange: u64,
+            bytes: Vec<u8>,
+            original: Option<event::Original<'static>>,
+        ) {
             let exchange = Some(event::Exchange(exchange));
             let (took, bytes) = (Duration::ZERO, bytes.into());
-            let message =
-                GivenMessage { side, bytes, took, sent_after: None, exchange, continued: None, original: None };
+            let message = GivenMessage { side, bytes, took, sent_after: None, exchange, continued: None, original };
             self.put(connection, Given::Message(message));
         }
 
@@ -368,6 +378,11 @@ mod tests {
         let mut torn = message(&batch(&[], 0), -1, unread as i32, 0, false);
         torn[20] = 9;
         writing.message(1, Side::Server, unread, torn);
+        // One whose answer was made anew when it was recorded.
+        let masked = writing.begin(1, &find(6), 0, false);
+        let bytes = message(&batch(&[doc! { "_id": oid(21), "s": "***" }], 0), -1, masked as i32, 0, false);
+        let original = event::Original { length: bytes.len() as i32 + 40, ..event::Original::default() };
+        writing.made_anew(1, Side::Server, masked, bytes, Some(original));
         writing.begin(2, &find(4), 0, false);
         writing.put(2, Given::Closed { by: Some(Side::Client), error: None });
         writing.ask(1, &find(5), Some(&batch(&[], 0)));
