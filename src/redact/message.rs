@@ -101,11 +101,11 @@ enum Kept {
 }
 
 fn kept(seen: &SeenMessage<'_>, inflate_max_bytes: usize, fielded: Option<&mut Fielded>) -> Kept {
+    let said = Said { side: seen.side, exchange: seen.exchange, continued: seen.continued };
     if !seen.sensitive && seen.unread.is_none() {
         let without = fielded.map_or(Ok(None), |fielded| {
             let mut inflated = Vec::new();
             let (bytes, compressor) = inflate(seen.bytes, &seen.header, inflate_max_bytes, &mut inflated)?;
-            let said = Said { side: seen.side, exchange: seen.exchange, continued: seen.continued };
             Ok(fielded.message(said, bytes)?.map(|bytes| (bytes, compressor)))
         });
         return match without {
@@ -115,7 +115,12 @@ fn kept(seen: &SeenMessage<'_>, inflate_max_bytes: usize, fielded: Option<&mut F
             Err(error) => Kept::Nothing(error),
         };
     }
-    match masked(seen, inflate_max_bytes) {
+    let masked = masked(seen, inflate_max_bytes).and_then(|(bytes, compressor)| match fielded {
+        // What belongs to no exchange, or answers what could not be read, may be anything.
+        Some(fielded) => Ok((fielded.message(said, &bytes)?.unwrap_or(bytes), compressor)),
+        None => Ok((bytes, compressor)),
+    });
+    match masked {
         Err(WireError::InflatedTooLong { .. }) => Kept::Head(COMPRESSED_HEAD_LEN),
         Err(error) => Kept::Nothing(seen.unread.unwrap_or(error)),
         Ok((bytes, compressor)) => match seen.unread {
@@ -281,6 +286,19 @@ mod tests {
         };
         assert_eq!(masked.body, expected.as_bytes());
         assert_eq!(given.original.unwrap().length as usize, frame.len());
+    }
+
+    #[test]
+    fn what_belongs_to_no_exchange_is_without_the_users_own_secrets() {
+        let reply = rawdoc! { "cursor": { "firstBatch": [{ "ssn": "123-45-6789", "n": 1 }], "id": 0_i64 }, "ok": 1.0 };
+        let frame = message(reply.as_bytes());
+        let seen = SeenMessage { side: Side::Server, ..seen(&frame) };
+        let fields = crate::redact::Fields::new(vec!["users.ssn".parse().unwrap()], Default::default(), b"key");
+        let mut redactor = crate::redact::Redactor::new(fields);
+        let given = given(seen, Timestamp::default(), 1 << 20, redactor.0.as_deref_mut());
+        let Ok((_, Message::Msg(masked))) = Message::decode(&given.bytes) else { panic!("{given:?}") };
+        let expected = rawdoc! { "cursor": { "firstBatch": [{ "ssn": "***", "n": 0 }], "id": 0_i64 }, "ok": 1.0 };
+        assert_eq!(masked.body, expected.as_bytes());
     }
 
     #[test]

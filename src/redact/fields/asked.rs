@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Fields;
 use super::expression::Scan;
-use super::path::{Names, left_of};
+use super::path::{Names, left_of, names_of};
 use crate::bson::{Element, Elements, find};
 use crate::wire::Sequence;
 
@@ -90,6 +90,11 @@ impl Asked {
         asked
     }
 
+    /// The same, with other names for it all: nothing of it was seen.
+    pub(super) fn unknown(fields: &Fields) -> Self {
+        Self { is_whole: true, ..Self::anything(fields) }
+    }
+
     pub(in crate::redact) fn of(fields: &Fields, command: &Command<'_>) -> Self {
         let Some(first) = Elements::readable(command.body).next() else { return Self::anything(fields) };
         if HELLO.contains(&first.name) {
@@ -122,6 +127,9 @@ impl Asked {
         };
         asked.own = asked.places.len();
         // Other collections' documents come with those of this one, whichever they are.
+        if command.is_cut {
+            fields.places(None, None, &mut asked.places);
+        }
         let mut others = Vec::new();
         command.parts().for_each(|part| named_collections(&part, &mut others));
         others.extend(find(command.body, b"viewOn").and_then(|it| it.as_str_bytes()));
@@ -150,7 +158,8 @@ impl Asked {
             }
         }
         let is_code = matches!(first.name.to_ascii_lowercase().as_slice(), b"mapreduce");
-        self.is_whole = scan.is_whole || is_code;
+        // What is not seen of it may have given other names. In a log of a server there are commands, as texts.
+        self.is_whole = scan.is_whole || is_code || command.is_cut || first.name == b"getLog";
         self.is_cut = command.is_cut;
         self.refers = scan.refers || command.is_cut;
         self.places = scan.places;
@@ -217,11 +226,9 @@ fn collect<'a>(document: &'a [u8], names: &[&[u8]], depth: usize, to: &mut Vec<&
     }
 }
 
-/// The names that are left of places for what is called so.
-pub(super) fn given_as(name: &[u8], reference: &[u8], places: &[Names]) -> Vec<Names> {
-    let own: Box<[u8]> = Box::from(name);
-    left_of(reference, places)
-        .into_iter()
-        .map(|left| std::iter::once(own.clone()).chain(left.iter().cloned()).collect())
-        .collect()
+/// The names that are left of places for what is called so; `is_deep` if it is somewhere within that.
+pub(super) fn given_as(name: &[u8], is_deep: bool, reference: &[u8], places: &[Names]) -> Vec<Names> {
+    let own = names_of(name);
+    let left = left_of(reference, places).into_iter();
+    left.map(|left| own.iter().chain(if is_deep { &[] } else { left }).cloned().collect()).collect()
 }

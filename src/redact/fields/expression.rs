@@ -49,6 +49,13 @@ const NAMING: [&[u8]; 13] = [
 /// Fields of stages whose fields are names that are given.
 const GIVES_NAMES: [&[u8]; 4] = [b"let", b"output", b"pipeline", b"vars"];
 
+/// Operators whose outcome has the names of what they are given.
+const TAKES_OVER: [&[u8]; 8] =
+    [b"$arrayElemAt", b"$cond", b"$first", b"$ifNull", b"$last", b"$mergeObjects", b"$replaceWith", b"$switch"];
+
+/// Parts of operators of which one is the outcome.
+const CHOOSES: [&[u8]; 4] = [b"branches", b"default", b"else", b"then"];
+
 /// Operators after which names are others, or nothing is known.
 const OPAQUE: [&[u8]; 3] = [b"$accumulator", b"$function", b"$objectToArray"];
 
@@ -73,15 +80,19 @@ pub fn names_a_field(element: &Element<'_>) -> bool {
 
 /// The field that a value refers to, if it is a text that does, as `$name` says it.
 fn reference<'a>(element: &Element<'a>, whole: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-    let text = element.as_str_bytes()?;
-    if text.starts_with(b"$") {
+    if let Some(text) = element.as_str_bytes().filter(|text| text.starts_with(b"$")) {
         return Some(text);
     }
-    // These say it without the dollar sign.
-    matches!(element.name, b"$getField" | b"field" | b"path").then(|| {
+    // These say it without the dollar sign, or as a constant.
+    if matches!(element.name, b"$getField" | b"field" | b"path") {
+        let constant = element.as_document().and_then(|it| {
+            Elements::readable(it).next().filter(|it| matches!(it.name, b"$const" | b"$literal" | b"value"))
+        });
+        let text = constant.as_ref().unwrap_or(element).as_str_bytes()?;
         *whole = [b"$", text].concat();
-        whole.as_slice()
-    })
+        return Some(whole);
+    }
+    None
 }
 
 /// Elements that are looked at in a command to find out what its expressions are about: beyond that anything is taken
@@ -115,12 +126,16 @@ pub(super) struct Scan {
 }
 
 /// Where a scan is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct At<'a> {
     /// The name that is given to what is there.
     output: Option<&'a [u8]>,
+    /// There are names within that: where in it a value is is not known.
+    is_deep: bool,
     /// What is there takes the place of the document.
     is_root: bool,
+    /// The same, under names that are made up on the way.
+    is_anything: bool,
     /// What comes of it only says how something compares.
     is_boolean: bool,
     depth: usize,
@@ -150,7 +165,9 @@ impl Scan {
         if self.places.contains(&names) {
             return;
         }
-        if self.places.len() < PLACES_MAX { self.places.push(names) } else { self.is_whole = true }
+        // What is called by a number is not told from a place in an array.
+        let is_told = !names.is_empty() && self.places.len() < PLACES_MAX;
+        if is_told { self.places.push(names) } else { self.is_whole = true }
     }
 
     /// Takes a part of a command.
@@ -159,7 +176,7 @@ impl Scan {
         if matches!(part.name, b"documents" | b"$db" | b"lsid" | b"$clusterTime") {
             return;
         }
-        let at = At { output: None, is_root: false, is_boolean: false, depth: 0 };
+        let at = At { depth: 0, ..At::default() };
         self.walk(part, at);
     }
 
@@ -169,12 +186,13 @@ impl Scan {
             (self.is_whole, self.refers) = (true, true);
             return;
         }
+        // Before anything is said of what it is about: that may be a field by its name.
+        if OPAQUE.contains(&element.name) {
+            self.is_whole = true;
+        }
         let mut whole = Vec::new();
         if let Some(reference) = reference(element, &mut whole) {
             return self.reference(reference, at);
-        }
-        if OPAQUE.contains(&element.name) {
-            self.is_whole = true;
         }
         if !element.kind.is_container() || at.depth == DEPTH_MAX {
             return;
@@ -194,10 +212,12 @@ impl Scan {
         if at.is_boolean {
             return;
         }
-        if at.is_root {
+        if at.is_anything {
+            self.is_whole = true;
+        } else if at.is_root {
             self.give_at_top(reference);
         } else if let Some(output) = at.output {
-            given_as(output, reference, &self.places).into_iter().for_each(|names| self.add(names));
+            given_as(output, at.is_deep, reference, &self.places).into_iter().for_each(|names| self.add(names));
         }
     }
 }
@@ -206,16 +226,20 @@ impl Scan {
 fn below<'a>(element: &Element<'a>, at: At<'a>) -> At<'a> {
     let name = element.name;
     let at = At { depth: at.depth + 1, ..at };
+    let anew = At { depth: at.depth, ..At::default() };
     match name {
-        b"$replaceRoot" | b"$replaceWith" | b"newRoot" => At { output: None, is_root: true, is_boolean: false, ..at },
-        b"$sortByCount" | b"groupBy" => At { output: Some(b"_id"), is_root: false, is_boolean: false, ..at },
+        _ if at.is_anything => At { is_boolean: at.is_boolean || is_boolean(name), ..at },
+        b"$replaceRoot" | b"$replaceWith" | b"newRoot" => At { is_root: true, ..anew },
+        b"$sortByCount" | b"groupBy" => At { output: Some(b"_id"), ..anew },
         // It stays what it is called.
-        b"$unwind" | b"$match" => At { output: None, is_root: false, is_boolean: true, ..at },
-        _ if is_naming(name) || GIVES_NAMES.contains(&name) => {
-            At { output: None, is_root: false, is_boolean: false, ..at }
-        }
+        b"$unwind" | b"$match" => At { is_boolean: true, ..anew },
+        // Their names are not seen outside.
+        b"$let" | b"output" | b"vars" if at.output.is_some() => At { is_deep: true, ..at },
         _ if is_boolean(name) => At { is_boolean: true, ..at },
-        _ if name.first() == Some(&b'$') => at,
-        _ => At { output: at.output.or(Some(name)), is_root: false, ..at },
+        [b'$', ..] if at.is_root && !TAKES_OVER.contains(&name) => At { is_anything: true, ..at },
+        _ if is_naming(name) || GIVES_NAMES.contains(&name) => anew,
+        [b'$', ..] => at,
+        _ if CHOOSES.contains(&name) && (at.output.is_some() || at.is_root) => at,
+        _ => At { output: at.output.or(Some(name)), is_deep: at.output.is_some(), is_root: false, ..at },
     }
 }

@@ -130,7 +130,7 @@ pub(in crate::redact) fn rewritten(
 }
 
 fn ended(fields: &Fields, pending: &mut Pending, exchange: Option<Exchange>) -> Asked {
-    exchange.map_or_else(|| Asked::anything(fields), |exchange| pending.end(exchange, fields))
+    exchange.map_or_else(|| Asked::unknown(fields), |exchange| pending.end(exchange, fields))
 }
 
 /// A request; what is asked in it, if it is answered.

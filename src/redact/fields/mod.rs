@@ -3,8 +3,8 @@
 //! [`Fields`] is what was asked for. Of each command [`Asked`] is worked out, which says where in it and in its replies
 //! such values may be: the fields themselves, names that a pipeline or a projection gives them, and texts that an error
 //! may repeat. `walk` goes through documents by that. What is left out: fields that an update copies to other names on
-//! the server, the names of fields, resume tokens of change streams, and texts of errors that repeat a stored value
-//! without naming its field.
+//! the server, the names of fields, the words of `$text`, constants that have a name before they are compared, resume
+//! tokens of change streams, and texts of errors that repeat a stored value without naming its field.
 
 mod asked;
 mod expression;
@@ -15,7 +15,7 @@ mod tests;
 mod value;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -140,7 +140,8 @@ impl Fields {
     }
 
     fn of_cursor(&self, id: i64) -> Option<Asked> {
-        self.cursors.lock().unwrap_or_else(PoisonError::into_inner).asked.get(&id).cloned()
+        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.asked.get(&id).map(|(_, asked)| asked.clone())
     }
 
     /// The places within documents of that collection.
@@ -161,22 +162,25 @@ impl Fields {
 /// What was asked of cursors that are open, as far as is remembered.
 #[derive(Default)]
 struct Cursors {
-    asked: HashMap<i64, Asked>,
-    /// In the order in which they came.
-    ids: VecDeque<i64>,
+    /// With the number of the reply that named it last.
+    asked: HashMap<i64, (u64, Asked)>,
+    /// In the order of these.
+    ids: BTreeMap<u64, i64>,
+    replies: u64,
 }
 
-/// No more cursors are remembered than these.
+/// No more cursors are remembered than these: those of which nothing was heard for the longest time go.
 const CURSORS_MAX: usize = 10_000;
 
 impl Cursors {
     fn insert(&mut self, id: i64, asked: Asked) {
-        if self.asked.insert(id, asked).is_some() {
-            return;
+        self.replies += 1;
+        self.ids.insert(self.replies, id);
+        if let Some((before, _)) = self.asked.insert(id, (self.replies, asked)) {
+            self.ids.remove(&before);
         }
-        self.ids.push_back(id);
         if self.ids.len() > CURSORS_MAX
-            && let Some(first) = self.ids.pop_front()
+            && let Some((_, first)) = self.ids.pop_first()
         {
             self.asked.remove(&first);
         }
@@ -200,6 +204,6 @@ impl Pending {
 
     /// What was asked in an exchange that ends now. Of one that is not remembered anything may have been.
     pub(super) fn end(&mut self, exchange: Exchange, fields: &Fields) -> Asked {
-        self.0.remove(&exchange.0).unwrap_or_else(|| Asked::anything(fields))
+        self.0.remove(&exchange.0).unwrap_or_else(|| Asked::unknown(fields))
     }
 }

@@ -83,6 +83,11 @@ fn is_name(part: &[u8]) -> bool {
     !part.is_empty() && part[0] != b'$' && !is_position(part)
 }
 
+/// The names in a dotted one.
+pub(super) fn names_of(name: &[u8]) -> Names {
+    name.split(|byte| *byte == b'.').filter(|part| is_name(part)).map(Box::from).collect()
+}
+
 fn is_position(part: &[u8]) -> bool {
     !part.is_empty() && part.iter().all(u8::is_ascii_digit)
 }

@@ -319,3 +319,133 @@ fn what_breaks_is_shown_up_to_there() {
     let found = fields.request(&mut asked, &command).unwrap();
     assert_eq!(document(&found), doc! { "insert": "users", "documents": [{ "n": 1 }] });
 }
+
+/// Stages, and what comes of them.
+fn made() -> Vec<(Document, Document)> {
+    let project = |x: Document| doc! { "$project": { "x": x } };
+    let first = doc! { "$let": { "vars": { "u": { "$arrayElemAt": ["$us", 0] } }, "in": "$$u.ssn" } };
+    let upper = doc! { "$let": { "vars": { "c": "$ssn" }, "in": { "$toUpper": "$$c" } } };
+    let mapped = doc! { "$map": { "input": "$cards", "as": "c", "in": { "n": "$$c.number" } } };
+    let top = doc! { "$top": { "output": ["$ssn", "$n"], "sortBy": { "n": 1 } } };
+    let chosen = doc! { "$cond": { "if": "$a", "then": "$card", "else": {} } };
+    let set = doc! { "$setField": { "field": "x", "input": "$$ROOT", "value": "$ssn" } };
+    let pairs = doc! { "$arrayToObject": [[{ "k": "x", "v": "$ssn" }]] };
+    let named = doc! { "$getField": { "field": { "$literal": "ssn" }, "input": "$$ROOT" } };
+    vec![
+        (project(doc! { "$objectToArray": "$card" }), doc! { "x": [{ "k": "number", "v": SECRET }] }),
+        (project(doc! { "$objectToArray": "$$ROOT" }), doc! { "x": [{ "k": "ssn", "v": SECRET }] }),
+        (project(first), doc! { "x": SECRET }),
+        (project(upper.clone()), doc! { "x": SECRET }),
+        (project(mapped), doc! { "x": [{ "n": SECRET }] }),
+        (project(named), doc! { "x": SECRET }),
+        (project(doc! { "b": "$card" }), doc! { "x": { "b": { "number": SECRET } } }),
+        (doc! { "$group": { "_id": { "c": "$card" } } }, doc! { "_id": { "c": { "number": SECRET } } }),
+        (doc! { "$group": { "_id": 1, "best": top } }, doc! { "_id": 1, "best": [SECRET, 1] }),
+        (doc! { "$addFields": { "a.b": "$card" } }, doc! { "a": { "b": { "number": SECRET } } }),
+        (doc! { "$addFields": { "a.b": "$ssn" } }, doc! { "a": { "b": SECRET } }),
+        (doc! { "$facet": { "f": [{ "$project": { "x": "$ssn" } }] } }, doc! { "f": [{ "x": SECRET }] }),
+        (doc! { "$addFields": { "0": "$ssn" } }, doc! { "0": SECRET }),
+        (doc! { "$replaceWith": chosen }, doc! { "number": SECRET }),
+        (doc! { "$replaceWith": set }, doc! { "x": SECRET }),
+        (doc! { "$replaceWith": pairs }, doc! { "x": SECRET }),
+        (doc! { "$replaceWith": { "$mergeObjects": ["$$ROOT", { "x": "$ssn" }] } }, doc! { "x": SECRET }),
+        (doc! { "$replaceRoot": { "newRoot": { "$mergeObjects": [{ "x": upper }] } } }, doc! { "x": SECRET }),
+    ]
+}
+
+#[test]
+fn what_a_pipeline_makes_of_values_goes() {
+    for (stage, document) in made() {
+        let command = doc! { "aggregate": "users", "pipeline": [stage] };
+        let (_, found) = without(Mode::Mask, &command, &[doc! { "cursor": { "firstBatch": [document] } }]);
+        assert!(!found[0].to_string().contains(SECRET), "{command}: {}", found[0]);
+    }
+    // Only where something of a field is chosen it keeps its shape.
+    let command = doc! { "aggregate": "users", "pipeline": [{ "$project": { "x": { "$cond": { "if": "$a", "then": "$card", "else": {} } } } }] };
+    let reply = |number: &str| doc! { "cursor": { "firstBatch": [{ "x": { "number": number, "kind": "visa" } }] } };
+    assert_eq!(without(Mode::Mask, &command, &[reply(SECRET)]).1, [reply("***")]);
+}
+
+#[test]
+fn what_a_server_tells_of_operations_is_without_values() {
+    let duplicate = format!("E11000 duplicate key error collection: shop.users dup key: {{ ssn: \"{SECRET}\" }}");
+    let compared = doc! { "is": { "$eq": ["$ssn", { "$const": SECRET }] } };
+    let pipeline = doc! { "aggregate": "users", "pipeline": [{ "$project": compared.clone() }] };
+    for (command, reply) in [
+        (
+            doc! { "bulkWrite": 1, "ops": [], "nsInfo": [{ "ns": "shop.users" }] },
+            doc! { "cursor": { "firstBatch": [{ "ok": 0.0, "idx": 0, "code": 11000, "errmsg": duplicate }], "id": 0_i64 } },
+        ),
+        (
+            doc! { "explain": pipeline.clone() },
+            doc! { "stages": [{ "$cursor": {} }, { "$project": compared.clone() }] },
+        ),
+        (
+            doc! { "explain": { "find": "users", "projection": compared.clone() } },
+            doc! { "queryPlanner": { "winningPlan": { "transformBy": compared } } },
+        ),
+        (doc! { "currentOp": 1 }, doc! { "inprog": [{ "command": pipeline }] }),
+        (doc! { "getLog": "global" }, doc! { "log": [format!("find users: ssn: {SECRET}")] }),
+    ] {
+        let (_, found) = without(Mode::Mask, &command, &[reply]);
+        assert!(!found[0].to_string().contains(SECRET), "{command}: {}", found[0]);
+    }
+}
+
+#[test]
+fn what_is_compared_in_other_ways_goes() {
+    let code = format!("function(it) {{ return it.ssn == '{SECRET}' }}");
+    let same = |name: &str| doc! { "$match": { "$expr": { "$eq": ["$ssn", name] } } };
+    let within = doc! { "$let": { "vars": { "s": SECRET }, "in": { "$eq": ["$ssn", "$$s"] } } };
+    let named = doc! { "$getField": { "field": { "$literal": "ssn" }, "input": "$$ROOT" } };
+    let stages = vec![
+        doc! { "$search": { "text": { "query": SECRET, "path": "ssn" } } },
+        doc! { "$search": { "text": { "query": SECRET, "path": ["ssn", "x"] } } },
+        doc! { "$project": { "x": within } },
+        doc! { "$lookup": { "from": "o", "let": { "s": SECRET }, "pipeline": [same("$$s")], "as": "z" } },
+        doc! { "$match": { "$expr": { "$function": { "body": &code, "args": ["$$ROOT"], "lang": "js" } } } },
+        doc! { "$match": { "$expr": { "$eq": [named, SECRET] } } },
+    ];
+    let set = doc! { "q": {}, "u": [{ "$set": { "ssn": "$$new" } }], "c": { "new": SECRET } };
+    let commands = stages.into_iter().map(|stage| doc! { "aggregate": "users", "pipeline": [stage] }).chain([
+        doc! { "mapReduce": "users", "map": code, "reduce": "x" },
+        doc! { "update": "users", "updates": [set] },
+        doc! { "update": "users", "updates": [{ "q": {}, "u": [{ "$set": { "ssn": "$$new" } }] }], "let": { "new": SECRET } },
+    ]);
+    for command in commands {
+        let (found, _) = without(Mode::Mask, &command, &[]);
+        assert!(!found.to_string().contains(SECRET), "{found}");
+    }
+}
+
+#[test]
+fn what_a_cut_command_asked_for_may_have_any_name() {
+    let fields = fields(Mode::Mask);
+    for command in [doc! { "aggregate": "users", "pipeline": [] }, doc! { "aggregate": "orders", "pipeline": [] }] {
+        let command = bytes(&command);
+        let asked = Asked::of(&fields, &Command { is_cut: true, ..Command::new(&command) });
+        let reply = bytes(&doc! { "cursor": { "firstBatch": [{ "tax": SECRET }], "id": 0_i64 } });
+        let found = document(&fields.reply(&asked, &reply).unwrap());
+        assert_eq!(found, doc! { "cursor": { "firstBatch": [{ "tax": "***" }], "id": 0_i64 } });
+    }
+}
+
+#[test]
+fn a_cursor_that_goes_on_is_remembered() {
+    let fields = fields(Mode::Mask);
+    let ask = |command: Document, id: i64| {
+        let command = bytes(&command);
+        let asked = fields.asked(&command, Some("shop"));
+        let reply = bytes(&doc! { "cursor": { "nextBatch": [{ "tax": SECRET }], "id": id } });
+        document(&fields.reply(&asked, &reply).unwrap_or(reply)).to_string().contains(SECRET)
+    };
+    let pipeline = || doc! { "aggregate": "users", "pipeline": [{ "$project": { "tax": "$ssn" } }] };
+    assert!(!ask(pipeline(), 1));
+    for id in 2..CURSORS_MAX as i64 + 100 {
+        assert!(!ask(pipeline(), id));
+        if id % 1000 == 0 {
+            assert!(!ask(doc! { "getMore": 1_i64, "collection": "users" }, 1));
+        }
+    }
+    assert_eq!(fields.cursors.lock().unwrap().asked.len(), CURSORS_MAX);
+}

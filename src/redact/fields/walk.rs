@@ -73,6 +73,7 @@ pub(super) struct Walker<'w> {
     texts: Vec<Vec<u8>>,
     /// Elements that may still be looked at ahead.
     budget: usize,
+    is_reply: bool,
 }
 
 impl<'w> Walker<'w> {
@@ -85,6 +86,7 @@ impl<'w> Walker<'w> {
             changed: false,
             texts: Vec::new(),
             budget: LOOKED_AT_MAX,
+            is_reply: false,
         }
     }
 
@@ -114,6 +116,7 @@ impl<'w> Walker<'w> {
 
     /// Of a reply.
     pub(super) fn reply(&mut self, document: &'w [u8]) -> Option<Vec<u8>> {
+        self.is_reply = true;
         self.document(document, Place::Reply.into())
     }
 
@@ -180,10 +183,14 @@ impl<'w> Walker<'w> {
     }
 
     fn leaf(&mut self, element: &Element<'w>, at: At, out: &mut Vec<u8>) {
-        let is_code = matches!(element.kind, Kind::Code | Kind::CodeWithScope) || element.name == b"$where";
+        let is_code = matches!(element.kind, Kind::Code | Kind::CodeWithScope) || self.is_code(element, at.place);
         let goes = match at.place {
             Place::Other | Place::Cursor => false,
             Place::Reply | Place::Error | Place::Details if matches!(element.name, b"errmsg" | b"$err" | b"err") => {
+                return self.message(element, out);
+            }
+            // The outcome of one operation of several, in a batch.
+            Place::Query if self.is_reply && !at.goes && element.name == b"errmsg" => {
                 return self.message(element, out);
             }
             Place::Shape => at.goes && !is_brief(element),
@@ -199,6 +206,16 @@ impl<'w> Walker<'w> {
                 put_name(element.kind, element.name, out);
                 out.extend_from_slice(element.value);
             }
+        }
+    }
+
+    /// Whether a text is code, by its name.
+    fn is_code(&self, element: &Element<'_>, place: Place) -> bool {
+        match element.name {
+            b"$where" => true,
+            b"finalize" | b"map" | b"reduce" => self.depth == 0 || matches!(place, Place::Expression { .. }),
+            b"accumulate" | b"body" | b"init" | b"merge" => matches!(place, Place::Expression { .. }),
+            _ => false,
         }
     }
 
@@ -271,7 +288,8 @@ impl<'w> Walker<'w> {
 
     fn of_command(&self, element: &Element<'_>, is_first: bool) -> At {
         if !element.kind.is_container() {
-            let is_code = matches!(element.kind, Kind::Code | Kind::CodeWithScope);
+            let is_code = matches!(element.kind, Kind::Code | Kind::CodeWithScope)
+                || matches!(element.name, b"finalize" | b"map" | b"reduce");
             return if is_code { Place::Data.into() } else { Place::Other.into() };
         }
         let place = match element.name {
@@ -280,7 +298,8 @@ impl<'w> Walker<'w> {
             b"$clusterTime" | b"$readPreference" | b"client" | b"collation" | b"cursor" | b"cursors" | b"lsid"
             | b"nsInfo" | b"readConcern" | b"recoveryToken" | b"writeConcern" => Place::Other,
             b"arrayFilters" => Place::Identified,
-            b"c" | b"constants" | b"let" => Place::Expression { goes: self.asked.refers },
+            // What a variable is for is not known.
+            b"c" | b"constants" | b"let" => Place::Expression { goes: true },
             b"deletes" | b"ops" | b"updates" => Place::Statement,
             b"document" | b"documents" | b"max" | b"min" => Place::Data,
             b"fields" | b"projection" => Place::Projection,
@@ -304,7 +323,7 @@ impl<'w> Walker<'w> {
             b"cursor" if element.kind == Kind::Document => Place::Cursor.into(),
             b"errInfo" => Place::Details.into(),
             b"keyPattern" => Place::Shape.into(),
-            b"results" | b"value" | b"values" => At { place: Place::Data, goes },
+            b"log" | b"results" | b"value" | b"values" => At { place: Place::Data, goes },
             b"writeConcernError" | b"writeConcernErrors" | b"writeErrors" => Place::Error.into(),
             b"keyValue" => Place::Data.into(),
             b"command" if element.kind == Kind::Document => Place::Command.into(),
@@ -330,8 +349,13 @@ impl<'w> Walker<'w> {
                 Place::Other.into()
             }
             b"$currentDate" | b"$sort" | b"$unset" => At { place: Place::Shape, ..at },
-            b"keyPattern" | b"multiKeyPaths" | b"sortPattern" | b"transformBy" if self.asked.explains => {
+            b"keyPattern" | b"multiKeyPaths" | b"sortPattern" if self.asked.explains => {
                 At { place: Place::Shape, ..at }
+            }
+            // What is done is told in stages, as it was asked.
+            b"transformBy" if self.asked.explains => At { place: Place::Projection, ..at },
+            name if self.is_reply && self.asked.batch == Batch::Anything && is_naming(name) => {
+                self.of_expression(element, at, false)
             }
             // A plan as a text, values and all.
             b"slotBasedPlan" if self.asked.explains => At { goes: true, ..at },
@@ -343,7 +367,10 @@ impl<'w> Walker<'w> {
         let name = element.name;
         let expression = |goes| At { place: Place::Expression { goes }, ..at };
         match name {
-            b"$match" | b"query" | b"restrictSearchWithMatch" => At { place: Place::Query, ..at },
+            b"$match" | b"query" | b"restrictSearchWithMatch" => At { place: Place::Query, goes: at.goes || goes },
+            // What is looked for, and which fields it is looked for in, is said in many ways.
+            b"$search" | b"$searchMeta" | b"$vectorSearch" => expression(true),
+            b"let" | b"vars" => expression(goes || self.asked.refers),
             b"$project" => At { place: Place::Projection, ..at },
             b"$sort" | b"sortBy" => At { place: Place::Shape, ..at },
             b"$unset" => Place::Other.into(),
