@@ -254,6 +254,15 @@ fn recordings_made_before_are_redacted_by_convert() {
             let stopped = replay.stop();
             assert_eq!(stopped.code, Some(0), "{}", stopped.stderr);
         }
+        // Both: the one does not hide the other.
+        for (from, to) in [(&capture, "f.mtap"), (&fixture, "g.jsonl")] {
+            convert(from, &output(to), &["--redact", "--redact-fields", FIELDS]);
+            let plain = output("plain.jsonl");
+            convert(&output(to), &plain, &[]);
+            let text = fs::read(&plain).unwrap();
+            assert_without(&text, "fixture");
+            assert!(memchr::memmem::find(&text, b"no secret here").is_none(), "{to}");
+        }
         let packets = output("e.pcapng");
         convert(&capture, &packets, &["--redact-fields", FIELDS]);
         assert_without(&fs::read(&packets).unwrap(), "packets");

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::sync::Arc;
 
 use bytes::BytesMut;
 
@@ -34,8 +33,8 @@ pub fn filter_capture(
     let mut writer = CaptureWriter::new(&header, out)?;
     let mut filtering = Filtering {
         selection,
-        masks: matches!(masking, Masking::Values),
-        redactor: Redactor::new(if let Masking::Fields(fields) = masking { Some(Arc::clone(fields)) } else { None }),
+        masks: masking.values,
+        redactor: Redactor::new(masking.fields.clone()),
         inflate_max: header.inflate_max_bytes,
         parts: HashMap::new(),
     };
@@ -73,18 +72,25 @@ impl Filtering<'_> {
     fn wants_input(&mut self, input: &mut Input<'static>) -> bool {
         let at_ms = input.at.unix_micros / 1000;
         let Given::Message(message) = &mut input.given else { return true };
-        let Some(own) = message.exchange.map(|it| it.0) else { return self.selection.has_strays() };
+        let Some(own) = message.exchange.map(|it| it.0) else {
+            self.masked(message, at_ms);
+            return self.selection.has_strays();
+        };
         let first = self.parts.remove(&own).unwrap_or(own);
         if let Some(continued) = message.continued {
             self.parts.insert(continued.0, first);
         }
         if self.selection.is_application(first) {
-            self.redactor.recorded(message, self.inflate_max);
-            if self.masks {
-                self.mask(message, at_ms);
-            }
+            self.masked(message, at_ms);
         }
         self.selection.has_number(first) || self.selection.has_number(own)
+    }
+
+    fn masked(&mut self, message: &mut GivenMessage<'static>, at_ms: i64) {
+        self.redactor.recorded(message, self.inflate_max);
+        if self.masks {
+            self.mask(message, at_ms);
+        }
     }
 
     fn mask(&self, message: &mut GivenMessage<'static>, at_ms: i64) {

@@ -23,25 +23,22 @@ use crate::redact::fields::Rules;
 
 /// Which values are taken out.
 #[derive(Clone, Debug, Default)]
-pub enum Masking {
-    /// None.
-    #[default]
-    Nothing,
+pub struct Masking {
     /// Those of all documents: [`mask`].
-    Values,
+    pub values: bool,
     /// Those of the user's own fields.
-    Fields(Arc<Fields>),
+    pub fields: Option<Arc<Fields>>,
 }
 
 impl Masking {
     /// What a header says of it.
     pub fn rules(&self) -> Option<Rules> {
-        if let Self::Fields(fields) = self { Some(fields.rules()) } else { None }
+        self.fields.as_ref().map(|fields| fields.rules())
     }
 
     /// Whether anything is taken out.
     pub fn is_something(&self) -> bool {
-        !matches!(self, Self::Nothing)
+        self.values || self.fields.is_some()
     }
 
     /// Takes them out of an exchange, unless it is of those that drivers have by themselves.
@@ -49,16 +46,13 @@ impl Masking {
         if exchange.is_housekeeping() {
             return;
         }
-        match self {
-            Self::Nothing => {}
-            Self::Values => {
-                exchange.request = mask::request(&exchange.request, exchange.at.unix_micros / 1000);
-                for reply in &mut exchange.replies {
-                    reply.body = mask::reply(&reply.body, reply.at.unix_micros / 1000);
-                }
-            }
-            Self::Fields(fields) => {
-                fields.exchange(&mut exchange.request, exchange.replies.iter_mut().map(|reply| &mut reply.body));
+        if let Some(fields) = &self.fields {
+            fields.exchange(&mut exchange.request, exchange.replies.iter_mut().map(|reply| &mut reply.body));
+        }
+        if self.values {
+            exchange.request = mask::request(&exchange.request, exchange.at.unix_micros / 1000);
+            for reply in &mut exchange.replies {
+                reply.body = mask::reply(&reply.body, reply.at.unix_micros / 1000);
             }
         }
     }

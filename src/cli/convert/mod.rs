@@ -149,15 +149,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// Which values go: those of the fields that are named, else of all documents if that is wanted.
+/// Which values go: those of the fields that are named, and of all documents if that is wanted.
 fn masking(args: &Args) -> Result<Masking, Error> {
     let top = Settings { redact: Some(args.fields.settings()), ..Settings::default() };
     let config = Config::load(args.config.as_deref(), &Flags { top, ..Flags::default() })?;
-    Ok(match secrets::fields(&config.redact)? {
-        Some(fields) => Masking::Fields(fields),
-        None if args.redact => Masking::Values,
-        None => Masking::Nothing,
-    })
+    Ok(Masking { values: args.redact, fields: secrets::fields(&config.redact)? })
 }
 
 fn done(args: &Args, exchanges: usize) {
