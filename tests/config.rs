@@ -214,6 +214,8 @@ fn every_key_of_redact_and_its_flag_say_the_same_and_something() {
     }
     for (key, value, message) in [
         ("fields", "ssn", "\"ssn\" is not a path to a field"),
+        ("fields", "users.cards[0].number", "\"users.cards[0].number\" is not a path to a field"),
+        ("fields", "users.ssn users.name", "\"users.ssn users.name\" is not a path to a field"),
         ("mode", "hide", "\"hide\" is not known"),
         ("key", "s3cret", "the key is neither env:… nor file:…"),
     ] {

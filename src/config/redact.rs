@@ -64,7 +64,8 @@ pub(super) fn resolve(
 }
 
 fn fields(list: &List) -> Result<Vec<FieldPath>, Problem> {
-    let hint = "write the collection and the field with dots between: users.ssn, shop.users.card.number, *.password";
+    let hint = "write the collection and the field with dots between: users.ssn, shop.users.card.number, *.password; \
+         * stands for a name that cannot be written so";
     list.0
         .iter()
         .map(|text| {

@@ -1,7 +1,7 @@
 //! Which values are the user's own secrets: [`FieldPath`]s, and where a walk through a command stands towards them.
 //!
 //! A path begins with a collection (`users`), a collection of a database (`shop.users`) or `*` for any, and goes on with
-//! names of fields, `*` for any one. The names may stand at any depth, one in the other: arrays, positions in them and
+//! names of fields, `*` for any one, or for the elements of an array. The names may stand at any depth, one in the other: arrays, positions in them and
 //! operators between do not count, nor does it matter whether they are nested or written with dots. So `users.card.number`
 //! is `{card: {number: …}}`, `{"card.number": …}`, `{$set: {"cards.card.0.number": …}}` alike.
 
@@ -31,7 +31,11 @@ impl FromStr for FieldPath {
 
     fn from_str(text: &str) -> Result<Self, FieldPathError> {
         let parts: Vec<&str> = text.split('.').collect();
-        let is_bad = |part: &&str| part.is_empty() || part.contains('\0') || part.starts_with('$');
+        // Several paths in one, and what other tools write for positions and patterns, would protect nothing.
+        let is_other = |it: char| it.is_whitespace() || matches!(it, '\0' | '[' | ']' | '/' | ';' | ',');
+        let is_bad = |part: &&str| {
+            part.is_empty() || part.starts_with('$') || part.contains(is_other) || part.contains('*') && *part != "*"
+        };
         let names_a_field = parts.last().is_some_and(|last| !is_position(last.as_bytes()));
         if !(2..=NAMES_MAX).contains(&parts.len()) || parts.iter().any(is_bad) || !names_a_field {
             return Err(FieldPathError(text.to_owned()));
@@ -53,10 +57,18 @@ impl FieldPath {
         let text = self.0.as_str();
         let after = |prefix: &str| text.strip_prefix(prefix)?.strip_prefix('.');
         let mut add = |rest: &str| {
-            let parts = rest.split('.').map(str::as_bytes).filter(|part| is_name(part));
-            let names: Names = parts.map(Box::from).collect();
-            if !names.is_empty() && !to.contains(&names) {
-                to.push(names);
+            let parts: Vec<_> = rest.split('.').map(str::as_bytes).filter(|part| is_name(part)).collect();
+            // Between names, it may stand for elements too, which have none.
+            let without = parts.iter().enumerate().filter(|(place, part)| {
+                let is_between = *place > 0 && place + 1 < parts.len();
+                !(is_between && **part == ANY)
+            });
+            let without: Names = without.map(|(_, part)| Box::from(*part)).collect();
+            let all: Names = parts.iter().map(|part| Box::from(*part)).collect();
+            for names in [all, without] {
+                if !names.is_empty() && !to.contains(&names) {
+                    to.push(names);
+                }
             }
         };
         if let Some(rest) = after("*") {
@@ -208,6 +220,8 @@ mod tests {
             ("fs.files.name", "app", Some("fs.files"), &["name"]),
             ("*.card.0.number", "app", Some("users"), &["card.number"]),
             ("*.password", "app", None, &["password"]),
+            ("users.cards.*.number", "app", Some("users"), &["cards.*.number", "cards.number"]),
+            ("users.*", "app", Some("users"), &["*"]),
             ("shop.users.ssn", "app", None, &["users.ssn", "ssn"]),
         ] {
             assert_eq!(names(path, Some(database), collection), expected, "{path} in {database}.{collection:?}");
