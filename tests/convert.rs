@@ -305,6 +305,24 @@ fn values_are_masked_and_structure_stays() {
 }
 
 #[test]
+fn names_of_a_fixture_tell_nothing_of_what_is_taken_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let (plain, masked) = (directory.path().join("plain.jsonl"), directory.path().join("masked.jsonl"));
+    let (header, _) = include_str!("../fixtures/demo.jsonl").split_once('\n').unwrap();
+    let insert = r#"{"request":{"insert":"people","documents":[],"$db":"app"}}
+{"documents":{"_id":{"$born":"oid_smithjane"},"ssn":"Smith Jane","town":"Bern"}}
+{"reply":{"n":1,"ok":1.0}}
+"#;
+    fs::write(&plain, format!("{header}\n{insert}")).unwrap();
+    for arguments in [&["--redact-fields", "people.ssn"][..], &["--redact"]] {
+        converted(&plain, &masked, arguments);
+        let text = fs::read_to_string(&masked).unwrap();
+        assert!(text.contains(r#""ssn":"***""#) && !text.to_lowercase().contains("smith"), "{text}");
+        fs::remove_file(&masked).unwrap();
+    }
+}
+
+#[test]
 fn a_compressed_one_is_masked_too() {
     let directory = tempfile::tempdir().unwrap();
     let capture = directory.path().join("zstd.mtap");

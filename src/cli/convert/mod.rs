@@ -16,7 +16,7 @@ use super::{Code, Error, print};
 use crate::bson::nearest;
 use crate::capture::convert::{Filter, Masking, Only, Selecting, Selection, filter_capture, record};
 use crate::capture::exchange::Exchange;
-use crate::capture::fixture::{Collected, Fixture, Header, ReadError, Reader, collect};
+use crate::capture::fixture::{Collected, FileNames, Fixture, Header, ReadError, Reader, collect};
 use crate::capture::mtap::{CaptureError, Torn};
 use crate::capture::open::{OpenError, Recorded};
 use crate::capture::pcap::{PcapError, Summary, is_pcap, read_packets, write_packets};
@@ -311,7 +311,8 @@ fn fixture(args: &Args, masking: &Masking, input: &Input, selection: &Selection)
         Input::Fixture(header) => {
             let mut fixture = fixture_of(args)?;
             let exchanges = wanted_of((args, masking), selection, fixture.by_ref()).collect::<Result<_, _>>()?;
-            let fixture = Fixture { header: header.clone(), exchanges, names: fixture.into_names() };
+            let names = if masking.is_something() { FileNames::anew() } else { fixture.into_names() };
+            let fixture = Fixture { header: header.clone(), exchanges, names };
             Collected { fixture, unread: 0 }
         }
         Input::Capture(path) => {
