@@ -282,8 +282,7 @@ pub fn is_within(ranges: &[Range<usize>], place: usize) -> bool {
 }
 
 fn values_of_each<'a>(command: &'a [u8], array: &[u8], written: &[&[u8]], filter: &[u8]) -> Vec<Element<'a>> {
-    let items = find(command, array).and_then(|array| array.elements()?.ok());
-    let items = items.into_iter().flatten().map_while(Result::ok);
+    let items = find(command, array).and_then(|array| Elements::within(&array)).into_iter().flatten();
     items.filter_map(|item| inner(&item)).flat_map(|statement| values(&statement, written, filter)).collect()
 }
 
@@ -294,7 +293,7 @@ fn values<'a>(statement: &[Element<'a>], written: &[&[u8]], filter: &[u8]) -> Ve
 }
 
 fn inner<'a>(element: &Element<'a>) -> Option<Vec<Element<'a>>> {
-    Some(element.elements()?.ok()?.map_while(Result::ok).collect())
+    Some(Elements::within(element)?.collect())
 }
 
 fn range(element: &Element<'_>) -> Range<usize> {
@@ -312,15 +311,11 @@ pub fn leaves<'a>(element: &Element<'a>, visit: &mut dyn FnMut(&Element<'a>)) {
 }
 
 fn leaves_within<'a>(element: &Element<'a>, depth: usize, visit: &mut dyn FnMut(&Element<'a>)) {
-    match element.elements() {
+    match Elements::within(element) {
         None => visit(element),
         // No server takes what is deeper.
         Some(_) if depth == DEPTH_MAX => {}
-        Some(elements) => {
-            for element in elements.into_iter().flatten().map_while(Result::ok) {
-                leaves_within(&element, depth + 1, visit);
-            }
-        }
+        Some(elements) => elements.for_each(|inner| leaves_within(&inner, depth + 1, visit)),
     }
 }
 

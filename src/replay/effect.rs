@@ -294,8 +294,8 @@ pub(super) fn reads_of(
 
 /// The other collections that a pipeline reads.
 fn joined(element: &Element<'_>, depth: usize, found: &mut dyn FnMut(&str)) {
-    let Some(elements) = element.elements().and_then(Result::ok).filter(|_| depth < DEPTH_MAX) else { return };
-    for inner in elements.map_while(Result::ok) {
+    let Some(elements) = Elements::within(element).filter(|_| depth < DEPTH_MAX) else { return };
+    for inner in elements {
         let named = match inner.name {
             b"$lookup" | b"$graphLookup" => inner.as_document().and_then(|stage| find(stage, b"from")),
             b"$unionWith" => inner.as_document().map_or(Some(inner), |stage| find(stage, b"coll")),
