@@ -44,7 +44,7 @@ pub(super) struct Pump<S = Stream> {
     /// Who ended first, once somebody has.
     ended_by: Option<Side>,
     is_closed: bool,
-    /// The server takes no more requests: its socket failed.
+    /// Who takes no more, since its socket failed.
     refused: Option<Failed>,
     /// Wakes the connection, should it still be unknown whose it is.
     undecided: Option<Pin<Box<Sleep>>>,
@@ -127,30 +127,40 @@ impl<S: Socket> Pump<S> {
 
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         // Both are polled at every wake: the idle one asks tokio's readiness, not the kernel.
-        let requests = match &self.refused {
-            None => self.turn(Side::Client, cx),
-            Some(_) => Poll::Ready(Ok(())),
+        let requests = self.turn_unless_refused(Side::Client, cx).map_err(|failed| self.cause(failed))?;
+        let replies = self.turn_unless_refused(Side::Server, cx).map_err(|failed| self.cause(failed))?;
+        let is_over = match &self.refused {
+            None => requests.is_ready() && replies.is_ready(),
+            Some(Failed { side: Side::Client, .. }) => requests.is_ready(),
+            Some(Failed { side: Side::Server, .. }) => replies.is_ready(),
         };
-        let requests = match requests {
-            // What it said before it closed may still be on the way to us: its replies are read to their end.
-            Poll::Ready(Err(failed)) if failed.side == Side::Server => {
-                self.refused = Some(failed);
-                Poll::Ready(())
-            }
-            other => other?,
-        };
-        let replies = self.turn(Side::Server, cx);
-        if replies.is_ready()
-            && let Some(failed) = self.refused.take()
-        {
-            // What it said of itself tells more than that it took no more.
-            return Poll::Ready(Err(match replies {
-                Poll::Ready(Err(said)) if said.trouble().is_some() => said,
-                _ => failed,
-            }));
+        if is_over { Poll::Ready(self.refused.take().map_or(Ok(()), Err)) } else { Poll::Pending }
+    }
+
+    /// Of two errors the first, unless the other tells more.
+    fn cause(&mut self, failed: Failed) -> Failed {
+        if failed.trouble().is_some() { failed } else { self.refused.take().unwrap_or(failed) }
+    }
+
+    /// One direction's turn. When its writer takes no more it is over, but not the other: what that side said before it
+    /// closed may still be on the way to us, and is read to its end.
+    fn turn_unless_refused(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        if self.refuses(side.peer()) {
+            return Poll::Ready(Ok(()));
         }
-        let replies = replies?;
-        if requests.is_ready() && replies.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        match self.turn(side, cx) {
+            Poll::Ready(Err(failed)) if failed.side == side.peer() && self.refused.is_none() => {
+                self.refused = Some(failed);
+                // The time that it has for what is left begins now.
+                self.unheard = None;
+                Poll::Ready(Ok(()))
+            }
+            other => other,
+        }
+    }
+
+    fn refuses(&self, side: Side) -> bool {
+        self.refused.as_ref().is_some_and(|it| it.side == side)
     }
 
     /// One direction's turn: reads from `side` and writes to its peer until that would have to wait.
@@ -269,7 +279,7 @@ impl<S: Socket> Pump<S> {
     /// Unacknowledged writes are done once their bytes are out, those that had to wait for a slow server too. What a server
     /// refused is not.
     fn note_sent(&mut self) {
-        if self.refused.is_none() && self.pipeline.awaits_sent() && !self.requests.owes(&self.server) {
+        if !self.refuses(Side::Server) && self.pipeline.awaits_sent() && !self.requests.owes(&self.server) {
             let pipeline = &mut self.pipeline;
             worker::with(|_, sink| pipeline.handle_sent(clock::now(), sink));
         }
@@ -335,9 +345,11 @@ impl<S: Socket> Pump<S> {
     }
 
     /// A client that is not read from, because it has ended or the server takes no more, may go unseen: its server
-    /// might stand still for ever. So it is looked at now and then.
+    /// might stand still for ever. So it is looked at now and then. One that hears nothing may have things left to say,
+    /// but not for ever.
     fn poll_unheard(&mut self, cx: &mut Context<'_>) -> Poll<Failed> {
-        let is_unheard = !matches!(self.requests.state, State::Open) || self.requests.owes(&self.server);
+        let is_deaf = self.refuses(Side::Client);
+        let is_unheard = is_deaf || !matches!(self.requests.state, State::Open) || self.requests.owes(&self.server);
         if self.unheard.is_none() && !is_unheard {
             return Poll::Pending;
         }
@@ -346,6 +358,9 @@ impl<S: Socket> Pump<S> {
             if !is_unheard {
                 self.unheard = None;
                 return Poll::Pending;
+            }
+            if is_deaf && let Some(failed) = self.refused.take() {
+                return Poll::Ready(failed);
             }
             if let Some(error) = self.client.failure() {
                 return Poll::Ready(Failed { side: Side::Client, error });

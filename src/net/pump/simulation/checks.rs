@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bson::RawDocument;
 
+use super::super::LOOK_AGAIN_AFTER;
 use super::Outcome;
 use super::script::{Request, whole_messages};
 use super::world::Leaving;
@@ -35,7 +36,7 @@ pub(super) fn check(outcome: &Outcome) -> Checked {
 impl Outcome {
     fn has_failed(&self, side: Side) -> bool {
         let peer = self.world.peer(side);
-        peer.error.is_some() || peer.is_deaf
+        peer.error.is_some() || peer.deaf_since.is_some()
     }
 
     fn has_any_failed(&self) -> bool {
@@ -66,8 +67,17 @@ impl Outcome {
         match from {
             // A server that takes no more may still have something to say.
             Side::Server => !self.has_failed(Side::Client) && self.world.server.error.is_none() && !self.is_aborted(),
-            Side::Client => !self.has_any_failed() && !self.is_aborted(),
+            Side::Client => self.is_heard_out(Side::Client) || !self.has_any_failed() && !self.is_aborted(),
         }
+    }
+
+    /// Whether that side hears no more, and nothing else is wrong: what it has said is to be heard to its end.
+    fn is_heard_out(&self, side: Side) -> bool {
+        let (peer, [client, server]) = (self.world.peer(side), self.heard_deaf);
+        let heard = if side == Side::Client { client } else { server };
+        // A client is not waited for for ever.
+        let is_waited_for = heard.is_some_and(|heard| side == Side::Server || heard < LOOK_AGAIN_AFTER);
+        is_waited_for && peer.error.is_none() && !self.has_failed(side.peer()) && self.stop.is_none()
     }
 }
 
@@ -83,6 +93,10 @@ fn check_bytes(outcome: &Outcome) -> Checked {
         let is_whole = heard.len() + held >= read.len();
         must(is_whole || !outcome.goes_on_whole(from), || {
             format!("{} of the {from}'s {} bytes went on", heard.len(), read.len())
+        })?;
+        let unread = world.unread(from);
+        must(unread == 0 || !outcome.is_heard_out(from), || {
+            format!("{unread} bytes of the {from} were not read, though it said them before it closed")
         })?;
     }
     let is_undisturbed = !outcome.has_any_failed() && outcome.stop.is_none() && world.faults.ends == 0;
@@ -288,7 +302,8 @@ impl Seen {
             ("something is kept", outcome.most_kept > 0),
             ("the client fails", outcome.has_failed(Side::Client)),
             ("the server fails", outcome.has_failed(Side::Server)),
-            ("the server is deaf and says something", world.server.is_deaf && !world.server.read.is_empty()),
+            ("the client is deaf and heard out", outcome.is_heard_out(Side::Client)),
+            ("the server is deaf and heard out", outcome.is_heard_out(Side::Server)),
             ("a side ends within a message", whole_messages(&world.server.read).1 < world.server.read.len()),
             ("something is lost", world.server.heard.len() < world.client.read.len()),
             ("it is aborted", world.client.was_aborted),

@@ -51,6 +51,8 @@ struct Outcome {
     /// Whether the pump was told to end.
     stop: Option<Stopping>,
     is_over: bool,
+    /// For how long the pump listened to a side that had closed its socket.
+    heard_deaf: [Option<Duration>; 2],
     /// The most that a direction kept, and how much a thread reads at a time.
     most_kept: usize,
     scratch_len: usize,
@@ -178,8 +180,21 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
     let world = Rc::into_inner(world).unwrap().into_inner();
     let captured = plan.is_captured.then(|| std::mem::take(&mut *captured.lock().unwrap()));
     let entries = entries.take();
+    let heard_deaf = [&world.client, &world.server].map(|peer| peer.deaf_since.map(|since| since.elapsed()));
     let (stop, scratch_len) = (plan.stop, plan.scratch_len);
-    Outcome { world, entries, captured, shared, connection, stop, is_over, most_kept, scratch_len, rewritten }
+    Outcome {
+        world,
+        entries,
+        captured,
+        shared,
+        connection,
+        stop,
+        is_over,
+        heard_deaf,
+        most_kept,
+        scratch_len,
+        rewritten,
+    }
 }
 
 /// What has the member of [`script::MEMBER`] go by its listener's name, and what becomes of the script's `hello`.

@@ -97,9 +97,10 @@ pub(super) struct Peer {
     /// Whether it heard the end of what it hears.
     pub(super) heard_end: bool,
     pub(super) was_aborted: bool,
-    /// The stream's error, once it has one, and whether it has it in both directions.
+    /// The stream's error, once it has one.
     pub(super) error: Option<io::ErrorKind>,
-    pub(super) is_deaf: bool,
+    /// When it closed its socket: it hears no more, and what it said before may still come.
+    pub(super) deaf_since: Option<Instant>,
     /// Whether its stream is TLS's, which may hold bytes that it took; and those.
     holds: bool,
     held: Vec<u8>,
@@ -156,6 +157,11 @@ impl World {
             Side::Client => &self.client,
             Side::Server => &self.server,
         }
+    }
+
+    /// What that side has said and the pump has not read.
+    pub(super) fn unread(&self, side: Side) -> usize {
+        self.peer(side).saying.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 
     fn peer_mut(&mut self, side: Side) -> &mut Peer {
@@ -244,8 +250,7 @@ impl World {
             let is_deaf = !is_read && self.random.once_in(2);
             let peer = self.peer_mut(side);
             if is_deaf {
-                // It has closed its socket: what it said before may still come.
-                peer.is_deaf = true;
+                peer.deaf_since.get_or_insert_with(Instant::now);
                 peer.says_no_more = true;
             } else {
                 peer.error.get_or_insert(io::ErrorKind::ConnectionReset);
@@ -256,7 +261,7 @@ impl World {
         let peer = self.peer(side);
         match peer.error {
             Some(error) => Err(error.into()),
-            None if !is_read && peer.is_deaf => Err(io::ErrorKind::BrokenPipe.into()),
+            None if !is_read && peer.deaf_since.is_some() => Err(io::ErrorKind::BrokenPipe.into()),
             None => Ok(()),
         }
     }
