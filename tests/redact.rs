@@ -155,6 +155,69 @@ fn the_users_secrets_are_in_no_log_and_no_capture() {
 }
 
 #[test]
+fn a_path_that_leads_nowhere_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = directory.path().join("run.mtap");
+    let listed = "people.ssn, *.password, people.snn, poeple.ssn, people.cards.numbers";
+    let fields = ["--redact-fields", &listed.replace(' ', "")];
+    let proxy =
+        Proxy::start(&Mongod::shared().uri(), &[&fields[..], &["--capture", capture.to_str().unwrap()]].concat());
+    assert!(proxy.stderr().contains(&format!("redacting {listed} (mask)\n")), "{}", proxy.stderr());
+    printed(&format!("mongodb://{}/?directConnection=true", proxy.address), "redact_nowhere", &[]);
+    let unmet = "redact: met nowhere: people.snn, poeple.ssn, people.cards.numbers\n";
+    let stderr = proxy.stop().stderr;
+    assert!(stderr.ends_with(unmet), "{stderr}");
+
+    let convert = |output: &Path| {
+        let mut convert = command();
+        convert.arg("convert").args([&capture, output]).args(["--redact-fields", "orders.ssn,orders.user,order.user"]);
+        String::from_utf8(convert.output().unwrap().stderr).unwrap()
+    };
+    for output in ["run.jsonl", "other.mtap"] {
+        let said = convert(&directory.path().join(output));
+        assert!(said.contains("redacting orders.ssn, orders.user, order.user (mask)\n"), "{said}");
+        assert!(said.ends_with("mongotap: redact: met nowhere: order.user\n"), "{said}");
+    }
+
+    let fixture = directory.path().join("exec.jsonl");
+    let program =
+        "import os, pymongo; pymongo.MongoClient(os.environ['MONGODB_URI']).redact_nowhere.people.find_one({'ssn': 1})";
+    let mut exec = command();
+    exec.args(["exec", "--fixture"]).arg(&fixture).args(["--redact-fields", "people.ssn,people.snn", "--"]);
+    exec.arg(manifest::python()).args(["-c", program]).env_remove("CI").env("MONGODB_URI", Mongod::shared().uri());
+    let output = exec.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("mongotap: redacting people.ssn, people.snn (mask)\n"), "{said}");
+    assert!(output.status.success() && said.ends_with("mongotap: redact: met nowhere: people.snn\n"), "{said}");
+}
+
+#[test]
+fn a_mode_or_a_key_without_fields_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let fixture = [file("in.jsonl"), file("out.mtap"), file("none.jsonl")];
+    fs::write(&fixture[0], "{\"mongotap\":\"fixture\",\"version\":1}\n").unwrap();
+    for (flags, what) in [
+        (["--redact-mode", "hash"], "mode is \"hash\""),
+        (["--redact-mode", "drop"], "mode is \"drop\""),
+        (["--redact-key", "env:HOME"], "a key is given"),
+    ] {
+        for command_line in [
+            &["proxy", "--listen", "127.0.0.1:0", "--log", "-"][..],
+            &["convert", &fixture[0], &fixture[1]],
+            &["exec", "--fixture", &fixture[2]],
+        ] {
+            let end: &[&str] = if command_line[0] == "exec" { &["--", "true"] } else { &[] };
+            let output = command().args(command_line).args(flags).args(end).env_remove("CI").output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            let expected = format!("redact: {what}, and no field is named: nothing would be taken out\nhint: ");
+            assert!(said.contains(&expected), "{said}");
+            assert_eq!(output.status.code(), Some(if command_line[0] == "exec" { 125 } else { 2 }), "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_recording_without_them_still_answers() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("key");
@@ -224,6 +287,19 @@ fn hashes_want_their_key_and_a_miss_says_so_without_the_value() {
     assert!(stopped.stderr.contains("this recording was redacted"), "{}", stopped.stderr);
     assert_without(stopped.stderr.as_bytes(), "report");
     assert_without(&output.stderr, "error");
+    // What would be recorded besides could not be compared.
+    fs::write(directory.path().join("key"), "another\n").unwrap();
+    let key = format!("file:{}", directory.path().join("key").display());
+    for (flags, which) in [(&[][..], "a key that is not given"), (&["--redact-key", &key], "another key than that of")]
+    {
+        let mut replay = command();
+        replay.arg("replay").arg(&capture).args(["--listen", "127.0.0.1:0", "--on-miss", "record"]).args(flags);
+        let refused = replay.output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains(&format!("hashed in the recording with {which}")), "{said}");
+        assert!(said.contains("\nhint: --redact-key env:NAME gives the key"), "{said}");
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+    }
 }
 
 #[test]

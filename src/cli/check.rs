@@ -31,6 +31,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     }
     let config = Config::load(Some(path), &Flags::default())?;
     tls::check(&config.tls)?;
+    config.redact.check()?;
     print(&describe(&path.display().to_string(), &config))
 }
 

@@ -32,13 +32,16 @@ pub fn run(args: &Args) -> Result<(), Error> {
     runtime.block_on(async {
         // Before the ready line: whoever has read it may send any signal.
         let mut signals = Signals::listen().map_err(start_failed)?;
-        let exposed = exposed(&config);
+        let (exposed, redacting) = (exposed(&config), config.redact.line());
         let proxy = Proxy::builder().config(config).start().await?;
         for (endpoint, upstream) in proxy.listeners() {
             say(format_args!("listening on {endpoint} -> {upstream}"));
         }
         if let Some(warning) = exposed {
             say(warning);
+        }
+        if let Some(line) = redacting {
+            say(line);
         }
         say(format_args!("use {}", proxy.uri()));
         let failed = serve(&proxy, &mut signals).await;
@@ -47,6 +50,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             code = signals.ending.wait() => std::process::exit(code),
         };
         say(ended.statistics.table().trim_end());
+        say_met_nowhere("", &ended.met_nowhere);
         match failed {
             Some(message) => Err(Error::new(Code::Io, message).hint("on_error = \"pass\" goes on without the log")),
             None => Ok(()),
@@ -82,9 +86,19 @@ async fn serve(proxy: &Proxy, signals: &mut Signals) -> Option<String> {
         tokio::select! {
             _ = signals.ending.wait() => return None,
             _ = signals.hangup.recv() => proxy.reopen_logs(),
-            _ = signals.table.recv() => say(proxy.statistics().table().trim_end()),
+            _ = signals.table.recv() => {
+                say(proxy.statistics().table().trim_end());
+                say_met_nowhere("", &proxy.met_nowhere());
+            }
             message = proxy.failed() => return Some(message),
         }
+    }
+}
+
+/// Says which of the fields that are redacted protect nothing, as far as can be told.
+pub(super) fn say_met_nowhere(prefix: &str, fields: &[String]) {
+    if !fields.is_empty() {
+        say(format_args!("{prefix}redact: met nowhere: {}", fields.join(", ")));
     }
 }
 

@@ -193,7 +193,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 
 /// Says what was recorded besides.
 pub(super) fn tell_written(written: Option<&Written>) {
-    if let Some(Written { path, exchanges }) = written {
+    if let Some(Written { path, exchanges, .. }) = written {
         say(format_args!("mongotap: recorded {exchanges} more exchanges in {}", path.display()));
     }
 }

@@ -33,6 +33,28 @@ impl Redact {
         let fields = if fields.is_empty() { "none, credentials go anyway".to_owned() } else { fields };
         vec![("fields", fields), ("mode", self.mode.as_str().to_owned()), ("key", key)]
     }
+
+    /// The same in a line, of what records; `None` if only credentials go.
+    pub fn line(&self) -> Option<String> {
+        let [(_, fields), (_, mode), (_, key)] = <[_; 3]>::try_from(self.described()).ok()?;
+        let key = if self.mode == Mode::Hash { format!(", the key is {key}") } else { String::new() };
+        (!self.fields.is_empty()).then(|| format!("redacting {fields} ({mode}{key})"))
+    }
+
+    /// Whether what was asked for can be done where something is recorded: without fields nothing has a mode or a key.
+    ///
+    /// # Errors
+    /// If there are no fields, and something is to become of them.
+    pub fn check(&self) -> Result<(), Error> {
+        let what = match (self.mode, &self.key) {
+            _ if !self.fields.is_empty() => return Ok(()),
+            (Mode::Mask, None) => return Ok(()),
+            (Mode::Mask, Some(_)) => "a key is given".to_owned(),
+            (mode, _) => format!("mode is {:?}", mode.as_str()),
+        };
+        let message = format!("redact: {what}, and no field is named: nothing would be taken out");
+        Err(Error { message, hint: Some("name the fields: --redact-fields users.ssn,*.password".to_owned()) })
+    }
 }
 
 /// `[redact]`, or the `--redact-…` flags.

@@ -25,6 +25,7 @@ use crate::capture::mtap::Header;
 use crate::config::{Config, Endpoint, Per, percent_encode};
 use crate::event::{Address, Timestamp, TopologyType, micros};
 use crate::pipeline::Topologies;
+use crate::redact::Fields;
 use crate::redact::fields::Rules;
 use crate::session::{Limits, Observations, Observing, Shared};
 use crate::sink::{EventKind, Statistics};
@@ -66,6 +67,7 @@ pub struct Proxy {
     stop: Stop,
     threads: Vec<JoinHandle<()>>,
     recorder: Option<Recorder>,
+    fields: Option<Arc<Fields>>,
     /// Frees the workers that wait for a log's reader.
     release: Arc<dyn Fn() + Send + Sync>,
 }
@@ -77,6 +79,8 @@ pub struct Ended {
     pub totals: Vec<Total>,
     /// Latency per database, collection and command.
     pub statistics: Statistics,
+    /// Of the fields to be redacted those that were met nowhere.
+    pub met_nowhere: Vec<String>,
 }
 
 impl Proxy {
@@ -108,7 +112,7 @@ impl Proxy {
                 ..Shared::default()
             },
             is_captured: config.capture.is_some(),
-            fields,
+            fields: fields.clone(),
             stop: Stop::default(),
             acceptor,
             connector,
@@ -120,6 +124,7 @@ impl Proxy {
             stop: context.stop.clone(),
             threads: Vec::new(),
             recorder: None,
+            fields,
             release: Arc::new(recorder.releaser()),
         };
         let topologies = Topologies::new(settings);
@@ -196,6 +201,11 @@ impl Proxy {
         self.recorder.as_ref().map(Recorder::statistics).unwrap_or_default()
     }
 
+    /// The fields to be redacted, as they were written, that were in nothing that passed so far.
+    pub fn met_nowhere(&self) -> Vec<String> {
+        self.fields.as_ref().map(|fields| fields.met_nowhere()).unwrap_or_default()
+    }
+
     /// Opens log files anew, for whoever has moved them away.
     pub fn reopen_logs(&self) {
         if let Some(recorder) = &self.recorder {
@@ -217,6 +227,7 @@ impl Proxy {
     pub async fn shutdown(mut self) -> Ended {
         self.stop.drain();
         let (threads, recorder) = (std::mem::take(&mut self.threads), self.recorder.take());
+        let fields = self.fields.take();
         let (drain, stop, release) = (self.drain, self.stop.clone(), Arc::clone(&self.release));
         let (tell, ended) = oneshot::channel();
         thread::spawn(move || {
@@ -224,8 +235,10 @@ impl Proxy {
                 stop.abort();
                 release();
             }
+            let ended = join(threads, recorder);
+            let met_nowhere = fields.map(|fields| fields.met_nowhere()).unwrap_or_default();
             // Nobody may want to know any more.
-            _ = tell.send(join(threads, recorder));
+            _ = tell.send(Ended { met_nowhere, ..ended });
         });
         ended.await.unwrap_or_default()
     }
@@ -343,7 +356,7 @@ fn join(threads: Vec<JoinHandle<()>>, recorder: Option<Recorder>) -> Ended {
     }
     let Some(recorder) = recorder else { return Ended::default() };
     let statistics = recorder.statistics();
-    Ended { statistics, totals: recorder.stop() }
+    Ended { statistics, totals: recorder.stop(), met_nowhere: Vec::new() }
 }
 
 impl Drop for Proxy {

@@ -106,6 +106,8 @@ pub struct Written {
     pub path: PathBuf,
     /// How many exchanges it holds.
     pub exchanges: usize,
+    /// Of the fields to be redacted those that were met nowhere.
+    pub met_nowhere: Vec<String>,
 }
 
 impl Record {
@@ -145,9 +147,10 @@ impl Record {
     /// # Errors
     /// If nothing was asked, something is missing in what was captured, or a file cannot be read or written.
     pub async fn finish(mut self) -> Result<Written, RecordError> {
-        if let Some(proxy) = self.proxy.take() {
-            proxy.shutdown().await;
-        }
+        let met_nowhere = match self.proxy.take() {
+            Some(proxy) => proxy.shutdown().await.met_nowhere,
+            None => Vec::new(),
+        };
         let path = self.path.clone();
         let written = if is_capture(&path) { self.count() } else { self.convert() };
         let written = written.map_err(|error| match error {
@@ -155,7 +158,7 @@ impl Record {
             error => error.keeping(&self.keep()),
         });
         self.is_kept = matches!(written, Err(RecordError::Kept { .. }));
-        Ok(Written { path, exchanges: written? })
+        Ok(Written { path, exchanges: written?, met_nowhere })
     }
 
     /// Ends the recording; nothing is written.

@@ -29,8 +29,9 @@ pub(super) fn read(what: &str, secret: &Password, hint: &str) -> Result<String, 
 /// The fields whose values are taken out, with the key of their digests.
 ///
 /// # Errors
-/// If the key cannot be read, or none be made up.
+/// If there is a key or a mode and no field, if the key cannot be read, or if none can be made up.
 pub(crate) fn fields(redact: &Redact) -> Result<Option<Arc<Fields>>, config::Error> {
+    redact.check()?;
     let key = match &redact.key {
         Some(key) => self::key(key)?,
         None => made_up()?,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use output::{Output, clear_on_signals, refused};
 
 use super::args::RedactArgs;
+use super::proxy::say_met_nowhere;
 use super::{Code, Error, print};
 use crate::bson::nearest;
 use crate::capture::convert::{Filter, Masking, Only, Selecting, Selection, filter_capture, record};
@@ -117,12 +118,13 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let collected = fixture(args, &masking, &input, &selection)?;
         let text = collected.fixture.to_text();
         if to_stdout {
+            say_unmet(&masking);
             return print(&text);
         }
         let mut output = Output::create(&args.output, "part", 0o644)?;
         output.write(|out| out.write_all(text.as_bytes()).map_err(|error| refused(&args.output, &error)))?;
         output.finish()?;
-        done(args, collected.fixture.exchanges.len());
+        done(args, &masking, collected.fixture.exchanges.len());
         return Ok(());
     }
     let mut output = Output::create(&args.output, "part", 0o600)?;
@@ -145,7 +147,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
     }
     output.finish()?;
-    done(args, exchanges);
+    done(args, &masking, exchanges);
     Ok(())
 }
 
@@ -153,11 +155,19 @@ pub fn run(args: &Args) -> Result<(), Error> {
 fn masking(args: &Args) -> Result<Masking, Error> {
     let top = Settings { redact: Some(args.fields.settings()), ..Settings::default() };
     let config = Config::load(args.config.as_deref(), &Flags { top, ..Flags::default() })?;
-    Ok(Masking { values: args.redact, fields: secrets::fields(&config.redact)? })
+    let fields = secrets::fields(&config.redact)?;
+    config.redact.line().iter().for_each(|line| say(format_args!("mongotap: {line}")));
+    Ok(Masking { values: args.redact, fields })
 }
 
-fn done(args: &Args, exchanges: usize) {
+fn done(args: &Args, masking: &Masking, exchanges: usize) {
     say(format_args!("mongotap: {}: {exchanges} exchanges", args.output.display()));
+    say_unmet(masking);
+}
+
+fn say_unmet(masking: &Masking) {
+    let unmet = masking.fields.as_ref().map(|fields| fields.met_nowhere());
+    say_met_nowhere("mongotap: ", &unmet.unwrap_or_default());
 }
 
 /// Whether there is something of what is asked for.

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::proxy::say_met_nowhere;
 use super::replay::{AnswerArgs, write_report};
 use crate::config::{ApplicationUri, Config, Endpoint, OnMiss};
 use crate::net::client::Credentials;
@@ -165,11 +166,13 @@ fn records(args: &Args) -> Result<bool, Failed> {
 }
 
 async fn record(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Result<u8, Failed> {
+    let redacting = config.redact.line();
     let mut builder = Record::to_path(&args.fixture).made_with(made_with(args)).config(config);
     if let (None, Some(uri)) = (&args.answers.upstream, &uri) {
         builder = builder.upstream(&uri.upstream());
     }
     let record = builder.start().await?;
+    redacting.iter().for_each(|line| say(format_args!("mongotap: {line}")));
     record.reach().await?;
     let code = command(args, record.uri(), uri.as_ref()).await?;
     if code != 0 {
@@ -187,6 +190,7 @@ async fn record(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Res
     // Who runs a part of the tests that way has lost the rest.
     let held = if before > now { format!(" (it held {before})") } else { String::new() };
     say(format_args!("mongotap: recorded {now} exchanges in {path}{held}: the next run needs no server"));
+    say_met_nowhere("mongotap: ", &written.met_nowhere);
     Ok(0)
 }
 

@@ -110,7 +110,7 @@ fn add(path: &Path, answers: Vec<Exchange>, replaying: &Replaying) -> Result<Opt
     });
     fixture.exchanges.extend(named);
     write_whole(path, &fixture.to_text())?;
-    Ok(Some(Written { path: path.to_owned(), exchanges: added }))
+    Ok(Some(Written { path: path.to_owned(), exchanges: added, met_nowhere: Vec::new() }))
 }
 
 /// The exchange as it would have been when the rest was recorded.

@@ -27,6 +27,9 @@ pub(super) fn fields(
         let Some(fields) = Fields::new(paths, rules.mode, &key) else { continue };
         let how = match rules.mode {
             Mode::Mask => "masked in the recording: in what is asked their values are all the same",
+            Mode::Hash if fields.rules() != *rules && config.replay.on_miss == OnMiss::Record => {
+                return Err(other_key(&named, config.redact.key.is_some()));
+            }
             Mode::Hash if fields.rules() == *rules => "hashed in the recording: values are compared by their hashes",
             Mode::Hash if config.redact.key.is_some() => {
                 "hashed in the recording with another key than that of [redact]: what asks by such a value is not found"
@@ -41,6 +44,17 @@ pub(super) fn fields(
         all.push(fields);
     }
     Ok(all)
+}
+
+/// What is recorded besides would have hashes that cannot be compared with those that are there.
+fn other_key(named: &str, is_given: bool) -> config::Error {
+    let which = if is_given { "another key than that of [redact]" } else { "a key that is not given" };
+    config::Error {
+        message: format!("{named}: hashed in the recording with {which}: nothing can be recorded besides"),
+        hint: Some(
+            "--redact-key env:NAME gives the key; one that was made up for a run is lost: record all anew".to_owned(),
+        ),
+    }
 }
 
 /// What is to be recorded besides has nothing that the recording may have and the configuration forbids.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Fields;
 use super::expression::Scan;
-use super::path::{Names, left_of, names_of};
+use super::path::Names;
 use crate::bson::{Element, Elements, find};
 use crate::wire::Sequence;
 
@@ -137,14 +137,14 @@ impl Asked {
             fields.places(database, Some(other), &mut asked.places);
         }
         if !asked.places.is_empty() {
-            asked.scan(&first, command);
+            asked.scan(fields, &first, command);
         }
         asked
     }
 
     /// Finds out by which other names values of the places come back, and whether expressions refer to them.
-    fn scan(&mut self, first: &Element<'_>, command: &Command<'_>) {
-        let mut scan = Scan::new(std::mem::take(&mut self.places));
+    fn scan(&mut self, fields: &Fields, first: &Element<'_>, command: &Command<'_>) {
+        let mut scan = Scan::new(std::mem::take(&mut self.places), &fields.met);
         if first.name == b"distinct"
             && let Some(key) = find(command.body, b"key").and_then(|key| key.as_str_bytes())
         {
@@ -224,11 +224,4 @@ fn collect<'a>(document: &'a [u8], names: &[&[u8]], depth: usize, to: &mut Vec<&
             _ => {}
         }
     }
-}
-
-/// The names that are left of places for what is called so; `is_deep` if it is somewhere within that.
-pub(super) fn given_as(name: &[u8], is_deep: bool, reference: &[u8], places: &[Names]) -> Vec<Names> {
-    let own = names_of(name);
-    let left = left_of(reference, places).into_iter();
-    left.map(|left| own.iter().chain(if is_deep { &[] } else { left }).cloned().collect()).collect()
 }

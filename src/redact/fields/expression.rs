@@ -1,7 +1,6 @@
 //! Expressions: which refer to a place, which give it another name, and which only say something about it.
 
-use super::asked::given_as;
-use super::path::{Names, left_of};
+use super::path::{Met, Names, left_of};
 use super::walk::DEPTH_MAX;
 use crate::bson::{Element, Elements};
 
@@ -117,8 +116,9 @@ pub(super) fn mentions(element: &Element<'_>, places: &[Names], depth: usize, bu
 }
 
 /// Looks through a command's pipelines and projections.
-pub(super) struct Scan {
+pub(super) struct Scan<'m> {
     pub(super) places: Vec<Names>,
+    met: &'m Met,
     pub(super) is_whole: bool,
     pub(super) refers: bool,
     before: usize,
@@ -141,9 +141,9 @@ struct At<'a> {
     depth: usize,
 }
 
-impl Scan {
-    pub(super) fn new(places: Vec<Names>) -> Self {
-        Self { before: places.len(), places, is_whole: false, refers: false, budget: LOOKED_AT_MAX }
+impl<'m> Scan<'m> {
+    pub(super) fn new(places: Vec<Names>, met: &'m Met) -> Self {
+        Self { before: places.len(), places, met, is_whole: false, refers: false, budget: LOOKED_AT_MAX }
     }
 
     /// Whether names were added since it was asked last.
@@ -155,7 +155,9 @@ impl Scan {
 
     /// What the reference leads to is given by itself.
     pub(super) fn give_at_top(&mut self, reference: &[u8]) {
-        let left: Vec<Names> = left_of(reference, &self.places).into_iter().map(Names::from).collect();
+        let left = left_of(reference, &self.places);
+        left.iter().for_each(|left| left.meet(self.met));
+        let left: Vec<Names> = left.iter().map(|left| left.under(b"", false)).collect();
         for names in left {
             if names.is_empty() { self.is_whole = true } else { self.add(names) }
         }
@@ -205,9 +207,11 @@ impl Scan {
     }
 
     fn reference(&mut self, reference: &[u8], at: At<'_>) {
-        if left_of(reference, &self.places).is_empty() {
+        let left = left_of(reference, &self.places);
+        if left.is_empty() {
             return;
         }
+        left.iter().for_each(|left| left.meet(self.met));
         self.refers = true;
         if at.is_boolean {
             return;
@@ -217,7 +221,8 @@ impl Scan {
         } else if at.is_root {
             self.give_at_top(reference);
         } else if let Some(output) = at.output {
-            given_as(output, at.is_deep, reference, &self.places).into_iter().for_each(|names| self.add(names));
+            let given: Vec<Names> = left.iter().map(|left| left.under(output, at.is_deep)).collect();
+            given.into_iter().for_each(|names| self.add(names));
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) use message::{Said, rewritten};
 pub use path::{FieldPath, FieldPathError};
 pub use value::{Mode, masked};
 
-use path::Names;
+use path::{Met, Names};
 use value::Stand;
 use walk::Walker;
 
@@ -42,6 +42,7 @@ pub struct Fields {
     mode: Mode,
     key: hmac::Key,
     cursors: Mutex<Cursors>,
+    met: Met,
 }
 
 /// Keys are not for logs.
@@ -70,7 +71,14 @@ impl Fields {
     /// `key` is that of [`Mode::Hash`]. `None` without paths: then there is nothing to be done.
     pub fn new(paths: Vec<FieldPath>, mode: Mode, key: &[u8]) -> Option<Arc<Self>> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        (!paths.is_empty()).then(|| Arc::new(Self { paths, mode, key, cursors: Mutex::default() }))
+        let met = Met::none_of(paths.len());
+        (!paths.is_empty()).then(|| Arc::new(Self { paths, mode, key, cursors: Mutex::default(), met }))
+    }
+
+    /// Those of the fields, as they were written, that were in nothing that was looked at so far.
+    pub fn met_nowhere(&self) -> Vec<String> {
+        let unmet = self.paths.iter().enumerate().filter(|(place, _)| !self.met.is_met(*place));
+        unmet.map(|(_, path)| path.to_string()).collect()
     }
 
     /// What a file says of what was taken out of it.
@@ -114,8 +122,8 @@ impl Fields {
         let asked = self.asked(command, Some(database));
         let is_named = |path: &&FieldPath| {
             let mut places = Vec::new();
-            path.within(None, None, &mut places);
-            let is_own = |names: &Names| asked.places.contains(names);
+            path.within(0, None, None, &mut places);
+            let is_own = |names: &Names| asked.places.iter().any(|place| **place == **names);
             let names = places.iter().filter(|names| is_own(names)).filter_map(|names| names.last());
             names.into_iter().any(|name| **name == *b"*" || memchr::memmem::find(command, name).is_some())
         };
@@ -146,7 +154,7 @@ impl Fields {
 
     /// The places within documents of that collection.
     fn places(&self, database: Option<&str>, collection: Option<&str>, to: &mut Vec<Names>) {
-        self.paths.iter().for_each(|path| path.within(database, collection, to));
+        self.paths.iter().enumerate().for_each(|(place, path)| path.within(place, database, collection, to));
     }
 
     /// What stands for a value; `None` for one that says nothing.

@@ -6,7 +6,9 @@
 //! is `{card: {number: …}}`, `{"card.number": …}`, `{$set: {"cards.card.0.number": …}}` alike.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A path as it was written.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,7 +20,42 @@ pub struct FieldPath(String);
 pub struct FieldPathError(String);
 
 /// The names that a path has within documents.
-pub(super) type Names = Box<[Box<[u8]>]>;
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Names {
+    names: Box<[Box<[u8]>]>,
+    /// Which of the paths it is, by its place among them.
+    path: usize,
+}
+
+impl Deref for Names {
+    type Target = [Box<[u8]>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.names
+    }
+}
+
+/// Which of the paths were met in what was looked at, by their places.
+#[derive(Debug)]
+pub(super) struct Met(Box<[AtomicBool]>);
+
+impl Met {
+    pub(super) fn none_of(paths: usize) -> Self {
+        Self((0..paths).map(|_| AtomicBool::new(false)).collect())
+    }
+
+    fn meet(&self, names: &Names) {
+        let Some(met) = self.0.get(names.path) else { return };
+        // Read first: it is written once, and shared by all threads.
+        if !met.load(Ordering::Relaxed) {
+            met.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_met(&self, path: usize) -> bool {
+        self.0.get(path).is_some_and(|met| met.load(Ordering::Relaxed))
+    }
+}
 
 /// Stands for any one name.
 const ANY: &[u8] = b"*";
@@ -52,8 +89,8 @@ impl fmt::Display for FieldPath {
 
 impl FieldPath {
     /// Adds the names that it has in that collection, in every reading: `a.b.c` is field `b.c` of collection `a`, and field
-    /// `c` of collection `b` in database `a`. Where the collection is not known it is every one.
-    pub(super) fn within(&self, database: Option<&str>, collection: Option<&str>, to: &mut Vec<Names>) {
+    /// `c` of collection `b` in database `a`. Where the collection is not known it is every one. `path` is its place among the paths.
+    pub(super) fn within(&self, path: usize, database: Option<&str>, collection: Option<&str>, to: &mut Vec<Names>) {
         let text = self.0.as_str();
         let after = |prefix: &str| text.strip_prefix(prefix)?.strip_prefix('.');
         let mut add = |rest: &str| {
@@ -63,9 +100,9 @@ impl FieldPath {
                 let is_between = *place > 0 && place + 1 < parts.len();
                 !(is_between && **part == ANY)
             });
-            let without: Names = without.map(|(_, part)| Box::from(*part)).collect();
-            let all: Names = parts.iter().map(|part| Box::from(*part)).collect();
-            for names in [all, without] {
+            let without = without.map(|(_, part)| Box::from(*part)).collect();
+            let all = parts.iter().map(|part| Box::from(*part)).collect();
+            for names in [all, without].map(|names| Names { names, path }) {
                 if !names.is_empty() && !to.contains(&names) {
                     to.push(names);
                 }
@@ -96,8 +133,8 @@ fn is_name(part: &[u8]) -> bool {
 }
 
 /// The names in a dotted one.
-pub(super) fn names_of(name: &[u8]) -> Names {
-    name.split(|byte| *byte == b'.').filter(|part| is_name(part)).map(Box::from).collect()
+fn names_of(name: &[u8]) -> impl Iterator<Item = Box<[u8]>> {
+    name.split(|byte| *byte == b'.').filter(|part| is_name(part)).map(Box::from)
 }
 
 fn is_position(part: &[u8]) -> bool {
@@ -117,23 +154,26 @@ enum Step<'a> {
 pub(super) struct Trail<'a>(Vec<Step<'a>>);
 
 impl<'a> Trail<'a> {
-    /// Goes into what has that name, which may be dotted; whether that is, or is in, one of the places.
-    pub(super) fn push(&mut self, name: &'a [u8], places: &[Names]) -> bool {
+    /// Goes into what has that name, which may be dotted; whether that is, or is in, one of the places, which are then met.
+    pub(super) fn push(&mut self, name: &'a [u8], places: &[Names], met: &Met) -> bool {
         let mut is_in = false;
         // What begins with a dollar sign is an operator, as a whole.
         let parts = if name.first() == Some(&b'$') { &[] } else { name };
         for part in parts.split(|byte| *byte == b'.').filter(|part| is_name(part)) {
             self.0.push(Step::Name(part));
-            is_in |= places.iter().any(|names| self.ends_with(names));
+            for names in places.iter().filter(|names| self.ends_with(names)) {
+                met.meet(names);
+                is_in = true;
+            }
         }
         is_in
     }
 
     /// The same for a name whose first part may be any others.
-    pub(super) fn push_identified(&mut self, name: &'a [u8], places: &[Names]) -> bool {
+    pub(super) fn push_identified(&mut self, name: &'a [u8], places: &[Names], met: &Met) -> bool {
         let (_, rest) = split_first(name);
         self.0.push(Step::Any);
-        if rest.is_empty() { true } else { self.push(rest, places) }
+        if rest.is_empty() { true } else { self.push(rest, places, met) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -164,12 +204,33 @@ fn split_first(name: &[u8]) -> (&[u8], &[u8]) {
     dot.map_or((name, &[]), |dot| (&name[..dot], &name[dot + 1..]))
 }
 
+/// What is left of a place where a reference leads to it, or above it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left<'n> {
+    of: &'n Names,
+    /// The names below the field that is referred to.
+    pub(super) names: &'n [Box<[u8]>],
+}
+
+impl Left<'_> {
+    /// What is left, where that stands under this name; or, if it is deep, somewhere within it.
+    pub(super) fn under(&self, name: &[u8], is_deep: bool) -> Names {
+        let left = if is_deep { &[] } else { self.names };
+        Names { names: names_of(name).chain(left.iter().cloned()).collect(), path: self.of.path }
+    }
+
+    /// The place was met.
+    pub(super) fn meet(&self, met: &Met) {
+        met.meet(self.of);
+    }
+}
+
 /// What of the places is within the field that `reference` names, as `$a.b` or `$$variable.b`: for each of them that it
 /// leads to or above, the names that are left. None are left where it leads to the place itself, or into it.
-pub(super) fn left_of<'n>(reference: &[u8], places: &'n [Names]) -> Vec<&'n [Box<[u8]>]> {
+pub(super) fn left_of<'n>(reference: &[u8], places: &'n [Names]) -> Vec<Left<'n>> {
     let Some(path) = reference.strip_prefix(b"$") else { return Vec::new() };
     let mut trail = Trail::default();
-    let mut left: Vec<&[Box<[u8]>]> = Vec::new();
+    let mut left = Vec::new();
     let path = match path.strip_prefix(b"$").map(|path| (path, split_first(path))) {
         // What is in a variable is not known; a variable alone counts by its name.
         Some((_, (_, rest))) if !rest.is_empty() => {
@@ -181,13 +242,14 @@ pub(super) fn left_of<'n>(reference: &[u8], places: &'n [Names]) -> Vec<&'n [Box
     };
     for part in path.split(|byte| *byte == b'.').filter(|part| is_name(part)) {
         trail.0.push(Step::Name(part));
-        if places.iter().any(|names| trail.ends_with(names)) {
-            return vec![&[]];
+        let within: Vec<_> = places.iter().filter(|it| trail.ends_with(it)).map(|of| Left { of, names: &[] }).collect();
+        if !within.is_empty() {
+            return within;
         }
     }
-    for names in places {
-        let left_of_it = (1..names.len()).filter(|len| trail.ends_with(&names[..*len])).map(|len| &names[len..]);
-        left.extend(left_of_it);
+    for of in places {
+        let lengths = (1..of.len()).filter(|len| trail.ends_with(&of[..*len]));
+        left.extend(lengths.map(|len| Left { of, names: &of[len..] }));
     }
     left
 }
@@ -198,7 +260,7 @@ mod tests {
 
     fn names(path: &str, database: Option<&str>, collection: Option<&str>) -> Vec<String> {
         let mut places = Vec::new();
-        path.parse::<FieldPath>().unwrap().within(database, collection, &mut places);
+        path.parse::<FieldPath>().unwrap().within(0, database, collection, &mut places);
         let text = |names: &Names| {
             names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().join(".")
         };
@@ -234,7 +296,7 @@ mod tests {
     #[test]
     fn names_match_nested_dotted_and_through_arrays() {
         let mut places = Vec::new();
-        "users.card.number".parse::<FieldPath>().unwrap().within(None, Some("users"), &mut places);
+        "users.card.number".parse::<FieldPath>().unwrap().within(0, None, Some("users"), &mut places);
         for (way, expected) in [
             (&["card", "number"][..], true),
             (&["card.number"], true),
@@ -247,17 +309,19 @@ mod tests {
             (&["card"], false),
         ] {
             let mut trail = Trail::default();
-            let found = way.iter().any(|name| trail.push(name.as_bytes(), &places));
-            assert_eq!(found, expected, "{way:?}");
+            let met = Met::none_of(1);
+            let found = way.iter().any(|name| trail.push(name.as_bytes(), &places, &met));
+            assert_eq!((found, met.is_met(0)), (expected, expected), "{way:?}");
         }
-        assert!(Trail::default().push_identified(b"x.number", &places));
-        assert!(!Trail::default().push_identified(b"x.other", &places));
+        let met = Met::none_of(1);
+        assert!(!Trail::default().push_identified(b"x.other", &places, &met) && !met.is_met(0));
+        assert!(Trail::default().push_identified(b"x.number", &places, &met) && met.is_met(0));
     }
 
     #[test]
     fn references_lead_to_a_place_or_above_it() {
         let mut places = Vec::new();
-        "users.card.number".parse::<FieldPath>().unwrap().within(None, Some("users"), &mut places);
+        "users.card.number".parse::<FieldPath>().unwrap().within(0, None, Some("users"), &mut places);
         for (reference, expected) in [
             ("$card.number", Some(0)),
             ("$cards.card.number.x", Some(0)),
@@ -268,7 +332,7 @@ mod tests {
             ("$$NOW", None),
         ] {
             let left = left_of(reference.as_bytes(), &places);
-            assert_eq!(left.first().map(|left| left.len()), expected, "{reference}");
+            assert_eq!(left.first().map(|left| left.names.len()), expected, "{reference}");
         }
     }
 }

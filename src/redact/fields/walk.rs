@@ -269,7 +269,7 @@ impl<'w> Walker<'w> {
             Place::Identified => {
                 let goes = match name.first() {
                     Some(b'$') => return At { ..at },
-                    _ => self.trail.push_identified(name, &self.asked.places),
+                    _ => self.trail.push_identified(name, &self.asked.places, &self.fields.met),
                 };
                 At { place: Place::Query, goes: goes || at.goes }
             }
@@ -283,7 +283,7 @@ impl<'w> Walker<'w> {
     }
 
     fn push(&mut self, name: &'w [u8]) -> bool {
-        self.trail.push(name, &self.asked.places)
+        self.trail.push(name, &self.asked.places, &self.fields.met)
     }
 
     fn of_command(&self, element: &Element<'_>, is_first: bool) -> At {
