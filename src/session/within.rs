@@ -4,17 +4,11 @@
 //! Looked for are bytes that only who authenticates sends, behind an opcode. An application that stores recordings of
 //! authentications in a database gives such messages too; they pass as all others do, and are not shown.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
-
 use super::names;
 use crate::bson::walk::split_at_zero;
 use crate::wire::{HEADER_LEN, WireError, msg_flags};
 
 /// `OP_MSG` and `OP_QUERY`, as they stand in a header; the first also in an `OP_COMPRESSED`, behind its own opcode.
-static OPCODES: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [MSG, QUERY].map(Finder::new));
-
 const MSG: &[u8] = b"\xdd\x07\0\0";
 const QUERY: &[u8] = b"\xd4\x07\0\0";
 const COMPRESSED: &[u8] = b"\xdc\x07\0\0";
@@ -31,18 +25,28 @@ const FIELDS: [&[u8]; 4] = [b"conversationId", b"payload", b"pwd", b"speculative
 /// [`WireError::MessageWithin`] if it does or may: what is compressed is not looked into.
 pub(super) fn check(message: &[u8]) -> Result<(), WireError> {
     let body = message.get(HEADER_LEN..).unwrap_or_default();
-    let mut found = OPCODES.iter().filter_map(|opcode| opcode.find(body).map(|at| (opcode, at)));
-    if found.any(|(opcode, at)| has_credentials(opcode, body, at)) { Err(WireError::MessageWithin) } else { Ok(()) }
+    // Of the bytes of an opcode the first is the rarest. Every message is looked through: one pass for both.
+    let mut found = memchr::memchr2_iter(MSG[0], QUERY[0], body).filter(|at| is_opcode(body, *at));
+    match found.next() {
+        Some(first) if has_credentials(body, first) => Err(WireError::MessageWithin),
+        _ => Ok(()),
+    }
 }
 
-/// Whether there is a message with credentials. Nothing is before `start`.
+fn is_opcode(body: &[u8], at: usize) -> bool {
+    matches!(body.get(at..at + MSG.len()), Some(MSG | QUERY))
+}
+
+/// Whether there is a message with credentials. No opcode is before `start`.
 #[cold]
-fn has_credentials(opcode: &Finder<'_>, body: &[u8], start: usize) -> bool {
+fn has_credentials(body: &[u8], start: usize) -> bool {
     let rest = body.get(start..).unwrap_or_default();
-    let mut messages = opcode.find_iter(rest).filter_map(|at| within(body, start + at));
-    messages.next().is_some_and(|first| {
-        let is_named = || rest.split(|byte| *byte == 0).any(ends_with_sensitive);
-        first == Within::Compressed || is_named() || messages.any(|it| it == Within::Compressed)
+    let opcodes = memchr::memchr2_iter(MSG[0], QUERY[0], rest).filter(|at| is_opcode(rest, *at));
+    let mut messages = opcodes.filter_map(|at| within(body, start + at).map(|within| (start + at, within)));
+    messages.next().is_some_and(|(at, first)| {
+        let behind = body.get(at..).unwrap_or_default();
+        let is_named = || behind.split(|byte| *byte == 0).any(ends_with_sensitive);
+        first == Within::Compressed || is_named() || messages.any(|(_, it)| it == Within::Compressed)
     })
 }
 
