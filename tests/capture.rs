@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+#[path = "capture/rotated.rs"]
+mod rotated;
 mod support;
 
 use std::fs;

@@ -334,7 +334,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 fn stats_count_what_the_log_holds() {
     let directory = Directory::with(&Log::sample().text());
     let (out, err, code) = directory.run("stats", &[]);
-    assert_eq!((err.as_str(), code), ("mongotap: log.jsonl: 3 exchanges are missing from this file\n", 0));
+    assert_eq!((err.as_str(), code), ("mongotap: log.jsonl: 3 exchanges missing\n", 0));
     let rows: Vec<Vec<_>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows.len(), 6);
     assert_eq!(rows[0][..8], ["database", "collection", "command", "count", "errors", "write", "errors", "p50"]);

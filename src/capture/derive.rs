@@ -133,6 +133,8 @@ impl Derive {
         self.now = if record.at().monotonic_nanos > self.now.monotonic_nanos { record.at() } else { self.now };
         match record {
             Record::Input(input) => self.input(input, sink),
+            // It goes on where it was, if the file before was read.
+            Record::Carried { connection, .. } if self.connections.contains_key(&connection.id) => {}
             Record::Carried { at, connection } => self.open(connection, *at, Since::Carried),
             Record::Missing { .. } => {}
             Record::Ended { at } => return self.topologies.close(*at, sink),
@@ -141,6 +143,11 @@ impl Derive {
         if self.topologies.due(self.now) == Some(Duration::ZERO) {
             self.topologies.handle_tick(self.now, sink);
         }
+    }
+
+    /// Notes that records are missing here: what connections are in the midst of is not known any more.
+    pub fn forget_connections(&mut self) {
+        self.connections.clear();
     }
 
     /// Notes that no more records come: gives the events of topologies that were not settled.

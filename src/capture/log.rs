@@ -73,13 +73,16 @@ pub struct LogReader<R> {
     input: R,
     line: Vec<u8>,
     number: u64,
+    /// The run of the last line that told one.
+    run: Option<String>,
+    seq: Option<u64>,
     connections: HashMap<u64, Arc<Connection>>,
 }
 
 impl<R: BufRead> LogReader<R> {
     /// Reads from the beginning of a file.
     pub fn new(input: R) -> Self {
-        Self { input, line: Vec::new(), number: 0, connections: HashMap::new() }
+        Self { input, line: Vec::new(), number: 0, run: None, seq: None, connections: HashMap::new() }
     }
 
     /// The next whole line, with its bytes as they are in the file; `None` at the end of what is there. More may have
@@ -88,6 +91,16 @@ impl<R: BufRead> LogReader<R> {
     /// # Errors
     /// [`LogError`], whose line is this one. What follows can still be read.
     pub fn next_line(&mut self) -> Result<Option<(Item, &[u8])>, LogError> {
+        Ok(self.next_item()?.map(|item| (item, self.line())))
+    }
+
+    /// The bytes of the line that was read last.
+    pub(super) fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// The same without the bytes, which [`line`](Self::line) has.
+    pub(super) fn next_item(&mut self) -> Result<Option<Item>, LogError> {
         if self.line.ends_with(b"\n") {
             self.line.clear();
         }
@@ -101,7 +114,17 @@ impl<R: BufRead> LogReader<R> {
         self.number += 1;
         let raw: Raw = serde_json::from_slice(&self.line).map_err(|error| self.error(error.column(), &error))?;
         let item = self.item(raw).map_err(|missing| self.error(1, &missing))?;
-        Ok(Some((item, &self.line)))
+        Ok(Some(item))
+    }
+
+    /// The run that the last line is of, if that was told.
+    pub fn run(&self) -> Option<&str> {
+        self.run.as_deref()
+    }
+
+    /// The `seq` of the line that was read last.
+    pub fn seq(&self) -> Option<u64> {
+        self.seq
     }
 
     /// The number of the last line if it has no end.
@@ -126,6 +149,11 @@ impl<R: BufRead> LogReader<R> {
 
     fn item(&mut self, raw: Raw) -> Result<Item, Expected> {
         let at = timestamp(&raw.ts)?;
+        self.seq = raw.seq;
+        if raw.event == "recorderStartedEvent" {
+            self.run = raw.run;
+            return Ok(Item::Other);
+        }
         if raw.event == "eventsDroppedEvent" {
             let reason = raw.reason.unwrap_or_default();
             return Ok(Item::Dropped {
@@ -177,6 +205,7 @@ impl<R: BufRead> LogReader<R> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Raw {
+    seq: Option<u64>,
     pub(super) event: String,
     ts: String,
     command_name: Option<String>,
@@ -201,6 +230,7 @@ pub(super) struct Raw {
     exchanges: Option<u64>,
     bytes: Option<u64>,
     reason: Option<String>,
+    run: Option<String>,
     proxy: Option<RawProxy>,
 }
 
@@ -363,7 +393,7 @@ fn side(name: Option<&str>) -> Option<Side> {
 }
 
 /// `2026-11-22T07:44:31.867123Z`
-fn timestamp(text: &str) -> Result<Timestamp, Expected> {
+pub(super) fn timestamp(text: &str) -> Result<Timestamp, Expected> {
     const EXPECTED: Expected = Expected("ts: a time such as 2026-11-22T07:44:31.867123Z");
     let millis = ::bson::DateTime::parse_rfc3339_str(text).map_err(|_| EXPECTED)?.timestamp_millis();
     // The bson crate's dates end with milliseconds; the microseconds follow them.

@@ -18,6 +18,7 @@ mod monitoring;
 pub mod mtap;
 pub mod names;
 pub mod open;
+pub mod part;
 pub mod pcap;
 pub mod plain;
 pub mod source;

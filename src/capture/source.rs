@@ -1,5 +1,6 @@
-//! Events from a file, be it a log or a capture: told apart by their first bytes.
+//! Events from a file, be it a log or a capture: told apart by their first bytes; or from several, one behind the other.
 //!
+//! Those that a capture was rotated to are one to their connections: a reply finds its request in the file before.
 //! A capture's events are derived as they were live; they come as the items and the lines of the log that would have been
 //! written beside it with its defaults: commands of the phases `app` and `auth`, and everything of the other kinds.
 
@@ -36,12 +37,12 @@ pub enum TornEnd {
     Capture(Torn),
 }
 
-/// A file of events.
+/// Files of events, one behind the other.
 #[derive(Debug)]
 pub enum Source<R> {
-    /// An event log.
-    Log(LogReader<R>),
-    /// A capture.
+    /// Event logs.
+    Log(Files<LogReader<R>>),
+    /// Captures.
     Capture(Box<CaptureSource<R>>),
 }
 
@@ -56,8 +57,17 @@ impl<R: BufRead> Source<R> {
         let is_capture = !first.is_empty() && MAGIC.starts_with(&first[..first.len().min(MAGIC.len())]);
         Ok(match is_capture {
             true => Self::Capture(Box::new(CaptureSource::new(input, lines))),
-            false => Self::Log(LogReader::new(input)),
+            false => Self::Log(Files::new(LogReader::new(input))),
         })
+    }
+
+    /// Adds a file of the same kind behind the others. It is read when the one before it has been, to the end of what is
+    /// there then.
+    pub fn push(&mut self, input: R) {
+        match self {
+            Self::Log(files) => files.behind.push_back(LogReader::new(input)),
+            Self::Capture(source) => source.files.behind.push_back(Reader::new(input)),
+        }
     }
 
     /// The next event, with its line if lines are wanted; `None` at the end of what is there. More may have come when
@@ -66,26 +76,103 @@ impl<R: BufRead> Source<R> {
     /// # Errors
     /// [`SourceError`].
     pub fn next_item(&mut self) -> Result<Option<(Item, &[u8])>, SourceError> {
-        match self {
-            Self::Log(reader) => Ok(reader.next_line()?),
-            Self::Capture(source) => Ok(source.next_item()?),
+        Ok(self.advance()?.map(|item| (item, self.line())))
+    }
+
+    /// The same without the line, which [`line`](Self::line) has.
+    pub(crate) fn advance(&mut self) -> Result<Option<Item>, SourceError> {
+        let files = match self {
+            Self::Log(files) => files,
+            Self::Capture(source) => return Ok(source.advance()?),
+        };
+        loop {
+            let item = files.reader.next_item()?;
+            let torn = files.reader.torn().map(TornEnd::Line);
+            if item.is_some() || !files.step(torn) {
+                return Ok(item);
+            }
         }
     }
 
-    /// What is there behind the last event, once there are no more.
+    /// The line of the event that was given last.
+    pub(crate) fn line(&self) -> &[u8] {
+        match self {
+            Self::Log(files) => files.reader.line(),
+            Self::Capture(source) => &source.line,
+        }
+    }
+
+    /// The place of the file that is read, among those that were given, from 0.
+    pub fn at(&self) -> usize {
+        match self {
+            Self::Log(files) => files.at,
+            Self::Capture(source) => source.files.at,
+        }
+    }
+
+    /// What is there behind the last event of the file that is read, once there are no more.
     pub fn torn(&self) -> Option<TornEnd> {
         match self {
-            Self::Log(reader) => reader.torn().map(TornEnd::Line),
-            Self::Capture(source) => source.reader.torn().map(TornEnd::Capture),
+            Self::Log(files) => files.reader.torn().map(TornEnd::Line),
+            Self::Capture(source) => source.files.reader.torn().map(TornEnd::Capture),
+        }
+    }
+
+    /// The same of the files before it, those that were not written to their ends, with their places.
+    pub fn torn_before(&self) -> &[(usize, TornEnd)] {
+        match self {
+            Self::Log(files) => &files.torn,
+            Self::Capture(source) => &source.files.torn,
+        }
+    }
+
+    /// The run that the last event is of, if that was told, and the number that the next [`Part`] of it has at least.
+    ///
+    /// [`Part`]: super::part::Part
+    pub fn next_part(&self) -> (Option<&str>, u64) {
+        match self {
+            Self::Log(files) => (files.reader.run(), files.reader.seq().map_or(0, |seq| seq + 1)),
+            Self::Capture(source) => {
+                let header = source.header.as_ref();
+                (header.map(|header| header.run.as_str()), header.map_or(0, |header| header.part + 1))
+            }
         }
     }
 }
 
-/// The events of a capture.
+/// What reads files, one behind the other.
+#[derive(Debug)]
+pub struct Files<T> {
+    reader: T,
+    behind: VecDeque<T>,
+    /// The place of the one that is read, from 0.
+    at: usize,
+    /// How those before it end that were not written to their ends, with their places.
+    torn: Vec<(usize, TornEnd)>,
+}
+
+impl<T> Files<T> {
+    fn new(reader: T) -> Self {
+        Self { reader, behind: VecDeque::new(), at: 0, torn: Vec::new() }
+    }
+
+    /// Goes on to the next file, if there is one; the one that was read ends so.
+    fn step(&mut self, torn: Option<TornEnd>) -> bool {
+        let Some(next) = self.behind.pop_front() else { return false };
+        self.torn.extend(torn.map(|torn| (self.at, torn)));
+        self.reader = next;
+        self.at += 1;
+        true
+    }
+}
+
+/// The events of captures.
 #[derive(Debug)]
 pub struct CaptureSource<R> {
-    reader: Reader<R>,
+    files: Files<Reader<R>>,
     in_order: InOrder,
+    /// Of the file that is read, or was read last if that has none yet.
+    header: Option<Header>,
     derive: Option<Derive>,
     ready: Ready,
     /// What was wrong behind what is still to come.
@@ -114,8 +201,9 @@ impl<R: BufRead> CaptureSource<R> {
             totals: RecorderStopped::default(),
         };
         Self {
-            reader: Reader::new(input),
+            files: Files::new(Reader::new(input)),
             in_order: InOrder::default(),
+            header: None,
             derive: None,
             ready,
             error: None,
@@ -128,48 +216,86 @@ impl<R: BufRead> CaptureSource<R> {
     /// # Errors
     /// [`CaptureError`], after everything that comes before it.
     pub fn next_item(&mut self) -> Result<Option<(Item, &[u8])>, CaptureError> {
+        Ok(self.advance()?.map(|item| (item, &self.line[..])))
+    }
+
+    fn advance(&mut self) -> Result<Option<Item>, CaptureError> {
         while self.ready.items.is_empty() {
-            if !self.advance()? {
+            if !self.read_on()? {
                 return Ok(None);
             }
         }
         let Some((item, line)) = self.ready.items.pop_front() else { return Ok(None) };
         self.line = line;
-        Ok(Some((item, &self.line)))
+        Ok(Some(item))
     }
 
     /// Reads on until there is something to give, or nothing to read. Whether there may be more.
-    fn advance(&mut self) -> Result<bool, CaptureError> {
+    fn read_on(&mut self) -> Result<bool, CaptureError> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
         if self.give_settled() {
             return Ok(true);
         }
-        let block = match self.reader.next_block() {
-            Ok(block) => block,
+        match self.begin_file().and_then(|()| self.files.reader.next_block()) {
+            Ok(Some(block)) => block.into_iter().for_each(|record| self.in_order.push(record)),
+            Ok(None) if self.next_file() => {}
             Err(error) if self.derive.is_none() => return Err(error),
-            Err(error) => {
-                self.error = Some(error);
-                None
+            end => {
+                self.error = end.err();
+                self.give_all();
+                self.settle();
+                return Ok(!self.ready.items.is_empty() || self.error.is_some());
             }
-        };
-        if self.derive.is_none() {
-            let Some(header) = self.reader.header()? else { return Ok(false) };
-            self.ready.started(header);
-            self.derive = Some(Derive::new(header));
         }
-        let Some(derive) = &mut self.derive else { return Ok(false) };
-        let ready = &mut self.ready;
-        let Some(block) = block else {
-            while let Some(record) = self.in_order.pop_last() {
-                ready.take(&record, derive);
-            }
-            derive.settle(&mut |entry| ready.entry(entry));
-            return Ok(!ready.items.is_empty() || self.error.is_some());
-        };
-        block.into_iter().for_each(|record| self.in_order.push(record));
         Ok(true)
+    }
+
+    /// Goes on to the next file, if there is one.
+    fn next_file(&mut self) -> bool {
+        let torn = self.files.reader.torn().map(TornEnd::Capture);
+        self.files.step(torn)
+    }
+
+    /// Begins the file that is read, once its header is there: goes on with what is known of its run, or begins another.
+    fn begin_file(&mut self) -> Result<(), CaptureError> {
+        let Some(header) = self.files.reader.header()? else { return Ok(()) };
+        let is_begun = self.header.as_ref().is_some_and(|last| (&last.run, last.part) == (&header.run, header.part));
+        if is_begun {
+            return Ok(());
+        }
+        let header = header.clone();
+        let before = self.header.replace(header.clone());
+        match before.filter(|before| before.run == header.run) {
+            Some(before) if before.part + 1 == header.part => {}
+            Some(_) => {
+                self.give_all();
+                self.derive.iter_mut().for_each(Derive::forget_connections);
+            }
+            None => {
+                self.give_all();
+                self.settle();
+                self.ready.started(&header);
+                self.derive = Some(Derive::new(&header));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives all that waits to be put in order.
+    fn give_all(&mut self) {
+        let Some(derive) = &mut self.derive else { return };
+        while let Some(record) = self.in_order.pop_last() {
+            self.ready.take(&record, derive);
+        }
+    }
+
+    /// Gives what waited for time to pass.
+    fn settle(&mut self) {
+        let Some(derive) = &mut self.derive else { return };
+        let ready = &mut self.ready;
+        derive.settle(&mut |entry| ready.entry(entry));
     }
 
     /// Gives what is in order, so far as it is. Whether it gave something.
@@ -210,6 +336,7 @@ impl Ready {
     }
 
     fn started(&mut self, header: &Header) {
+        (self.seq, self.totals) = (0, RecorderStopped::default());
         let event = RecorderStarted {
             at: header.started(),
             version: &header.version,

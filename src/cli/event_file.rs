@@ -1,5 +1,7 @@
-//! A log or a capture as an argument: opened, read to its end, and followed over rotations; errors name the file.
+//! Logs or captures as arguments: opened, read to their ends in the order in which they were written, and followed over
+//! rotations; errors name the file.
 
+use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Seek};
 use std::os::unix::fs::MetadataExt;
@@ -7,101 +9,223 @@ use std::path::{Path, PathBuf};
 
 use crate::capture::log::{Item, LogError};
 use crate::capture::mtap::CaptureError;
+use crate::capture::part::Part;
 use crate::capture::source::{Source, SourceError, TornEnd};
 use crate::config::io_reason;
-use crate::net::say::say;
-use crate::sink::Options;
+use crate::event::Event;
+use crate::net::say::{say, with_hint};
+use crate::sink::{Options, plural};
 
+use super::parts::{base_of, beside, in_order};
 use super::{Code, Error};
 
 const BUFFER_LEN: usize = 256 * 1024;
 
+/// Commands that are noted as not ended. More can only be in flight in a log that lacks their ends.
+const WAITING_MAX: usize = 100_000;
+
 /// Events on disk.
-pub(super) struct EventFile {
-    path: PathBuf,
+pub(super) struct EventFiles {
+    /// In the order in which they are read.
+    paths: Vec<PathBuf>,
     source: Source<BufReader<File>>,
-    /// How the lines are rendered that a capture stands for, if they are wanted.
-    lines: Option<Options>,
-    /// Its own handle of the same open file, for its place and its identity.
-    file: File,
-    empty: bool,
+    /// The last of them: a handle of its own of the same open file, for its place and its identity.
+    last: File,
+    /// How many torn ends were told of.
+    torn_told: usize,
+    is_empty: bool,
+    /// The run of the last event, and its commands that have begun and not ended yet.
+    run: Option<String>,
+    waiting: HashSet<u64>,
 }
 
-impl EventFile {
-    /// Opens it; `lines` says how lines are rendered that a capture stands for, if they are wanted.
-    pub(super) fn open(path: &Path, lines: Option<Options>) -> Result<Self, Error> {
-        let refused = |error: io::Error| {
-            let refused = Error::new(Code::Input, format!("{}: {}", path.display(), io_reason(&error)));
-            refused.hint(if error.kind() == io::ErrorKind::NotFound { WRITE_ONE_HINT } else { READABLE_HINT })
+impl EventFiles {
+    /// Opens them; `lines` says how lines are rendered that a capture stands for, if they are wanted.
+    pub(super) fn open(paths: &[PathBuf], lines: Option<&Options>) -> Result<Self, Error> {
+        let mut files = paths.iter().map(|path| EventFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+        if files.len() > 1 {
+            files = in_order(files)?;
+        }
+        let mut files = files.into_iter();
+        let Some(first) = files.next() else {
+            return Err(Error::new(Code::Input, "all of the files are empty").hint(EMPTY_HINT));
         };
-        let file = File::open(path).map_err(refused)?;
-        let reading = file.try_clone().map_err(refused)?;
-        let reading = BufReader::with_capacity(BUFFER_LEN, reading);
-        let source = Source::open(reading, lines.as_ref()).map_err(refused)?;
-        Ok(Self { path: path.to_owned(), source, lines, file, empty: true })
+        let source = Source::open(first.reader()?, lines).map_err(|error| refused(&first.path, &error))?;
+        let mut all = Self {
+            paths: vec![first.path],
+            source,
+            last: first.file,
+            torn_told: 0,
+            is_empty: true,
+            run: None,
+            waiting: HashSet::new(),
+        };
+        files.try_for_each(|file| all.push(file))?;
+        Ok(all)
+    }
+
+    fn push(&mut self, file: EventFile) -> Result<(), Error> {
+        self.source.push(file.reader()?);
+        self.paths.push(file.path);
+        self.last = file.file;
+        Ok(())
     }
 
     /// The next event, with its line; `None` at the end of what is there so far.
     pub(super) fn next_item(&mut self) -> Result<Option<(Item, &[u8])>, Error> {
-        let path = &self.path;
-        let line = self.source.next_item().map_err(|error| {
-            let (what, hint) = match &error {
-                SourceError::Log(LogError::Io(error)) | SourceError::Capture(CaptureError::Io(error)) => {
-                    (io_reason(error), READABLE_HINT)
-                }
-                SourceError::Log(LogError::NotALog) => (error.to_string(), FORMAT_HINT),
-                SourceError::Log(LogError::Line { .. }) => (error.to_string(), LINE_HINT),
-                SourceError::Capture(CaptureError::NotACapture) => (error.to_string(), FORMAT_HINT),
-                SourceError::Capture(CaptureError::Newer { .. }) => (error.to_string(), NEWER_HINT),
-                SourceError::Capture(CaptureError::Damaged { .. }) => (error.to_string(), DAMAGED_HINT),
-            };
-            Error::new(Code::Input, format!("{}: {what}", path.display())).hint(hint)
-        })?;
-        self.empty &= line.is_none();
-        Ok(line)
+        let item = self.source.advance().map_err(|error| unread(&self.paths[self.source.at()], &error))?;
+        self.tell_torn();
+        let Some(item) = item else { return Ok(None) };
+        self.is_empty = false;
+        self.note(&item);
+        Ok(Some((item, self.source.line())))
     }
 
-    /// Says what is odd about the end of a file of which nothing more will be read.
-    pub(super) fn finish(&self) -> Result<(), Error> {
-        let path = self.path.display();
-        match self.source.torn() {
-            Some(TornEnd::Line(line)) => say(format_args!("mongotap: {path}: line {line} is torn, it was left out")),
-            Some(TornEnd::Capture(torn)) => {
-                let (offset, bytes) = (torn.offset, torn.bytes);
-                say(format_args!(
-                    "mongotap: {path}: torn at byte {offset}, the {bytes} bytes from there on were left out"
-                ));
+    /// Notes which commands wait for their ends.
+    fn note(&mut self, item: &Item) {
+        let Item::Entry(entry) = item else {
+            let run = self.source.next_part().0;
+            if run != self.run.as_deref() {
+                self.run = run.map(str::to_owned);
+                self.waiting.clear();
             }
-            None if self.empty => {
-                return Err(Error::new(Code::Input, format!("{}: empty", self.path.display())).hint(EMPTY_HINT));
+            return;
+        };
+        let Some(info) = entry.event.command_info() else { return };
+        if !matches!(entry.event, Event::CommandStarted(_)) {
+            self.waiting.remove(&info.exchange.0);
+        } else if self.waiting.len() < WAITING_MAX {
+            self.waiting.insert(info.exchange.0);
+        }
+    }
+
+    /// How the files are called: by the first, if there are several.
+    pub(super) fn name(&self) -> String {
+        match &self.paths[..] {
+            [only] => only.display().to_string(),
+            several => format!("{} and {} more", several[0].display(), several.len() - 1),
+        }
+    }
+
+    /// Says what is odd about the ends of files of which nothing more will be read.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        self.tell_torn();
+        let path = &self.paths[self.source.at()];
+        match self.source.torn() {
+            Some(torn) => say_torn(path, torn),
+            None if self.is_empty => {
+                return Err(Error::new(Code::Input, format!("{}: empty", path.display())).hint(EMPTY_HINT));
             }
             None => {}
+        }
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        if let Some(next) = self.next_of_run() {
+            say_next(path, &plural(self.waiting.len() as u64, "command"), &next.path);
         }
         Ok(())
     }
 
-    /// The file that goes on where this one, read to its end, will not: it was put aside or emptied.
-    pub(super) fn successor(&self) -> Option<Self> {
-        let ours = self.file.metadata().ok()?;
-        let now = self.path.metadata().ok()?;
+    /// Tells of the files before the one that is read, which end torn.
+    fn tell_torn(&mut self) {
+        let torn = self.source.torn_before();
+        torn.iter().skip(self.torn_told).for_each(|(at, torn)| say_torn(&self.paths[*at], *torn));
+        self.torn_told = torn.len();
+    }
+
+    /// Goes on to the file that goes on where the last one, read to its end, will not: it was put aside or emptied.
+    /// Whether there is one.
+    pub(super) fn follow(&mut self) -> Result<bool, Error> {
+        if self.source.at() + 1 < self.paths.len() {
+            return Ok(true);
+        }
+        let next = self.successor();
+        let is_there = next.is_some();
+        next.map_or(Ok(()), |next| self.push(next))?;
+        Ok(is_there)
+    }
+
+    fn successor(&self) -> Option<EventFile> {
+        let base = base_of(self.paths.last()?);
+        let ours = self.last.metadata().ok()?;
+        let now = base.metadata().ok()?;
         if is_same(&ours, &now) {
-            let read = (&self.file).stream_position().ok()?;
-            return (now.len() < read).then(|| Self::open(&self.path, self.lines).ok()).flatten();
+            let read = (&self.last).stream_position().ok()?;
+            return (now.len() < read).then(|| EventFile::open(&base).ok()).flatten();
         }
-        // Rotated, perhaps more than once: the next newer one is the one before ours in NAME.1, NAME.2, …
-        let mut newer = self.path.clone();
-        for number in 1.. {
-            let older = numbered(&self.path, number);
-            match older.metadata() {
-                Ok(metadata) if is_same(&ours, &metadata) => break,
-                Ok(_) => newer = older,
-                // Ours is not kept any more, and the oldest that is was written after it.
-                Err(_) => break,
-            }
+        self.next_of_run().or_else(|| {
+            // Another run, which may have put files aside as well.
+            let newest = EventFile::open(&base).ok()?;
+            let part = newest.part.as_ref()?;
+            (!part.is_of(self.source.next_part().0)).then_some(())?;
+            self.first_of(&base, part.run.as_deref(), 0)
+        })
+    }
+
+    /// The file that the run goes on in, if it is there beside the last one.
+    fn next_of_run(&self) -> Option<EventFile> {
+        let (run, number) = self.source.next_part();
+        self.first_of(self.paths.last()?, run, number)
+    }
+
+    /// The first of the files beside that one that are of a run, and not before that number; not the last one itself.
+    fn first_of(&self, path: &Path, run: Option<&str>, number: u64) -> Option<EventFile> {
+        first_of(path, &self.last.metadata().ok()?, run, number)
+    }
+}
+
+/// The first of the files beside a path that are of a run, and not before that number; not the one whose metadata that is.
+fn first_of(path: &Path, ours: &Metadata, run: Option<&str>, number: u64) -> Option<EventFile> {
+    let files = beside(path).into_iter().filter_map(|path| EventFile::open(&path).ok());
+    let others = files.filter(|file| file.file.metadata().is_ok_and(|it| !is_same(ours, &it)));
+    let number_of = |file: &EventFile| file.part.as_ref().map(|part| part.number);
+    let is_wanted = |file: &EventFile| file.part.as_ref().is_some_and(|it| it.is_of(run) && it.number >= number);
+    others.filter(is_wanted).min_by_key(number_of)
+}
+
+/// Says that commands have their replies in the file behind the last one that was given.
+pub(super) fn say_next(last: &Path, commands: &str, next: &Path) {
+    let trouble = format!("mongotap: {}: {commands} not answered in it", last.display());
+    let hint = format!("the reply is in the next file: give {} too", next.display());
+    say(with_hint(trouble, Some(&hint)));
+}
+
+/// A file that can be read.
+pub(super) struct EventFile {
+    pub(super) path: PathBuf,
+    file: File,
+    /// Which file of a recording it is, if it tells.
+    pub(super) part: Option<Part>,
+}
+
+impl EventFile {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let refused = |error: io::Error| refused(path, &error);
+        let mut file = File::open(path).map_err(refused)?;
+        let mut part = None;
+        // What comes through a pipe can be read once.
+        if file.metadata().is_ok_and(|it| it.is_file()) {
+            part = Part::read(BufReader::new(&file)).map_err(refused)?;
+            file.rewind().map_err(refused)?;
         }
-        let mut opened = Self::open(&newer, self.lines).ok()?;
-        opened.path.clone_from(&self.path);
-        Some(opened)
+        Ok(Self { path: path.to_owned(), file, part })
+    }
+
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.file.metadata().is_ok_and(|it| it.is_file() && it.len() == 0)
+    }
+
+    /// The file of a capture that goes on where this one ends, if it is there beside it.
+    pub(super) fn next(&self) -> Option<Self> {
+        let part = self.part.as_ref()?;
+        first_of(&self.path, &self.file.metadata().ok()?, part.run.as_deref(), part.number + 1)
+    }
+
+    fn reader(&self) -> Result<BufReader<File>, Error> {
+        let reading = self.file.try_clone().map_err(|error| refused(&self.path, &error))?;
+        Ok(BufReader::with_capacity(BUFFER_LEN, reading))
     }
 }
 
@@ -109,10 +233,34 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
+fn refused(path: &Path, error: &io::Error) -> Error {
+    let refused = Error::new(Code::Input, format!("{}: {}", path.display(), io_reason(error)));
+    refused.hint(if error.kind() == io::ErrorKind::NotFound { WRITE_ONE_HINT } else { READABLE_HINT })
+}
+
+fn unread(path: &Path, error: &SourceError) -> Error {
+    let (what, hint) = match error {
+        SourceError::Log(LogError::Io(error)) | SourceError::Capture(CaptureError::Io(error)) => {
+            (io_reason(error), READABLE_HINT)
+        }
+        SourceError::Log(LogError::NotALog) => (error.to_string(), FORMAT_HINT),
+        SourceError::Log(LogError::Line { .. }) => (error.to_string(), LINE_HINT),
+        SourceError::Capture(CaptureError::NotACapture) => (error.to_string(), FORMAT_HINT),
+        SourceError::Capture(CaptureError::Newer { .. }) => (error.to_string(), NEWER_HINT),
+        SourceError::Capture(CaptureError::Damaged { .. }) => (error.to_string(), DAMAGED_HINT),
+    };
+    Error::new(Code::Input, format!("{}: {what}", path.display())).hint(hint)
+}
+
+pub(super) fn say_torn(path: &Path, torn: TornEnd) {
+    let path = path.display();
+    match torn {
+        TornEnd::Line(line) => say(format_args!("mongotap: {path}: line {line} is torn, it was left out")),
+        TornEnd::Capture(torn) => {
+            let (offset, bytes) = (torn.offset, torn.bytes);
+            say(format_args!("mongotap: {path}: torn at byte {offset}, the {bytes} bytes from there on were left out"));
+        }
+    }
 }
 
 const WRITE_ONE_HINT: &str = "mongotap proxy --log FILE.jsonl writes a log";

@@ -11,6 +11,7 @@ pub mod convert;
 pub mod demo;
 mod event_file;
 pub mod exec;
+mod parts;
 pub mod play;
 pub mod proxy;
 pub mod replay;

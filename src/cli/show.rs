@@ -1,4 +1,4 @@
-//! `mongotap show`: prints an event log or the events of a capture, or what is wanted of it, in any format, and follows it.
+//! `mongotap show`: prints event logs or the events of captures, or what is wanted of them, in any format, and follows them.
 //!
 //! In `jsonl` lines are passed on byte for byte. Whether an exchange failed or was slow is known at its end; its start
 //! waits for it here, so that both are printed or neither is.
@@ -17,7 +17,7 @@ use crate::net::terminal;
 use crate::redact::Redacted;
 use crate::sink::{EventKind, EventsDropped, Filter, Format, Namespace, Options, Render};
 
-use super::event_file::EventFile;
+use super::event_file::EventFiles;
 use super::{Code, Error};
 
 /// How often a file that is followed is looked at.
@@ -32,8 +32,9 @@ const STARTS_MAX: usize = 100_000;
 /// Print an event log, or the events of a capture
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A capture, or a log in the jsonl format
-    file: PathBuf,
+    /// A capture, or a log in the jsonl format; of one that was rotated all its files, in any order
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
 
     /// compact (a line a command), text (as the drivers' example listeners print) or jsonl
     #[arg(long, value_name = "FORMAT", default_value = "compact", value_parser = format)]
@@ -125,7 +126,7 @@ fn threshold(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// [`Code::Input`] if the file cannot be read or is no event log, [`Code::Io`] if stdout cannot be written.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut file = EventFile::open(&args.file, args.lines())?;
+    let mut file = EventFiles::open(&args.files, args.lines().as_ref())?;
     let mut show = Show::new(args)?;
     if args.follow {
         return follow(file, &mut show);
@@ -138,7 +139,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     };
     file.finish()?;
     if progress == Progress::AtEnd && !show.any_printed {
-        say(format_args!("mongotap: {}: no events match", args.file.display()));
+        say(format_args!("mongotap: {}: no events match", file.name()));
         if let Some((database, collection)) = args.dotted_collection() {
             say(format_args!("hint: --db {database} --collection {collection}"));
         }
@@ -147,26 +148,17 @@ pub fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// Prints until a signal asks to stop, or nobody reads any more.
-fn follow(mut file: EventFile, show: &mut Show) -> Result<(), Error> {
+fn follow(mut file: EventFiles, show: &mut Show) -> Result<(), Error> {
     let failed = |error: io::Error| Error::new(Code::Io, format!("signals: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let mut ending = Ending::listen().map_err(failed)?;
         loop {
             let pause = match show.lines(&mut file)? {
-                Progress::More => Duration::ZERO,
                 Progress::ReaderGone => return Ok(()),
-                Progress::AtEnd => match file.successor() {
-                    None => POLL,
-                    // What was written before the file was put aside, but after it was last read.
-                    Some(next) if show.lines(&mut file)? == Progress::AtEnd => {
-                        let torn = file.finish();
-                        file = next;
-                        torn.or_else(|error| if error.code == Code::Input { Ok(()) } else { Err(error) })?;
-                        Duration::ZERO
-                    }
-                    Some(_) => Duration::ZERO,
-                },
+                Progress::AtEnd if !file.follow()? => POLL,
+                // What was written before the file was put aside, but after it was last read, is still read.
+                Progress::More | Progress::AtEnd => Duration::ZERO,
             };
             tokio::select! {
                 biased;
@@ -215,7 +207,7 @@ impl Show {
     }
 
     /// Prints some of the lines that are there.
-    fn lines(&mut self, file: &mut EventFile) -> Result<Progress, Error> {
+    fn lines(&mut self, file: &mut EventFiles) -> Result<Progress, Error> {
         let mut progress = Progress::More;
         for _ in 0..LINES_AT_ONCE {
             match file.next_item() {

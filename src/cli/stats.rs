@@ -4,17 +4,18 @@ use std::path::PathBuf;
 
 use crate::capture::log::Item;
 use crate::net::say::say;
-use crate::sink::Statistics;
+use crate::sink::{Statistics, plural};
 
-use super::event_file::EventFile;
+use super::event_file::EventFiles;
 use super::{Error, print};
 
 /// Count and time the commands of an event log or a capture
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// A capture, or a log in the jsonl format
-    file: PathBuf,
+    /// A capture, or a log in the jsonl format; of one that was rotated all its files, in any order
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
 
     /// A table for people, or json
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
@@ -34,7 +35,7 @@ enum Output {
 /// [`Code::Input`](super::Code) if the file cannot be read or is no event log, [`Code::Io`](super::Code) if stdout
 /// cannot be written.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut file = EventFile::open(&args.file, None)?;
+    let mut file = EventFiles::open(&args.files, None)?;
     let mut statistics = Statistics::default();
     let mut missing = 0;
     while let Some((item, _)) = file.next_item()? {
@@ -46,7 +47,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     file.finish()?;
     if missing > 0 {
-        say(format_args!("mongotap: {}: {missing} exchanges are missing from this file", args.file.display()));
+        say(format_args!("mongotap: {}: {} missing", file.name(), plural(missing, "exchange")));
     }
     match args.format {
         Output::Table => print(&statistics.table()),

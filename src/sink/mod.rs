@@ -27,7 +27,7 @@ pub use compact::Compact;
 pub(crate) use duration::shown as shown_duration;
 pub use filter::{EventKind, Filter, FilterError, Namespace};
 pub use jsonl::Jsonl;
-pub(crate) use printable::{printed, printed_lines};
+pub(crate) use printable::{plural, printed, printed_lines};
 pub use statistics::Statistics;
 pub(crate) use statistics::aligned;
 pub use text::Text;

@@ -30,6 +30,11 @@ pub(crate) fn printed_lines(text: &str) -> String {
     text.split('\n').map(printed).collect::<Vec<_>>().join("\n")
 }
 
+/// So many of something, in words.
+pub(crate) fn plural(count: u64, unit: &str) -> String {
+    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+}
+
 fn escape(character: char, out: &mut Vec<u8>) {
     let written = match (character, u32::from(character)) {
         ('\n', _) => out.write_all(b"\\n"),

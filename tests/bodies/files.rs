@@ -63,7 +63,7 @@ fn file(bytes: &[u8]) {
     let values = Masking { values: true, fields: None };
     for masking in [Masking::default(), values, fields()] {
         let mut filtered = Vec::new();
-        if filter_capture(bytes, &selection, &masking, &mut filtered).is_ok() && !filtered.is_empty() {
+        if filter_capture([bytes], &selection, &masking, &mut filtered).is_ok() && !filtered.is_empty() {
             assert!(self::records(&filtered).1.is_ok(), "a capture that was written cannot be read");
         }
     }

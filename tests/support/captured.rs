@@ -1,7 +1,7 @@
 //! Holds what is derived from a capture against the log that was written beside it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use mongotap::bson::json::{Mode, write_document};
@@ -12,8 +12,13 @@ use super::{log, proxy};
 
 /// What `show` says of a capture, on stdout and stderr, and its exit code.
 pub(crate) fn show(capture: &Path, arguments: &[&str]) -> (String, String, Option<i32>) {
+    show_all(&[capture.to_owned()], arguments)
+}
+
+/// The same of several files.
+pub(crate) fn show_all(files: &[PathBuf], arguments: &[&str]) -> (String, String, Option<i32>) {
     let mut show = proxy::command();
-    let output = show.arg("show").arg(capture).args(arguments).stdin(Stdio::null()).output().expect("it runs");
+    let output = show.arg("show").args(files).args(arguments).stdin(Stdio::null()).output().expect("it runs");
     let text = |bytes| String::from_utf8(bytes).expect("it says UTF-8");
     (text(output.stdout), text(output.stderr), output.status.code())
 }
@@ -21,7 +26,12 @@ pub(crate) fn show(capture: &Path, arguments: &[&str]) -> (String, String, Optio
 /// Holds what is derived from a capture against a log with whole documents and the default events and phases: per
 /// connection and per topology they are the same, but for `seq`. How many events were compared.
 pub(crate) fn compare(log: &str, capture: &Path) -> usize {
-    let (shown, said, code) = show(capture, &["--format", "jsonl"]);
+    compare_all(log, &[capture.to_owned()])
+}
+
+/// The same of the files of one capture.
+pub(crate) fn compare_all(log: &str, files: &[PathBuf]) -> usize {
+    let (shown, said, code) = show_all(files, &["--format", "jsonl"]);
     assert_eq!((said.as_str(), code), ("", Some(0)));
     log::Log::parse(&shown);
     let (live, derived) = (streams(log), streams(&shown));

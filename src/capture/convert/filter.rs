@@ -8,26 +8,27 @@ use bytes::BytesMut;
 
 use super::select::Selection;
 use super::{CaptureWriter, Masking, mask};
-use crate::capture::mtap::{CaptureError, Reader, Record, Torn};
+use crate::capture::blocks::{Blocks, FileBlock};
+use crate::capture::mtap::{CaptureError, Record, Torn};
 use crate::event::{Compressor, Given, GivenMessage, Input, Original, Side};
 use crate::redact::Redactor;
 use crate::wire::{
     HEADER_LEN, Header, Message, OpCompressed, OpMsg, OpQuery, OpReply, Reader as WireReader, Sequence, WireError,
 };
 
-/// Writes the records of a capture that are wanted; `masking` says which values go. A torn end is
-/// left out, and told.
+/// Writes the records that are wanted of a capture, from all the files of its run that are given, in any order; `masking`
+/// says which values go. Torn ends are left out, and told, with the places of their files.
 ///
 /// # Errors
 /// If the one cannot be read, or the other not be written.
-pub fn filter_capture(
-    input: impl Read,
+pub fn filter_capture<R: Read>(
+    files: impl IntoIterator<Item = R>,
     selection: &Selection,
     masking: &Masking,
     out: &mut dyn Write,
-) -> Result<Option<Torn>, CaptureError> {
-    let mut reader = Reader::new(input);
-    let Some(mut header) = reader.header()?.cloned() else { return Ok(reader.torn()) };
+) -> Result<Vec<(usize, Torn)>, CaptureError> {
+    let mut blocks = Blocks::new(files);
+    let Some(mut header) = blocks.header()?.cloned() else { return Ok(blocks.torn().to_vec()) };
     header.redacted |= masking.is_something();
     header.redact.extend(masking.rules());
     let mut writer = CaptureWriter::new(&header, out)?;
@@ -37,9 +38,13 @@ pub fn filter_capture(
         redactor: Redactor::new(masking.fields.clone()),
         inflate_max: header.inflate_max_bytes,
         parts: HashMap::new(),
+        part: header.part,
+        goes_on: false,
     };
-    while let Some(block) = reader.next_block()? {
-        for mut record in block {
+    for block in blocks.by_ref() {
+        let FileBlock { header, block, .. } = block?;
+        filtering.begin_part(header.part);
+        for mut record in block.into_records() {
             if filtering.wants(&mut record) {
                 writer.records().push_record(&record);
             }
@@ -47,7 +52,7 @@ pub fn filter_capture(
         writer.flush_full()?;
     }
     writer.finish()?;
-    Ok(reader.torn())
+    Ok(blocks.torn().to_vec())
 }
 
 struct Filtering<'s> {
@@ -57,14 +62,25 @@ struct Filtering<'s> {
     inflate_max: usize,
     /// The parts of exhaust streams, and the exchanges that they belong to.
     parts: HashMap<u64, u64>,
+    /// Which file of the run is read.
+    part: u64,
+    /// The one before it was read as well: what it says of connections that are open is known.
+    goes_on: bool,
 }
 
 impl Filtering<'_> {
+    fn begin_part(&mut self, part: u64) {
+        if part != self.part {
+            self.goes_on = part == self.part + 1;
+            self.part = part;
+        }
+    }
+
     /// Whether a record is wanted; it is masked then.
     fn wants(&mut self, record: &mut Record) -> bool {
         match record {
             Record::Missing { .. } | Record::Ended { .. } => true,
-            Record::Carried { connection, .. } => self.selection.has_connection(connection.id),
+            Record::Carried { connection, .. } => !self.goes_on && self.selection.has_connection(connection.id),
             Record::Input(input) => self.selection.has_connection(input.connection) && self.wants_input(input),
         }
     }

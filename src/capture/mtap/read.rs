@@ -36,6 +36,19 @@ pub struct Block {
     pub records: Vec<(u32, InBlock)>,
 }
 
+impl Block {
+    /// Its records.
+    pub fn into_records(self) -> Vec<Record> {
+        let Self { content, records, .. } = self;
+        // Those that were read once can be read again.
+        let record = |(place, record)| match record {
+            InBlock::Message { .. } => record_at(&content, place).ok().flatten(),
+            InBlock::Other(record) => Some(*record),
+        };
+        records.into_iter().filter_map(record).collect()
+    }
+}
+
 /// A block as it stands in its file, not looked into yet.
 #[derive(Debug)]
 pub struct Stored {
@@ -174,13 +187,7 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`CaptureError`]. Nothing can be read behind it.
     pub fn next_block(&mut self) -> Result<Option<Vec<Record>>, CaptureError> {
-        let Some(Block { content, records, .. }) = self.next_placed_block()? else { return Ok(None) };
-        // Those that were read once can be read again.
-        let record = |(place, record)| match record {
-            InBlock::Message { .. } => record_at(&content, place).ok().flatten(),
-            InBlock::Other(record) => Some(*record),
-        };
-        Ok(Some(records.into_iter().filter_map(record).collect()))
+        Ok(self.next_placed_block()?.map(Block::into_records))
     }
 
     /// The same, with where they are.

@@ -12,30 +12,35 @@ use std::path::{Path, PathBuf};
 use output::{Output, clear_on_signals, refused};
 
 use super::args::RedactArgs;
+use super::event_file::{EventFile, say_next, say_torn};
+use super::parts::in_order;
 use super::proxy::say_met_nowhere;
 use super::{Code, Error, print};
 use crate::bson::nearest;
 use crate::capture::convert::{Filter, Masking, Only, Selecting, Selection, filter_capture, record};
 use crate::capture::exchange::Exchange;
 use crate::capture::fixture::{Collected, FileNames, Fixture, Header, ReadError, Reader, collect};
-use crate::capture::mtap::{CaptureError, Torn};
+use crate::capture::mtap::CaptureError;
 use crate::capture::open::{OpenError, Recorded};
 use crate::capture::pcap::{PcapError, Summary, is_pcap, read_packets, write_packets};
+use crate::capture::source::TornEnd;
 use crate::config::{Config, Flags, Settings, io_reason};
 use crate::net::say::say;
 use crate::net::secrets;
+use crate::sink::plural;
 
 /// Make a fixture of a capture, or the other way round
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// A capture, a fixture, or packets as tcpdump and Wireshark write them: told by its first bytes
-    #[arg(value_name = "IN")]
-    input: PathBuf,
+    /// A capture, a fixture, or packets as tcpdump and Wireshark write them: told by its first bytes. Of a capture that was
+    /// rotated all its files, in any order
+    #[arg(required = true, value_name = "IN")]
+    inputs: Vec<PathBuf>,
 
     /// What is written, by its name: .jsonl a fixture (mode 0644), .mtap a capture, .pcapng packets (both 0600); - is a
     /// fixture on stdout
-    #[arg(value_name = "OUT")]
+    #[arg(required = true, value_name = "OUT")]
     output: PathBuf,
 
     /// Only this collection, or this database; may be repeated. Its cursors and transactions are kept whole
@@ -66,6 +71,13 @@ pub struct Args {
     force: bool,
 }
 
+impl Args {
+    /// What is read, as it is called in messages.
+    fn name(&self) -> String {
+        self.inputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// What is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Form {
@@ -92,8 +104,8 @@ impl Form {
 enum Input {
     /// What its first line says.
     Fixture(Header),
-    /// Where the capture is.
-    Capture(PathBuf),
+    /// Where the files of the capture are.
+    Capture(Vec<PathBuf>),
 }
 
 /// Converts.
@@ -175,7 +187,7 @@ fn check_matches(args: &Args, selection: &Selection) -> Result<(), Error> {
     if selection.is_matched() {
         return Ok(());
     }
-    let (input, there) = (args.input.display(), selection.namespaces());
+    let (input, there) = (args.name(), selection.namespaces());
     let connections = selection.connections().map(|id| id.to_string()).collect::<Vec<_>>();
     if !args.connection.iter().any(|id| connections.contains(&id.to_string())) && !args.connection.is_empty() {
         let wanted = args.connection.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
@@ -205,29 +217,49 @@ const NAMES_TOLD: usize = 20;
 
 /// Opens the input; packets are made a capture of, which `packets` keeps as long as it is needed.
 fn open(args: &Args, packets: &mut Option<Output>) -> Result<Input, Error> {
+    let [input] = &args.inputs[..] else { return open_parts(args) };
     let mut first = [0; 8];
-    let read = file(&args.input)?.read(&mut first).map_err(|error| unread(args, error.into()))?;
+    let read = file(input)?.read(&mut first).map_err(|error| unread(args, error.into()))?;
     if is_pcap(&first[..read]) {
         let capture = packets.insert(Output::create(&args.output, "packets.part", 0o600)?);
-        let input = BufReader::new(file(&args.input)?);
-        let run = args.input.file_name().unwrap_or_default().to_string_lossy();
+        let run = input.file_name().unwrap_or_default().to_string_lossy();
+        let input = BufReader::new(file(input)?);
         let summary =
             capture.write(|out| read_packets(input, &run, out).map_err(|error| unread(args, error.into())))?;
         say_of_packets(args, &summary);
-        return Ok(Input::Capture(capture.path().to_owned()));
+        return Ok(Input::Capture(vec![capture.path().to_owned()]));
     }
-    match Recorded::open(BufReader::new(file(&args.input)?)).map_err(|error| unread(args, error.into()))? {
-        Recorded::Capture(_) => Ok(Input::Capture(args.input.clone())),
+    match Recorded::open(BufReader::new(file(input)?)).map_err(|error| unread(args, error.into()))? {
+        Recorded::Capture(_) => Ok(Input::Capture(args.inputs.clone())),
         Recorded::Fixture(_) if !args.connection.is_empty() => {
-            Err(Error::new(Code::Usage, format!("{}: a fixture has no connections", args.input.display()))
+            Err(Error::new(Code::Usage, format!("{}: a fixture has no connections", input.display()))
                 .hint("--connection is for captures"))
         }
         Recorded::Fixture(fixture) => Ok(Input::Fixture(fixture.header().clone())),
     }
 }
 
+/// Opens the files of one capture.
+fn open_parts(args: &Args) -> Result<Input, Error> {
+    let files = args.inputs.iter().map(|path| EventFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let files = in_order(files)?;
+    let run = |file: &EventFile| file.part.as_ref().filter(|part| part.is_capture).and_then(|part| part.run.clone());
+    for file in &files {
+        if run(file).is_none() {
+            let error = Error::new(Code::Usage, format!("{}: not a capture", file.path.display()));
+            return Err(error.hint("several files are converted at once if they are those of one capture"));
+        }
+        if run(file) != run(&files[0]) {
+            let (one, other) = (files[0].path.display(), file.path.display());
+            let error = Error::new(Code::Usage, format!("{one} and {other} are of different recordings"));
+            return Err(error.hint("convert each by itself; mongotap replay takes several"));
+        }
+    }
+    Ok(Input::Capture(files.into_iter().map(|file| file.path).collect()))
+}
+
 fn say_of_packets(args: &Args, summary: &Summary) {
-    let input = args.input.display();
+    let input = args.name();
     for lost in &summary.lost {
         say(format_args!("mongotap: {input}: lost: {lost}"));
     }
@@ -275,17 +307,21 @@ fn select(args: &Args, input: &Input) -> Result<Selection, Error> {
                 selecting.take(&exchange.map_err(|error| unread(args, error.into()))?);
             }
         }
-        Input::Capture(path) => {
-            let mut exchanges = exchanges(args, path)?;
+        Input::Capture(paths) => {
+            let mut exchanges = exchanges(args, paths)?;
+            let mut unanswered = 0;
             for exchange in exchanges.by_ref() {
-                selecting.take(&exchange.map_err(|error| unread(args, error.into()))?);
+                let exchange = exchange.map_err(|error| unread(args, error.into()))?;
+                unanswered +=
+                    u64::from(exchange.wants_reply && exchange.replies.is_empty() && !exchange.is_housekeeping());
+                selecting.take(&exchange);
             }
-            for (_, torn) in exchanges.torn() {
-                say_torn(args, *torn);
-            }
+            exchanges.torn().iter().for_each(|(place, torn)| say_torn(&paths[*place], TornEnd::Capture(*torn)));
             if exchanges.missing() > 0 {
-                let (input, missing) = (args.input.display(), exchanges.missing());
-                say(format_args!("mongotap: {input}: {missing} exchanges are missing from this file"));
+                say(format_args!("mongotap: {}: {} missing", args.name(), plural(exchanges.missing(), "exchange")));
+            }
+            if unanswered > 0 {
+                say_unanswered(paths, unanswered);
             }
         }
     }
@@ -294,15 +330,27 @@ fn select(args: &Args, input: &Input) -> Result<Selection, Error> {
 
 type Exchanges = crate::capture::exchanges::Exchanges<BufReader<File>>;
 
-fn exchanges(args: &Args, path: &Path) -> Result<Exchanges, Error> {
-    let mut exchanges = Exchanges::new([BufReader::new(file(path)?)]);
+fn exchanges(args: &Args, paths: &[PathBuf]) -> Result<Exchanges, Error> {
+    let mut exchanges = Exchanges::new(readers(paths)?);
     exchanges.header().map_err(|error| unread(args, error.into()))?;
     Ok(exchanges)
 }
 
+fn readers(paths: &[PathBuf]) -> Result<Vec<BufReader<File>>, Error> {
+    paths.iter().map(|path| Ok(BufReader::new(file(path)?))).collect()
+}
+
+/// Says where replies may be that are missing.
+fn say_unanswered(paths: &[PathBuf], unanswered: u64) {
+    let Some(last) = paths.last() else { return };
+    if let Some(next) = EventFile::open(last).ok().and_then(|last| last.next()) {
+        say_next(last, &plural(unanswered, "command"), &next.path);
+    }
+}
+
 /// The fixture that is read.
 fn fixture_of(args: &Args) -> Result<Reader<BufReader<File>>, Error> {
-    Reader::new(BufReader::new(file(&args.input)?)).map_err(|error| unread(args, error.into()))
+    Reader::new(BufReader::new(file(&args.inputs[0])?)).map_err(|error| unread(args, error.into()))
 }
 
 /// What is wanted of the fixture that is read.
@@ -325,8 +373,8 @@ fn fixture(args: &Args, masking: &Masking, input: &Input, selection: &Selection)
             let fixture = Fixture { header: header.clone(), exchanges, names };
             Collected { fixture, unread: 0 }
         }
-        Input::Capture(path) => {
-            let mut exchanges = exchanges(args, path)?;
+        Input::Capture(paths) => {
+            let mut exchanges = exchanges(args, paths)?;
             let header = exchanges.header().map_err(|error| unread(args, error.into()))?;
             let (redacted, redact) =
                 header.map_or((false, Vec::new()), |header| (header.redacted, header.redact.clone()));
@@ -341,8 +389,8 @@ fn fixture(args: &Args, masking: &Masking, input: &Input, selection: &Selection)
     collected.fixture.header.redacted |= masking.is_something();
     collected.fixture.header.redact.extend(masking.rules());
     if collected.unread > 0 {
-        let (input, unread) = (args.input.display(), collected.unread);
-        say(format_args!("mongotap: {input}: {unread} exchanges were too long to be read, they are left out"));
+        let (input, unread) = (args.name(), plural(collected.unread as u64, "exchange"));
+        say(format_args!("mongotap: {input}: {unread} too long to be read, left out"));
     }
     Ok(collected)
 }
@@ -372,19 +420,14 @@ fn write_capture(
             output.write(|out| record(&header, recorded, out).map_err(|error| error.into_error(&args.output)))?;
             Ok(count)
         }
-        Input::Capture(path) => {
-            let input = BufReader::new(file(path)?);
+        Input::Capture(paths) => {
+            let files = readers(paths)?;
             let written = output.write(|out| {
-                filter_capture(input, selection, masking, out).map_err(|error| unread(args, error.into()))
+                filter_capture(files, selection, masking, out).map_err(|error| unread(args, error.into()))
             });
             written.map(|_| selection.len())
         }
     }
-}
-
-fn say_torn(args: &Args, Torn { offset, bytes }: Torn) {
-    let input = args.input.display();
-    say(format_args!("mongotap: {input}: torn at byte {offset}, the {bytes} bytes from there on were left out"));
 }
 
 /// Why a fixture does not become a capture.
@@ -450,7 +493,7 @@ fn unread(args: &Args, error: Unread) -> Error {
         Unread::Open(error) => (error.to_string(), error.hint()),
         Unread::Packets(error) => (error.to_string(), Some("capinfos FILE, of Wireshark, says what is in it")),
     };
-    let error = Error::new(Code::Input, format!("{}: {what}", args.input.display()));
+    let error = Error::new(Code::Input, format!("{}: {what}", args.name()));
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

@@ -4,6 +4,7 @@ use super::shell::Short;
 use crate::bson::walk::{count, find};
 use crate::bson::{Element, Elements, Kind};
 use crate::event::{CommandStarted, CommandSucceeded, Document, Failure, Measures, error_code};
+use crate::sink::plural;
 
 /// The arguments of a command that tell most about it, at most `max` characters.
 pub(super) fn arguments(event: &CommandStarted<'_>, max: usize) -> String {
@@ -250,8 +251,4 @@ fn separate(short: &mut Short) {
     if !short.is_empty() {
         short.push(" ");
     }
-}
-
-fn plural(count: u64, unit: &str) -> String {
-    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
 }

@@ -1,0 +1,100 @@
+//! Which part of a recording a file is: captures and logs that were rotated say it in their first bytes.
+
+use std::io::{self, BufRead};
+
+use serde::Deserialize;
+
+use super::log::timestamp;
+use super::mtap::{MAGIC, Reader};
+use crate::sink::jsonl::LINE_START;
+
+/// No first line of a log is longer that says which part it is.
+const LINE_LEN_MAX: u64 = 1 << 20;
+
+/// Which file of which recording it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Part {
+    /// Whether it is a capture; else it is a log.
+    pub is_capture: bool,
+    /// What tells the run from others; `None` for a log whose first line does not say it.
+    pub run: Option<String>,
+    /// Of a capture which file of the run it is, from 0; of a log the `seq` of its first line.
+    pub number: u64,
+    /// When the run began, of a log this file, in microseconds since 1970.
+    pub started_micros: i64,
+}
+
+impl Part {
+    /// Reads the beginning of a file; `None` if there is not enough of it, or it is something else.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(mut input: impl BufRead) -> io::Result<Option<Self>> {
+        let first = input.fill_buf()?;
+        if first.starts_with(LINE_START) {
+            let mut line = Vec::new();
+            input.take(LINE_LEN_MAX).read_until(b'\n', &mut line)?;
+            return Ok(Self::of_line(&line));
+        }
+        if first.is_empty() || !MAGIC.starts_with(&first[..first.len().min(MAGIC.len())]) {
+            return Ok(None);
+        }
+        let mut reader = Reader::new(input);
+        let Ok(Some(header)) = reader.header() else { return Ok(None) };
+        Ok(Some(Self {
+            is_capture: true,
+            run: Some(header.run.clone()),
+            number: header.part,
+            started_micros: header.started_micros,
+        }))
+    }
+
+    fn of_line(line: &[u8]) -> Option<Self> {
+        let First { seq, ts, run } = serde_json::from_slice(line.strip_suffix(b"\n")?).ok()?;
+        let started_micros = timestamp(&ts).ok()?.unix_micros;
+        Some(Self { is_capture: false, run, number: seq, started_micros })
+    }
+
+    /// Whether it is of the run that is called so, as far as it tells.
+    pub fn is_of(&self, run: Option<&str>) -> bool {
+        self.run.is_none() || run.is_none() || self.run.as_deref() == run
+    }
+}
+
+/// The first line of a log.
+#[derive(Deserialize)]
+struct First {
+    seq: u64,
+    ts: String,
+    run: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPTURE: &[u8] = include_bytes!("../../fixtures/capture/v1.mtap");
+    const LOG: &[u8] = include_bytes!("../../fixtures/capture/v1.jsonl");
+
+    fn read(bytes: &[u8]) -> Option<Part> {
+        Part::read(bytes).unwrap()
+    }
+
+    #[test]
+    fn captures_and_logs_say_which_part_they_are() {
+        let capture = read(CAPTURE).unwrap();
+        assert!(capture.is_capture && capture.run.is_some() && capture.number == 0);
+        let log = read(LOG).unwrap();
+        assert!(!log.is_capture && log.run.is_some() && log.number == 0);
+        assert!(log.is_of(capture.run.as_deref()) == (log.run == capture.run));
+        let later = read(b"{\"seq\":7,\"event\":\"x\",\"ts\":\"2026-11-22T07:44:31.867123Z\"}\n").unwrap();
+        assert_eq!((later.number, later.run, later.started_micros), (7, None, 1_795_333_471_867_123));
+    }
+
+    #[test]
+    fn what_is_not_whole_or_something_else_says_nothing() {
+        for bytes in [&b""[..], b"{\"seq\":7,\"event\"", b"{\"seq\":x}\n", &CAPTURE[..30], b"MTAP?", b"{}\n"] {
+            assert_eq!(read(bytes), None, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The files that a recording was rotated to: which are beside one, and in which order they were written.
+
+use std::path::{Path, PathBuf};
+
+use crate::net::say::{say, with_hint};
+
+use super::event_file::EventFile;
+use super::{Code, Error};
+
+/// The file that is written, where the given one was put aside: its name without the number behind it.
+pub(super) fn base_of(path: &Path) -> PathBuf {
+    let is_aside = path.extension().is_some_and(|it| it.as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    if is_aside { path.with_extension("") } else { path.to_owned() }
+}
+
+/// The file that is written and those put aside, the given one among them, in no order.
+pub(super) fn beside(path: &Path) -> Vec<PathBuf> {
+    let base = base_of(path);
+    let directory = match base.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let Ok(entries) = directory.read_dir() else { return Vec::new() };
+    let is_one = |path: &PathBuf| base_of(path).file_name() == base.file_name();
+    let names = entries.flatten().filter_map(|entry| entry.path().file_name().map(|name| base.with_file_name(name)));
+    names.filter(is_one).collect()
+}
+
+/// Puts files in the order in which they were written, as they tell it themselves: the runs as they began, and of each
+/// its files. What tells nothing comes first, to be found wrong when it is read.
+pub(super) fn in_order(files: Vec<EventFile>) -> Result<Vec<EventFile>, Error> {
+    let (empty, mut files): (Vec<_>, Vec<_>) = files.into_iter().partition(EventFile::is_empty);
+    for file in empty {
+        say(format_args!("mongotap: {}: empty", file.path.display()));
+    }
+    let is_capture = |file: &&EventFile| file.part.as_ref().is_some_and(|part| part.is_capture);
+    let is_log = |file: &&EventFile| file.part.as_ref().is_some_and(|part| !part.is_capture);
+    if let (Some(capture), Some(log)) = (files.iter().find(is_capture), files.iter().find(is_log)) {
+        let what = format!("{} is a capture and {} a log", capture.path.display(), log.path.display());
+        return Err(Error::new(Code::Usage, what).hint("read them one after the other: they may tell of the same"));
+    }
+    let keys: Vec<_> = files.iter().map(|file| key(file, &files)).collect();
+    let mut keyed: Vec<_> = keys.into_iter().zip(files.drain(..)).collect();
+    keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
+    keyed.dedup_by(|(key, file), (before, kept)| {
+        let is_same = key.is_some() && key == before;
+        if is_same {
+            let (file, kept) = (file.path.display(), kept.path.display());
+            say(format_args!("mongotap: {file}: the same part of the recording as {kept}, it is read once"));
+        }
+        is_same
+    });
+    let files: Vec<_> = keyed.into_iter().map(|(_, file)| file).collect();
+    files.windows(2).for_each(|pair| tell_gap(&pair[0], &pair[1]));
+    Ok(files)
+}
+
+/// What a file is sorted by: when its run began, which run that is, and which file of it.
+type Key = Option<(i64, Option<String>, u64)>;
+
+fn key(file: &EventFile, all: &[EventFile]) -> Key {
+    let part = file.part.as_ref()?;
+    let of_run = all.iter().filter_map(|it| it.part.as_ref()).filter(|it| it.run == part.run);
+    let began = of_run.map(|it| it.started_micros).min()?;
+    Some((began, part.run.clone(), part.number))
+}
+
+/// Says that a file is missing between two of a capture.
+fn tell_gap(one: &EventFile, other: &EventFile) {
+    let (Some(before), Some(part)) = (&one.part, &other.part) else { return };
+    if part.is_capture && part.run == before.run && part.number > before.number + 1 {
+        let (one, other) = (one.path.display(), other.path.display());
+        let trouble = format!("mongotap: what was recorded between {one} and {other} is in a file that was not given");
+        say(with_hint(trouble, Some("replies that were recorded in it are not told")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_put_aside_are_found_by_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a.mtap", "a.mtap.1", "a.mtap.12", "a.mtap.old", "b.mtap.1", "a.mtap.1.part"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let at = |name: &str| directory.path().join(name);
+        for given in ["a.mtap", "a.mtap.1"] {
+            assert_eq!(base_of(&at(given)), at("a.mtap"));
+            let mut found = beside(&at(given));
+            found.sort();
+            assert_eq!(found, [at("a.mtap"), at("a.mtap.1"), at("a.mtap.12")]);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A capture that was rotated is one to those who read all its files: a reply finds its request in the file before.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use bson::doc;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::captured::{compare, compare_all, show, show_all};
+use crate::support::client::Client;
+use crate::support::mongod::Mongod;
+use crate::support::proxy::{Proxy, command};
+use crate::support::wait_for;
+use crate::{capturing, python};
+
+/// A command that the server takes its time for.
+fn slow(address: &str, name: &str, millis: u64) {
+    let mut client = Client::handshake(address, "slow");
+    client.command(&doc! { "insert": name, "documents": [{ "_id": 1 }], "$db": "rotated" });
+    let filter = doc! { "$where": format!("sleep({millis}) || true") };
+    client.command(&doc! { "find": name, "filter": filter, "$db": "rotated" });
+    client.command(&doc! { "drop": name, "$db": "rotated" });
+}
+
+/// The files of a capture that the proxy has put aside itself, the one that was written last first.
+fn files(capture: &Path) -> Vec<PathBuf> {
+    let aside = (1..).map(|number| PathBuf::from(format!("{}.{number}", capture.display())));
+    std::iter::once(capture.to_owned()).chain(aside.take_while(|path| path.exists())).collect()
+}
+
+fn run(arguments: &[&str], files: &[PathBuf], more: &[&str]) -> (String, String, Option<i32>) {
+    let output = command().args(arguments).args(files).args(more).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+#[test]
+fn all_files_together_tell_what_the_log_tells() {
+    let more = ["--capture-rotate-bytes", "20000", "--capture-keep", "1000"];
+    let (proxy, capture, directory) = capturing(&Mongod::shared().uri(), &more);
+    let address = proxy.address.clone();
+    let waiting = thread::spawn(move || slow(&address, "waits", 1500));
+    python(&proxy.uri, "rotated");
+    waiting.join().unwrap();
+    let log = proxy.stop().text;
+    let files = files(&capture);
+    assert!(files.len() > 5, "{} files", files.len());
+    assert!(compare_all(&log, &files) > 60);
+
+    // One file by itself names the next one, where that has the reply.
+    let hints = files.iter().zip(&files[1..]).filter(|(next, file)| {
+        let (_, said, code) = show(file, &[]);
+        let hint = format!("hint: the reply is in the next file: give {} too\n", next.display());
+        assert!(code == Some(0) && (!said.contains("hint:") || said.contains(&hint)), "{said}");
+        said.contains("hint:")
+    });
+    assert!(hints.count() > 0);
+    let without_one: Vec<_> = files.iter().filter(|file| **file != files[2]).cloned().collect();
+    let (_, said, code) = show_all(&without_one, &[]);
+    assert!(said.contains("is in a file that was not given") && code == Some(0), "{said}");
+
+    let (statistics, said, code) = run(&["stats", "--format", "json"], &files, &[]);
+    assert_eq!((said.as_str(), code), ("", Some(0)));
+    let ends = log.lines().filter(|line| line.contains("\"commandSucceededEvent\"") && line.contains("\"getMore\""));
+    let count = format!("\"count\": {}", ends.count());
+    assert!(statistics.contains(&count), "{count} is not in {statistics}");
+
+    let one = directory.path().join("one.mtap");
+    let (_, said, code) = run(&["convert"], &files, &[one.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    compare(&log, &one);
+    let (_, said, code) = run(&["convert"], &files, &[directory.path().join("one.jsonl").to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let (_, said, code) = run(&["convert"], &files[1..2], &[directory.path().join("part.jsonl").to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn files_that_are_not_of_one_capture_are_not_converted_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let bytes = include_bytes!("../../fixtures/capture/v1.mtap");
+    fs::write(path("a.mtap"), bytes).unwrap();
+    let (proxy, other, _directory) = capturing("mongodb://127.0.0.1:1", &[]);
+    proxy.stop();
+    let out = path("out.jsonl");
+    let refused = |inputs: &[PathBuf]| {
+        let (_, said, code) = run(&["convert"], inputs, &[out.to_str().unwrap()]);
+        assert!(code == Some(2) && !out.exists(), "{said}");
+        said
+    };
+    assert!(refused(&[path("a.mtap"), other.clone()]).contains("are of different recordings\nhint: convert each"));
+    fs::write(path("f.jsonl"), "{}").unwrap();
+    assert!(refused(&[path("a.mtap"), path("f.jsonl")]).contains("f.jsonl: not a capture\nhint: "));
+    // They can be shown one behind the other, each once.
+    fs::write(path("again.mtap"), bytes).unwrap();
+    let (shown, said, code) = show_all(&[other, path("a.mtap"), path("again.mtap")], &["--format", "jsonl"]);
+    assert!(said.contains("the same part of the recording as") && code == Some(0), "{said}");
+    let starts: Vec<_> = shown.lines().filter(|line| line.contains("recorderStartedEvent")).collect();
+    assert!(starts.len() == 2 && starts.iter().all(|line| line.starts_with("{\"seq\":0,")), "{starts:?}");
+    let (alone, _, _) = show(&path("a.mtap"), &["--format", "jsonl"]);
+    assert!(shown.starts_with(&alone), "the older one comes first");
+}
+
+/// Puts the file aside under a name, as an operator does, and has the proxy begin another.
+fn put_aside(proxy: &Proxy, path: &Path, number: u32) {
+    fs::rename(path, format!("{}.{number}", path.display())).unwrap();
+    proxy.signal(Signal::HUP);
+    wait_for("the next file", Duration::from_secs(10), || path.metadata().is_ok_and(|it| it.len() > 0).then_some(()));
+}
+
+/// Rotated under a reader that follows, the numbers rising and falling: each command is told once, and whole.
+#[test]
+fn a_capture_and_a_log_are_followed_over_files_put_aside_in_any_order() {
+    for numbers in [[1, 2, 3], [3, 2, 1]] {
+        let (proxy, capture, directory) = capturing(&Mongod::shared().uri(), &[]);
+        let following: Vec<_> = [capture.clone(), proxy.log_path()]
+            .iter()
+            .enumerate()
+            .map(|(number, path)| {
+                let out = directory.path().join(format!("shown{number}"));
+                let mut show = command();
+                show.arg("show").arg(path).args(["--format", "jsonl", "--follow", "--collection", "over"]);
+                let show = show.stdin(Stdio::null()).stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
+                (show, out)
+            })
+            .collect();
+        let mut expected = 0;
+        for number in numbers {
+            let address = proxy.address.clone();
+            let asking = thread::spawn(move || slow(&address, "over", 600));
+            thread::sleep(Duration::from_millis(300));
+            put_aside(&proxy, &capture, number);
+            put_aside(&proxy, &proxy.log_path(), number);
+            asking.join().unwrap();
+            expected += 3;
+            for (_, out) in &following {
+                let ends = || fs::read_to_string(out).unwrap().matches("commandSucceededEvent").count();
+                wait_for("the ends", Duration::from_secs(10), || (ends() >= expected).then_some(()));
+            }
+        }
+        for (mut show, out) in following {
+            kill_process(Pid::from_child(&show), Signal::TERM).unwrap();
+            assert!(show.wait().unwrap().success());
+            let shown = fs::read_to_string(out).unwrap();
+            let count = |event: &str| shown.matches(event).count();
+            assert_eq!((count("commandStartedEvent"), count("commandSucceededEvent")), (9, 9), "{shown}");
+            assert_eq!(count("commandFailedEvent") + count("protocolErrorEvent"), 0, "{shown}");
+        }
+        proxy.end();
+    }
+}
