@@ -200,7 +200,15 @@ fn masked(seen: &SeenMessage<'_>, inflate_max_bytes: usize) -> Result<(Vec<u8>, 
         // They carry no commands; what they do carry is not for a sensitive exchange.
         _ => return Err(WireError::OpCode(header.op_code.as_i32())),
     }
+    keep_response_to(&mut out, to);
     Ok((out.to_vec(), compressor))
+}
+
+/// Requests of the old opcodes are written as answers to nothing, which they are; whoever says otherwise is told of so.
+pub(super) fn keep_response_to(message: &mut [u8], response_to: i32) {
+    if let Some(field) = message.get_mut(8..12) {
+        field.copy_from_slice(&response_to.to_le_bytes());
+    }
 }
 
 /// A document of a sensitive command, with markers in the place of credentials.

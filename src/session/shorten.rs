@@ -77,6 +77,9 @@ struct Checksum {
 /// No identifier is longer; a message with one that is cannot be read.
 const IDENTIFIER_LEN_MAX: usize = 1024;
 
+/// Room that is made for what is kept before anything of it has come.
+const ROOM_MAX: usize = 16 << 10;
+
 const MALFORMED: WireError = WireError::Length { field: "document", length: 0 };
 
 impl Shortener {
@@ -88,7 +91,7 @@ impl Shortener {
             budget,
             state: State::Header,
             partial: Vec::new(),
-            out: Vec::new(),
+            out: Vec::with_capacity(len.min(budget).min(ROOM_MAX)),
             flags: 0,
             checksum: Checksum { present: false, computed: 0 },
             shortened: Shortened::default(),

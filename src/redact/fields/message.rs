@@ -9,6 +9,7 @@ use super::walk::{Place, Walker};
 use super::{Fields, Pending};
 use crate::bson::{Element, Kind, find};
 use crate::event::{Exchange, Side};
+use crate::redact::message::keep_response_to;
 use crate::wire::{Message, OpDelete, OpInsert, OpMsg, OpQuery, OpReply, OpUpdate, Sequence, WireError, msg_flags};
 
 /// So many texts of a request are looked for in an error.
@@ -126,6 +127,7 @@ pub(in crate::redact) fn rewritten(
             is_changed
         }
     };
+    keep_response_to(&mut out, to);
     Ok(is_changed.then(|| out.to_vec()))
 }
 
