@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         Case::new("descriptors_are_asked_for", wants::descriptors_are_asked_for),
         Case::new("a_disk_that_is_full_for_a_while", disks::full_for_a_while),
         Case::new("a_log_and_a_capture_that_are_removed", disks::removed),
+        Case::new("a_log_and_a_capture_that_are_cut", disks::cut),
         Case::new("a_disk_that_is_taken_away", disks::taken_away),
         Case::new("a_disk_that_is_read_only_for_a_while", disks::read_only),
         Case::new("a_disk_that_is_full_may_end_the_proxy", disks::full_and_the_end),

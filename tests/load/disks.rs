@@ -142,27 +142,48 @@ pub(crate) fn full_for_a_while() -> String {
 }
 
 pub(crate) fn removed() -> String {
+    spoilt("was removed", "the file was removed", |path| fs::remove_file(path).expect("it is there"));
+    "50 commands were removed and are counted, 51 are in the files begun anew".to_owned()
+}
+
+/// The files are cut while they are written, to nothing and in their midst, as `copytruncate` of logrotate does.
+pub(crate) fn cut() -> String {
+    for length in [0, 3000] {
+        let cut = |path: &Path| {
+            let file = File::options().write(true).open(path).expect("it is there");
+            file.set_len(length).expect("it can be cut");
+        };
+        spoilt("was cut", "the file was cut; what was in it is missing, unless it was copied", cut);
+    }
+    "50 commands were cut off and are counted, 51 are in the files begun anew, twice".to_owned()
+}
+
+/// Something is done to the files: what was in them is counted as missing, and they are begun anew.
+fn spoilt(word: &str, reason: &str, spoil: impl Fn(&Path)) {
     let server = Server::start();
     let mut recorded = Recorded::start(&server, &[]);
     recorded.commands(50);
     recorded.wait_until_written();
     for name in [LOG, CAPTURE] {
-        fs::remove_file(recorded.path(name)).expect("it is there");
+        spoil(&recorded.path(name));
     }
     recorded.commands(1);
-    recorded.wait_for_word("was removed, and 5");
+    recorded.wait_for_word(&format!("{word}, and 5"));
     recorded.commands(50);
     let (said, directory) = recorded.end();
     let (log, capture) = (directory.path().join(LOG), directory.path().join(CAPTURE));
     let text = fs::read_to_string(log).expect("another is begun");
     let (captured, missing) = captured(&capture);
-    let lines = |event: &str| text.lines().filter(|line| line.contains(event)).collect::<Vec<_>>();
+    let all: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    // What is left of a file that was cut stands before what was begun anew.
+    let begun = all.iter().rposition(|line| line["event"] == "recorderStartedEvent").expect("it says where it begins");
+    let lines = |event: &str| all[begun..].iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
     assert_eq!(lines("commandSucceededEvent").len(), 51, "{said}");
     let dropped = lines("eventsDroppedEvent");
-    assert!(dropped.len() == 1 && dropped[0].contains("\"exchanges\":50,"), "{dropped:?}");
-    assert!(dropped[0].contains("\"reason\":\"the file was removed\""), "{dropped:?}");
+    assert!(dropped.len() == 1 && dropped[0]["exchanges"] == 50, "{dropped:?}");
+    assert_eq!(dropped[0]["reason"], reason);
     assert_eq!((captured, missing), (51, 51), "the one, with its hello, has the others missing: {said}");
-    "50 commands were removed and are counted, 51 are in the files begun anew".to_owned()
 }
 
 /// The directory of the files goes, and comes back a while later.

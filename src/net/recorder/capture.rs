@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::Context;
 use super::capture_file::CaptureFile;
 use super::queue::{HAND_OVER_AFTER, Health, Queue};
-use super::retry::Retry;
+use super::retry::{Retry, Spoilt};
 use crate::capture::mtap::{Header, Records};
 use crate::config::{Capture, io_reason};
 use crate::event::{Connection, ConnectionId, Exchange, Given, GivenMessage, Input, Side, Timestamp};
@@ -188,7 +188,7 @@ impl CaptureWriter {
             if work.reopen && self.file.has_moved() {
                 self.begin_anew();
             }
-            self.notice_removal();
+            self.notice_loss();
             let mut taken = 0;
             for mut chunk in work.chunks {
                 let bytes = chunk.records.bytes().len();
@@ -241,13 +241,20 @@ impl CaptureWriter {
         }
     }
 
-    /// Begins another file where somebody has removed the one that was written, and counts what was in it.
-    fn notice_removal(&mut self) {
-        if !self.retry.is_over() && self.file.is_removed() {
-            self.retry.removed(self.in_file);
-            self.queue.leave_out(self.in_file, self.file.written());
-            self.begin_anew();
+    /// Begins anew where somebody has removed or cut the file that was written, and counts what was in it.
+    fn notice_loss(&mut self) {
+        let spoilt = match () {
+            () if self.retry.is_over() => return,
+            () if self.file.is_removed() => Spoilt::Removed,
+            () if self.file.is_cut() => Spoilt::Cut,
+            () => return,
+        };
+        self.retry.spoilt(spoilt, self.in_file);
+        self.queue.leave_out(self.in_file, self.file.written());
+        if spoilt == Spoilt::Cut {
+            self.file.give_up();
         }
+        self.begin_anew();
     }
 
     /// Begins another file of the run, with what is open.
@@ -303,7 +310,7 @@ impl CaptureWriter {
     }
 
     fn end(mut self) -> RecorderStopped {
-        self.notice_removal();
+        self.notice_loss();
         self.tell_missing();
         self.attempt(|file, _| file.close());
         self.queue.set_health(Health::Closed);

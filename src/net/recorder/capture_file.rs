@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{beyond, has_moved, is_removed, put_aside};
 use super::retry::Retry;
-use crate::capture::mtap::{Header, Index, Records, write_records};
+use crate::capture::mtap::{Header, Index, MAGIC, Records, write_records};
 use crate::config::{Capture, Writing};
 use crate::event::Timestamp;
 
@@ -25,6 +25,8 @@ pub(super) struct CaptureFile {
     opened_at: Timestamp,
     writing: Writing,
     out: Vec<u8>,
+    /// Somebody has cut it: the next file takes its place.
+    is_given_up: bool,
 }
 
 impl CaptureFile {
@@ -41,15 +43,18 @@ impl CaptureFile {
             opened_at: now,
             writing: capture.writing.clone(),
             out: Vec::new(),
+            is_given_up: false,
         })
     }
 
     /// Makes the next file of the run, where the one before is no more, and closes that.
     pub(super) fn begin_next(&mut self, now: Timestamp) -> io::Result<()> {
         let header = Header { part: self.header.part + 1, ..self.header.clone() };
-        let (file, size) = begin(&self.path, &header, false)?;
+        let (file, size) = begin(&self.path, &header, self.is_given_up && !self.has_moved())?;
         // The one before is in order without an index.
-        _ = self.close();
+        if !std::mem::take(&mut self.is_given_up) {
+            _ = self.close();
+        }
         (self.file, self.header, self.index) = (file, header, Index::default());
         (self.size, self.opening, self.opened_at) = (size, size, now);
         Ok(())
@@ -114,6 +119,19 @@ impl CaptureFile {
         is_removed(&self.path, &self.file)
     }
 
+    /// Whether somebody has cut it where it is: it is shorter than what was written to it, or its beginning is gone.
+    pub(super) fn is_cut(&self) -> bool {
+        // What is written to a file just when it is cut makes it as long as before.
+        let mut first = [0; MAGIC.len()];
+        let is_short = self.file.metadata().is_ok_and(|it| it.len() < self.size);
+        is_short || self.file.read_exact_at(&mut first, 0).is_ok() && first != *MAGIC
+    }
+
+    /// Notes that nothing can be made of it: [`begin_next`](Self::begin_next) writes over what is left.
+    pub(super) fn give_up(&mut self) {
+        self.is_given_up = true;
+    }
+
     /// Bytes of records that were written to it.
     pub(super) fn written(&self) -> u64 {
         self.size.saturating_sub(self.opening)
@@ -132,7 +150,7 @@ fn begin(path: &Path, header: &Header, force: bool) -> io::Result<(File, u64)> {
     if is_there && !force {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file already"));
     }
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
     }

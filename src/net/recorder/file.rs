@@ -25,6 +25,8 @@ pub(super) struct Output {
     is_jsonl: bool,
     /// Bytes in the file, for as far as rotation counts them.
     size: u64,
+    /// Bytes in the file, as they were found and written.
+    length: u64,
     /// Whether it is a file that can be cut and renamed, not a device or a pipe.
     is_regular: bool,
     opened_at: Timestamp,
@@ -54,6 +56,7 @@ impl Output {
             file: None,
             is_jsonl: log.format == Format::Jsonl,
             size: 0,
+            length: 0,
             is_regular: false,
             opened_at: Timestamp::default(),
             age_before: Duration::ZERO,
@@ -104,6 +107,7 @@ impl Output {
             file.read_exact_at(&mut last, self.size - 1)?;
             opened.unfinished = last != *b"\n";
         }
+        self.length = self.size;
         self.opened_at = now;
         self.age_before = if self.size > 0 { age(&metadata, now) } else { Duration::ZERO };
         self.file = Some(file);
@@ -118,6 +122,7 @@ impl Output {
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.size += count as u64;
+        self.length += count as u64;
         Ok(count)
     }
 
@@ -154,6 +159,12 @@ impl Output {
     pub(super) fn is_removed(&self) -> bool {
         let (Some(path), Some(file)) = (&self.path, &self.file) else { return false };
         self.is_regular && is_removed(path, file)
+    }
+
+    /// Whether somebody has cut the file where it is: it is shorter than what was written to it.
+    pub(super) fn is_cut(&self) -> bool {
+        let metadata = self.file.as_ref().filter(|_| self.is_regular).and_then(|file| file.metadata().ok());
+        metadata.is_some_and(|it| it.len() < self.length)
     }
 
     /// Lets go of the file.

@@ -10,10 +10,20 @@ use tokio::sync::watch;
 use super::queue::{Health, Queue};
 use super::{Context, Say};
 use crate::config::{OnError, io_reason};
+use crate::sink::plural;
 
 /// The pauses between tries grow from twice this to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What somebody did to a file that is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Spoilt {
+    /// It has no name any more.
+    Removed,
+    /// It is shorter than what was written to it.
+    Cut,
+}
 
 /// One sink's failures.
 pub(super) struct Retry {
@@ -58,10 +68,20 @@ impl Retry {
         self.reason.take()
     }
 
-    /// Says that the file was removed, and notes that it is why so many exchanges are missing that were in it.
-    pub(super) fn removed(&mut self, exchanges: u64) {
-        self.say(format_args!("was removed, and {exchanges} exchanges with it; another is begun"));
-        self.reason = Some("the file was removed".to_owned());
+    /// Says what was done to the file, and notes that it is why so many exchanges are missing that were in it.
+    pub(super) fn spoilt(&mut self, spoilt: Spoilt, exchanges: u64) {
+        let lost = plural(exchanges, "exchange");
+        let reason = match spoilt {
+            Spoilt::Removed => {
+                self.say(format_args!("was removed, and {lost} with it; another is begun"));
+                "the file was removed"
+            }
+            Spoilt::Cut => {
+                self.say(format_args!("was cut, and {lost} with it unless they were copied; it is begun anew"));
+                "the file was cut; what was in it is missing, unless it was copied"
+            }
+        };
+        self.reason = Some(reason.to_owned());
     }
 
     /// Says that there are more files than are to be kept, and when they go.

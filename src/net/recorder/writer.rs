@@ -2,7 +2,7 @@
 //!
 //! A disk that fails is tried again, with longer and longer pauses, while the queue fills and whole exchanges are left
 //! out before it (`pass`), or ends the log and with it the proxy (`stop`). What had begun to be written goes on where
-//! it was left, so a failure tears no line. A file that somebody removed is begun anew, and what was in it is missing.
+//! it was left, so a failure tears no line. A file that somebody removed or cut is begun anew, and what was in it is missing.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::sink::{EventsDropped, Format, RecorderStarted, RecorderStopped, jsonl
 use super::feed::Lines;
 use super::file::{Opened, Output};
 use super::queue::{Health, Missing, Queue};
-use super::retry::Retry;
+use super::retry::{Retry, Spoilt};
 use super::{Clock, RunInfo};
 
 /// Writes one log.
@@ -80,7 +80,7 @@ impl Writer {
                 self.output.detach_if_moved();
                 self.flush();
             }
-            self.notice_removal();
+            self.notice_loss();
             for lines in work.chunks {
                 self.write(lines);
             }
@@ -111,13 +111,16 @@ impl Writer {
         self.queue.done(lines, bytes);
     }
 
-    /// Begins another file where somebody has removed the one that was written, and counts what was in it.
-    fn notice_removal(&mut self) {
-        if self.retry.is_over() || !self.output.is_removed() {
-            return;
-        }
+    /// Begins anew where somebody has removed or cut the file that was written, and counts what was in it.
+    fn notice_loss(&mut self) {
+        let spoilt = match () {
+            () if self.retry.is_over() => return,
+            () if self.output.is_removed() => Spoilt::Removed,
+            () if self.output.is_cut() => Spoilt::Cut,
+            () => return,
+        };
         let lost = self.totals.exchanges - self.before.exchanges;
-        self.retry.removed(lost);
+        self.retry.spoilt(spoilt, lost);
         self.totals.exchanges -= lost;
         self.missing.exchanges += lost;
         self.missing.bytes += self.output.size().saturating_sub(self.before.bytes + self.opening);
@@ -283,7 +286,7 @@ impl Writer {
 
     /// Writes the last line, and says what is missing.
     fn end(mut self) -> RecorderStopped {
-        self.notice_removal();
+        self.notice_loss();
         self.tell_missing();
         if !self.retry.is_over() {
             let event = RecorderStopped { at: self.now(), events: self.seq, ..self.totals };
