@@ -1,5 +1,6 @@
 //! `mongotap proxy`: runs the proxy until a signal ends it.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
@@ -10,9 +11,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::args::ConfigArgs;
 use super::{Code, Error};
 use crate::config::{Config, Endpoint, io_reason};
-use crate::net::say::say;
+use crate::net::recorder::Total;
+use crate::net::say::{say, with_hint};
 use crate::net::signals::Ending;
 use crate::net::{Proxy, StartError};
+use crate::sink::plural;
 
 /// The arguments of `proxy`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +30,8 @@ pub struct Args {
 /// If it cannot start, or a log that may not fail has failed.
 pub fn run(args: &Args) -> Result<(), Error> {
     let config = args.config.load()?;
-    allow_descriptors(config.max_connections);
+    let max_connections = config.max_connections;
+    allow_descriptors(max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start_failed)?;
     runtime.block_on(async {
         // Before the ready line: whoever has read it may send any signal.
@@ -43,6 +47,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
         if let Some(line) = redacting {
             say(line);
         }
+        if let Some(warning) = few_descriptors(max_connections) {
+            say(warning);
+        }
         say(format_args!("use {}", proxy.uri()));
         let failed = serve(&proxy, &mut signals).await;
         let ended = tokio::select! {
@@ -53,9 +60,24 @@ pub fn run(args: &Args) -> Result<(), Error> {
         say_met_nowhere("", &ended.met_nowhere);
         match failed {
             Some(message) => Err(Error::new(Code::Io, message).hint("on_error = \"pass\" goes on without the log")),
-            None => Ok(()),
+            None => recorded(&ended.totals),
         }
     })
+}
+
+/// That a file lacks exchanges, and its disk failed to the end, so that nothing in it tells so.
+fn recorded(totals: &[Total]) -> Result<(), Error> {
+    let untold = totals.iter().filter_map(|total| total.untold.as_ref().map(|reason| (total, reason)));
+    let said = untold.map(|(total, reason)| {
+        let missing = plural(total.counts.dropped_exchanges, "exchange");
+        format!("{}: {reason}, to the end: {missing} not recorded", total.name)
+    });
+    match said.collect::<Vec<_>>() {
+        all if all.is_empty() => Ok(()),
+        all => {
+            Err(Error::new(Code::Io, all.join("; ")).hint("on_error = \"stop\" ends the proxy as soon as a disk fails"))
+        }
+    }
 }
 
 /// Takes what it may have of descriptors for so many connections. Many systems give 1024 to whom does not ask for more.
@@ -69,6 +91,21 @@ fn allow_descriptors(connections: usize) {
         _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
     }
 }
+
+/// What is to be said of a proxy that has descriptors for a few connections only, with those that it has open so far.
+fn few_descriptors(max_connections: usize) -> Option<String> {
+    let limit = getrlimit(Resource::Nofile).current?;
+    let open = fs::read_dir("/dev/fd").ok()?.count().saturating_sub(1) as u64;
+    let room = limit.saturating_sub(open) / 2;
+    (room < (max_connections as u64).min(FEW_CONNECTIONS)).then(|| {
+        let connections = plural(room, "connection");
+        let warning = format!("warning: {limit} descriptors, of which {open} are in use, are enough for {connections}");
+        with_hint(warning, Some("each takes two: raise the limit with ulimit -n, or with LimitNOFILE of a service"))
+    })
+}
+
+/// A proxy that may have fewer, where more are wanted, is warned of.
+const FEW_CONNECTIONS: u64 = 400;
 
 /// What is to be said of a proxy that others than this machine can reach, in the clear.
 fn exposed(config: &Config) -> Option<String> {

@@ -13,6 +13,7 @@ use bson::doc;
 use mongotap::capture::log::Item;
 use mongotap::capture::source::Source;
 use mongotap::event::Event;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::server::Server;
@@ -252,6 +253,30 @@ pub(crate) fn full_and_the_end() -> String {
         assert!(said.contains(&format!("{name}: file too large\n")), "{said}");
     }
     "by the log, and by the capture".to_owned()
+}
+
+/// The disk fails to the end, so that no file tells what is missing: the exit code does, and the last line.
+pub(crate) fn failing_to_the_end() -> String {
+    let full = |recorded: &Recorded| usage::allow_no_longer_files_than(recorded.proxy.pid(), Some(1));
+    let gone = |recorded: &Recorded| fs::remove_dir_all(recorded.path("disk")).expect("it is there");
+    let ways: [(&str, &dyn Fn(&Recorded)); 2] = [("file too large", &full), ("no such file or directory", &gone)];
+    for (reason, way) in ways {
+        let server = Server::start();
+        let mut recorded = Recorded::start(&server, &[]);
+        way(&recorded);
+        recorded.commands(20);
+        let Recorded { mut proxy, client, .. } = recorded;
+        drop(client);
+        proxy.signal(Signal::TERM);
+        let status = proxy.wait();
+        let said = proxy.stderr();
+        assert_eq!(status.code(), Some(4), "{said}");
+        let last = said.lines().rev().find(|line| !line.starts_with("hint: ")).expect("it says why");
+        for name in [LOG, CAPTURE] {
+            assert!(last.contains(&format!("{name}: {reason}, to the end: 2")), "{said}");
+        }
+    }
+    "20 commands that are in no file are told by the exit code and the last line".to_owned()
 }
 
 /// A log whose queue is full is told what it misses.

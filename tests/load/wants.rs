@@ -64,6 +64,9 @@ pub(crate) fn descriptors_run_out() -> String {
     assert!(lines.iter().any(|line| line.contains("oo many open files")), "it is said what is wanting: {said}");
     assert!(said.contains("\nhint: each connection takes two"), "and the way out: {said}");
     assert!(!said.contains("upstream "), "of the server, nothing: {said}");
+    let (room, warned) =
+        ((DESCRIPTORS - files) / 2, format!("warning: {DESCRIPTORS} descriptors, of which {files} are"));
+    assert!(said.contains(&warned) && said.contains(&format!("are enough for {room} connections\nhint: ")), "{said}");
     assert_eq!((tally.succeeded, tally.failed), (10, 0), "{tally:?}");
     format!("{} connections came; recovered {recovered:.1?} after there was room", tally.opened)
 }
@@ -81,7 +84,8 @@ pub(crate) fn descriptors_are_asked_for() -> String {
     }
     let files = descriptors(proxy.pid());
     drop(clients);
-    let (tally, _) = proxy.end();
+    let (tally, said) = proxy.end();
+    assert!(!said.contains("warning: "), "{said}");
     assert_eq!((tally.opened, tally.succeeded), (DESCRIPTORS as u64, DESCRIPTORS as u64), "{tally:?}");
     format!("{files} of them, where {DESCRIPTORS} were given")
 }

@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use super::Context;
 use super::capture_file::CaptureFile;
 use super::queue::{HAND_OVER_AFTER, Health, Queue};
 use super::retry::{Retry, Spoilt};
+use super::{Context, Written};
 use crate::capture::mtap::{Header, Records};
 use crate::config::{Capture, io_reason};
 use crate::event::{Connection, ConnectionId, Exchange, Given, GivenMessage, Input, Side, Timestamp};
@@ -182,7 +182,7 @@ impl CaptureWriter {
     }
 
     /// Writes what comes until it is told to stop, and closes the file. Gives what is missing.
-    pub(super) fn run(mut self) -> RecorderStopped {
+    pub(super) fn run(mut self) -> Written {
         loop {
             let work = self.queue.take();
             if work.reopen && self.file.has_moved() {
@@ -309,12 +309,13 @@ impl CaptureWriter {
         self.attempt(|file, _| file.write(&records));
     }
 
-    fn end(mut self) -> RecorderStopped {
+    fn end(mut self) -> Written {
         self.notice_loss();
         self.tell_missing();
         self.attempt(|file, _| file.close());
         self.queue.set_health(Health::Closed);
         self.retry.say_missing(self.totals.dropped_exchanges, self.totals.dropped_bytes);
-        RecorderStopped { at: (self.clock)(), ..self.totals }
+        let counts = RecorderStopped { at: (self.clock)(), ..self.totals };
+        Written { counts, untold: self.retry.untold() }
     }
 }

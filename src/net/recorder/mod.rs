@@ -87,14 +87,29 @@ pub struct Total {
     pub name: String,
     /// Lines, exchanges, and what is missing of them; of a listener only the exchanges that it was not told of.
     pub counts: RecorderStopped,
+    /// Why the file does not tell what is missing, if it does not: what its disk failed with, to the end.
+    pub untold: Option<String>,
+}
+
+/// What a log or a capture came to.
+struct Written {
+    counts: RecorderStopped,
+    /// As in [`Total`].
+    untold: Option<String>,
+}
+
+impl Written {
+    fn total(self, name: String) -> Total {
+        Total { name, counts: self.counts, untold: self.untold }
+    }
 }
 
 /// The recorder of a run: its logs, its listeners and its statistics.
 pub struct Recorder {
-    logs: Vec<Sink<Lines, RecorderStopped>>,
+    logs: Vec<Sink<Lines, Written>>,
     configured: Vec<(Log, Options)>,
     listeners: Vec<Sink<Entries, u64>>,
-    capture: Option<Sink<Chunk, RecorderStopped>>,
+    capture: Option<Sink<Chunk, Written>>,
     kinds: Vec<EventKind>,
     max_document_bytes: usize,
     /// One for each feed there ever was.
@@ -273,16 +288,18 @@ impl Recorder {
         let mut totals = Vec::new();
         if let Some(capture) = self.capture.take() {
             let name = capture.name.clone();
-            totals.extend(capture.join(&self.say).map(|counts| Total { name, counts }));
+            totals.extend(capture.join(&self.say).map(|written| written.total(name)));
         }
         for log in self.logs.drain(..) {
             let name = log.name.clone();
-            totals.extend(log.join(&self.say).map(|counts| Total { name, counts }));
+            totals.extend(log.join(&self.say).map(|written| written.total(name)));
         }
         for listener in self.listeners.drain(..) {
             let name = listener.name.clone();
             let counts = |missing| RecorderStopped { dropped_exchanges: missing, ..RecorderStopped::default() };
-            totals.extend(listener.join(&self.say).map(|missing| Total { name, counts: counts(missing) }));
+            totals.extend(
+                listener.join(&self.say).map(|missing| Written { counts: counts(missing), untold: None }.total(name)),
+            );
         }
         totals
     }

@@ -48,6 +48,11 @@ impl Retry {
         Self { name, on_error, say, failure, failures: 0, reason: None, is_last_try: false, is_over: false }
     }
 
+    /// Why what is missing at the end is told in no file, if a disk that failed to the end is why.
+    pub(super) fn untold(&mut self) -> Option<String> {
+        self.reason.take().filter(|_| self.is_over && self.failures > 0)
+    }
+
     /// Says something of the sink.
     pub(super) fn say(&self, what: impl std::fmt::Display) {
         (self.say)(&format!("{}: {what}", self.name));
@@ -124,7 +129,8 @@ impl Retry {
     /// Says how much is missing, at the end.
     pub(super) fn say_missing(&self, exchanges: u64, bytes: u64) {
         if bytes > 0 {
-            self.say(format_args!("{exchanges} exchanges ({bytes} bytes) are missing"));
+            let are = if exchanges == 1 { "is" } else { "are" };
+            self.say(format_args!("{} ({bytes} bytes) {are} missing", plural(exchanges, "exchange")));
         }
     }
 }

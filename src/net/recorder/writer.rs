@@ -15,7 +15,7 @@ use super::feed::Lines;
 use super::file::{Opened, Output};
 use super::queue::{Health, Missing, Queue};
 use super::retry::{Retry, Spoilt};
-use super::{Clock, RunInfo};
+use super::{Clock, RunInfo, Written};
 
 /// Writes one log.
 pub(super) struct Writer {
@@ -72,7 +72,7 @@ impl Writer {
     }
 
     /// Writes what comes until it is told to stop. Gives what was written and what is missing.
-    pub(super) fn run(mut self) -> RecorderStopped {
+    pub(super) fn run(mut self) -> Written {
         self.flush();
         loop {
             let work = self.queue.take();
@@ -285,7 +285,7 @@ impl Writer {
     }
 
     /// Writes the last line, and says what is missing.
-    fn end(mut self) -> RecorderStopped {
+    fn end(mut self) -> Written {
         self.notice_loss();
         self.tell_missing();
         if !self.retry.is_over() {
@@ -305,7 +305,7 @@ impl Writer {
         if !self.is_left {
             self.retry.say_missing(self.totals.dropped_exchanges, self.totals.dropped_bytes);
         }
-        self.totals
+        Written { counts: self.totals, untold: self.retry.untold() }
     }
 
     fn now(&self) -> Timestamp {
