@@ -86,6 +86,35 @@ with pymongo.MongoClient(uri, serverSelectionTimeoutMS=20000) as client:
     except OperationFailure as error:
         print('failed', error.code)
     print(people.delete_many({'ssn': {'$gte': ONE}}).deleted_count)
+    # What stands where no field is named.
+    people.insert_many([{'_id': 'a', 'ssn': ONE, 'name': 'Ann'}, {'_id': 'b', 'ssn': WORD, 'name': 'Bob'}])
+    people.create_index([('name', 'text'), ('ssn', 'text')])
+    client[name].command('profile', 2)
+    print(len(list(people.find({'$text': {'$search': WORD}}))))
+    print(people.find_one({'ssn': ONE}, {'_id': 1}, comment=f'who is {ONE}?'))
+    kept = [{'$sort': {'_id': 1}}, {'$addFields': {'k': {'$literal': ONE}}}, {'$match': {'$expr': {'$eq': ['$ssn', '$k']}}}]
+    print([it['_id'] for it in people.aggregate(kept, batchSize=1)])
+    for fails in [{'$dateTrunc': {'date': '$$NOW', 'unit': '$ssn'}}, {'$toDate': '$ssn'}, {'$convert': {'input': 1, 'to': '$ssn'}},
+                  {'$function': {'body': 'function(it) { throw it }', 'args': ['$ssn'], 'lang': 'js'}}]:
+        try:
+            print(list(people.aggregate([{'$match': {'_id': 'b'}}, {'$project': {'n': fails}}])))
+        except OperationFailure as error:
+            print('failed', error.code)
+    for filter in [{'$where': 'throw this.ssn'}, {'ssn': {'$type': WORD}}, {'ssn': {'$size': WORD}}]:
+        try:
+            print(list(people.find(filter)))
+        except OperationFailure as error:
+            print('failed', error.code)
+    client[name].command('profile', 0)
+    profiled = list(client[name]['system.profile'].find({}))
+    assert not real or WORD in str(profiled)
+    print(sorted({it['op'] for it in profiled}))
+    strict = client[name].create_collection('strict', validator={'$jsonSchema': {'properties': {'password': {'enum': [WORD]}}}})
+    try:
+        strict.insert_one({'password': ONE})
+    except pymongo.errors.WriteError as error:
+        print('invalid', error.code)
+    print([it['name'] for it in client[name].list_collections(filter={'name': 'strict'})])
     client.drop_database(name)
 "#;
 

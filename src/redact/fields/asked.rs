@@ -5,6 +5,7 @@ use std::fmt;
 use super::Fields;
 use super::expression::Scan;
 use super::path::Names;
+use super::prose::TEXTS_MAX;
 use crate::bson::{Element, Elements, find};
 use crate::wire::Sequence;
 
@@ -48,6 +49,12 @@ pub struct Asked {
     pub(super) is_whole: bool,
     /// An expression refers to one.
     pub(super) refers: bool,
+    /// Code runs, which may do anything with them.
+    pub(super) runs_code: bool,
+    /// It looks for something and does not name the field in which: words, or what is near.
+    pub(super) seeks: bool,
+    /// What `$geoNear` measures from is compared with one, or it is not said with what.
+    pub(super) is_near: bool,
     /// Something was left out of it, so what an expression is about may not be seen.
     pub(super) is_cut: bool,
     /// It is explained, not done.
@@ -75,6 +82,9 @@ impl Asked {
             own: 0,
             is_whole: false,
             refers: false,
+            runs_code: false,
+            seeks: false,
+            is_near: false,
             is_cut: false,
             explains: false,
             batch: Batch::Documents,
@@ -92,7 +102,7 @@ impl Asked {
 
     /// The same, with other names for it all: nothing of it was seen.
     pub(super) fn unknown(fields: &Fields) -> Self {
-        Self { is_whole: true, ..Self::anything(fields) }
+        Self { is_whole: true, runs_code: true, ..Self::anything(fields) }
     }
 
     pub(in crate::redact) fn of(fields: &Fields, command: &Command<'_>) -> Self {
@@ -114,15 +124,21 @@ impl Asked {
         }
         let collection = match first.name {
             b"getMore" => find(command.body, b"collection").and_then(|it| it.as_str()),
+            // What it names is no collection.
+            b"getLog" => None,
             _ => first.as_str(),
         };
-        // Cursors that are of no collection say so.
-        let collection = collection.filter(|name| !name.starts_with("$cmd."));
+        let collection = collection.and_then(|name| own_collection(database, name));
         let mut asked = Self::nothing();
         fields.places(database, collection, &mut asked.places);
+        // Some commands name it with its database.
+        if let Some((database, collection)) = collection.and_then(|name| name.split_once('.')) {
+            fields.places(Some(database), Some(collection), &mut asked.places);
+        }
         asked.batch = match (first.name, collection) {
             (b"listIndexes", _) => Batch::Indexes,
-            (_, None | Some("system.profile")) => Batch::Anything,
+            (_, None) => Batch::Anything,
+            (b"aggregate", _) if memchr::memmem::find(command.body, b"$planCacheStats").is_some() => Batch::Anything,
             _ => Batch::Documents,
         };
         asked.own = asked.places.len();
@@ -133,6 +149,9 @@ impl Asked {
         let mut others = Vec::new();
         command.parts().for_each(|part| named_collections(&part, &mut others));
         others.extend(find(command.body, b"viewOn").and_then(|it| it.as_str_bytes()));
+        if first.name == b"bulkWrite" {
+            command.parts().for_each(|part| asked.namespaces(fields, &part));
+        }
         for other in others.iter().filter_map(|other| std::str::from_utf8(other).ok()) {
             fields.places(database, Some(other), &mut asked.places);
         }
@@ -140,6 +159,17 @@ impl Asked {
             asked.scan(fields, &first, command);
         }
         asked
+    }
+
+    /// Adds the places of the collections that several writes name at their beginning.
+    fn namespaces(&mut self, fields: &Fields, part: &Element<'_>) {
+        let mut names = Vec::new();
+        if part.name == b"nsInfo" {
+            collect(part.value, &[b"ns"], super::walk::DEPTH_MAX, &mut names);
+        }
+        for (database, collection) in names.iter().filter_map(|ns| std::str::from_utf8(ns).ok()?.split_once('.')) {
+            fields.places(Some(database), Some(collection), &mut self.places);
+        }
     }
 
     /// Finds out by which other names values of the places come back, and whether expressions refer to them.
@@ -162,6 +192,9 @@ impl Asked {
         self.is_whole = scan.is_whole || is_code || command.is_cut || first.name == b"getLog";
         self.is_cut = command.is_cut;
         self.refers = scan.refers || command.is_cut;
+        self.runs_code = scan.runs_code || is_code || command.is_cut;
+        self.seeks = scan.seeks;
+        self.is_near = scan.is_near;
         self.places = scan.places;
     }
 
@@ -186,16 +219,27 @@ impl Asked {
         let has_message = || is_in(b"errmsg") || is_in(b"$err");
         self.is_whole
             || self.is_cut
-            || names.clone().any(|name| **name == *b"*" || is_in(name))
-            || ((self.refers || !self.texts.is_empty()) && has_message())
+            || self.seeks
+            || names.clone().any(|name| **name == *b"*" || is_in(name) || **name == *b"_id" && is_in(b"upserted"))
+            || ((self.refers || self.runs_code || !self.texts.is_empty()) && has_message())
     }
+}
+
+/// The collection whose documents are found under that name. In those of the server's own there are documents of others,
+/// and what was done with them.
+pub(super) fn own_collection<'a>(database: Option<&str>, name: &'a str) -> Option<&'a str> {
+    if let Some(of_series) = name.strip_prefix("system.buckets.") {
+        return Some(of_series);
+    }
+    let is_others = name.starts_with("$cmd.")
+        || name.starts_with("system.")
+        || database == Some("config")
+        || database == Some("local") && name.starts_with("oplog.");
+    (!is_others).then_some(name)
 }
 
 /// So often names are looked for that are given to what has been given one.
 const ROUNDS_MAX: usize = 8;
-
-/// So many texts are kept for errors that repeat them.
-const TEXTS_MAX: usize = 64;
 
 impl<'a> Command<'a> {
     /// The fields of the command, those that stand beside the body as the documents that they are.

@@ -1,8 +1,8 @@
 //! Expressions: which refer to a place, which give it another name, and which only say something about it.
 
-use super::path::{Met, Names, left_of};
+use super::path::{Left, Met, Names, left_of};
 use super::walk::DEPTH_MAX;
-use crate::bson::{Element, Elements};
+use crate::bson::{Element, Elements, Kind, find};
 
 /// More names than these are not told apart: all that comes back is taken for values then.
 const PLACES_MAX: usize = 256;
@@ -57,6 +57,48 @@ const CHOOSES: [&[u8]; 4] = [b"branches", b"default", b"else", b"then"];
 
 /// Operators after which names are others, or nothing is known.
 const OPAQUE: [&[u8]; 3] = [b"$accumulator", b"$function", b"$objectToArray"];
+
+/// Operators that bind names to what they go through, so that what is compared with what is not seen in one place.
+const BINDS: [&[u8]; 3] = [b"$filter", b"$map", b"$reduce"];
+
+/// Operators of which each argument is compared with the others.
+const COMPARES: [&[u8]; 18] = [
+    b"$cmp",
+    b"$eq",
+    b"$gt",
+    b"$gte",
+    b"$in",
+    b"$indexOfArray",
+    b"$indexOfBytes",
+    b"$indexOfCP",
+    b"$lt",
+    b"$lte",
+    b"$ne",
+    b"$regexFind",
+    b"$regexFindAll",
+    b"$regexMatch",
+    b"$setDifference",
+    b"$setEquals",
+    b"$setIntersection",
+    b"$setIsSubset",
+];
+
+/// Stages that find documents by comparing two fields, and which.
+const JOINS: [(&[u8], &[u8], &[u8]); 3] = [
+    (b"$lookup", b"localField", b"foreignField"),
+    (b"$graphLookup", b"connectFromField", b"connectToField"),
+    (b"$graphLookup", b"startWith", b"connectToField"),
+];
+
+/// What looks for something in fields that it does not name.
+const SEEKS: [&[u8]; 3] = [b"$search", b"$geoNear", b"startWith"];
+
+/// Where code is.
+const CODE: [&[u8]; 3] = [b"$accumulator", b"$function", b"$where"];
+
+pub(super) fn binds(name: &[u8]) -> bool {
+    BINDS.contains(&name)
+}
 
 pub(super) fn is_boolean(name: &[u8]) -> bool {
     BOOLEAN.contains(&name)
@@ -118,9 +160,15 @@ pub(super) fn mentions(element: &Element<'_>, places: &[Names], depth: usize, bu
 /// Looks through a command's pipelines and projections.
 pub(super) struct Scan<'m> {
     pub(super) places: Vec<Names>,
+    /// Those of them that have values of the fields, not only something that is made of them.
+    values: Vec<Names>,
     met: &'m Met,
     pub(super) is_whole: bool,
     pub(super) refers: bool,
+    /// See [`Asked`](super::Asked).
+    pub(super) runs_code: bool,
+    pub(super) seeks: bool,
+    pub(super) is_near: bool,
     before: usize,
     budget: usize,
 }
@@ -143,7 +191,10 @@ struct At<'a> {
 
 impl<'m> Scan<'m> {
     pub(super) fn new(places: Vec<Names>, met: &'m Met) -> Self {
-        Self { before: places.len(), places, met, is_whole: false, refers: false, budget: LOOKED_AT_MAX }
+        let before = places.len();
+        let (is_whole, refers, runs_code, seeks, is_near) = Default::default();
+        let values = places.clone();
+        Self { places, values, met, is_whole, refers, runs_code, seeks, is_near, before, budget: LOOKED_AT_MAX }
     }
 
     /// Whether names were added since it was asked last.
@@ -189,9 +240,9 @@ impl<'m> Scan<'m> {
             return;
         }
         // Before anything is said of what it is about: that may be a field by its name.
-        if OPAQUE.contains(&element.name) {
-            self.is_whole = true;
-        }
+        self.is_whole |= OPAQUE.contains(&element.name);
+        self.runs_code |= CODE.contains(&element.name) || element.kind == Kind::Code;
+        self.seeks |= SEEKS.contains(&element.name);
         let mut whole = Vec::new();
         if let Some(reference) = reference(element, &mut whole) {
             return self.reference(reference, at);
@@ -199,14 +250,72 @@ impl<'m> Scan<'m> {
         if !element.kind.is_container() || at.depth == DEPTH_MAX {
             return;
         }
-        let is_array = element.kind == crate::bson::Kind::Array;
+        self.compared(element);
+        let is_array = element.kind == Kind::Array;
         for inner in Elements::readable(element.value) {
             let below = if is_array { At { depth: at.depth + 1, ..at } } else { below(&inner, at) };
             self.walk(&inner, below);
         }
     }
 
+    /// What is compared with a place has its value, where it is the same.
+    fn compared(&mut self, element: &Element<'_>) {
+        if COMPARES.contains(&element.name) {
+            let mut names = Vec::new();
+            references(element, 0, &mut names);
+            self.equate(&names);
+        }
+        for (_, one, other) in JOINS.iter().filter(|(stage, ..)| *stage == element.name) {
+            let Some((one, other)) = find(element.value, one).zip(find(element.value, other)) else { continue };
+            let mut names: Vec<_> = other.as_str_bytes().map(|name| [b"$", name].concat()).into_iter().collect();
+            match one.as_str_bytes() {
+                Some(name) if !name.starts_with(b"$") => names.push([b"$", name].concat()),
+                _ => references(&one, 0, &mut names),
+            }
+            self.equate(&names);
+        }
+        if element.name == b"$geoNear" {
+            let key = find(element.value, b"key").and_then(|key| key.as_str_bytes());
+            // Without it any place may be meant.
+            let left = key.map(|key| left_of(&[b"$", key].concat(), &self.places));
+            self.is_near |= left.as_ref().is_none_or(|left| !left.is_empty());
+            let includes = find(element.value, b"includeLocs").and_then(|it| it.as_str_bytes());
+            let whole: Vec<Left<'_>> = self.places.iter().map(Left::whole).collect();
+            let names = includes.zip(left.unwrap_or(whole).first()).map(|(name, left)| left.under(name, true));
+            names.into_iter().for_each(|names| self.add_same(names));
+        }
+    }
+
+    fn equate(&mut self, references: &[Vec<u8>]) {
+        for one in references {
+            for other in references.iter().filter(|other| *other != one) {
+                let name = name_of(other);
+                let same: Vec<Names> = left_of(one, &self.places).iter().map(|left| left.under(name, false)).collect();
+                same.into_iter().for_each(|names| self.add_same(names));
+            }
+        }
+    }
+
+    /// What a place is made of has its value before.
+    fn made_of(&mut self, reference: &[u8], at: At<'_>) {
+        let Some(output) = at.output.filter(|_| !at.is_boolean) else { return };
+        let into = left_of(&[b"$", output].concat(), &self.values);
+        let same: Vec<Names> = into.iter().map(|left| left.under(name_of(reference), at.is_deep)).collect();
+        same.into_iter().for_each(|names| self.add_same(names));
+    }
+
+    /// Adds what has the value of a place.
+    fn add_same(&mut self, names: Names) {
+        if !names.is_empty() {
+            if !self.values.contains(&names) && self.values.len() < PLACES_MAX {
+                self.values.push(names.clone());
+            }
+            self.add(names);
+        }
+    }
+
     fn reference(&mut self, reference: &[u8], at: At<'_>) {
+        self.made_of(reference, at);
         let left = left_of(reference, &self.places);
         if left.is_empty() {
             return;
@@ -225,6 +334,30 @@ impl<'m> Scan<'m> {
             given.into_iter().for_each(|names| self.add(names));
         }
     }
+}
+
+/// The fields that the arguments of an operator refer to, but for those of other comparisons in it.
+fn references(element: &Element<'_>, depth: usize, to: &mut Vec<Vec<u8>>) {
+    let mut whole = Vec::new();
+    if let Some(reference) = reference(element, &mut whole) {
+        // Not more are compared with each other than can be read.
+        if to.len() < REFERENCES_MAX {
+            to.push(reference.to_vec());
+        }
+    } else if element.kind.is_container() && depth < DEPTH_MAX && !(depth > 0 && is_boolean(element.name)) {
+        Elements::readable(element.value).for_each(|inner| references(&inner, depth + 1, to));
+    }
+}
+
+/// As many fields are taken of one comparison.
+const REFERENCES_MAX: usize = 32;
+
+/// The name by which others know what is referred to: that of a variable counts where nothing of it is meant.
+fn name_of(reference: &[u8]) -> &[u8] {
+    let name = reference.strip_prefix(b"$").unwrap_or(reference);
+    let Some(variable) = name.strip_prefix(b"$") else { return name };
+    let dot = variable.iter().position(|byte| *byte == b'.');
+    dot.map_or(variable, |dot| &variable[dot + 1..])
 }
 
 /// Where the value of a field of a document is.

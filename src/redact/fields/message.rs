@@ -1,89 +1,14 @@
-//! Messages: those of the wire, and the texts of errors.
-
-use std::borrow::Cow;
+//! Messages of the wire without values: the documents in them, of whatever opcode.
 
 use bytes::BytesMut;
 
-use super::asked::{Asked, Batch, Command};
+use super::asked::{Asked, Batch, Command, own_collection};
 use super::walk::{Place, Walker};
 use super::{Fields, Pending};
-use crate::bson::{Element, Kind, find};
+use crate::bson::find;
 use crate::event::{Exchange, Side};
 use crate::redact::message::keep_response_to;
 use crate::wire::{Message, OpDelete, OpInsert, OpMsg, OpQuery, OpReply, OpUpdate, Sequence, WireError, msg_flags};
-
-/// So many texts of a request are looked for in an error.
-pub(super) const TEXTS_MAX: usize = 64;
-
-/// Shorter ones are found everywhere.
-const TEXT_LEN_MIN: usize = 3;
-
-/// Of a longer one this is kept, to be known by it.
-const TEXT_LEN_MAX: usize = 128;
-
-/// A value as an error would repeat it.
-pub(super) fn text_of(element: &Element<'_>) -> Option<Vec<u8>> {
-    let text = match element.kind {
-        Kind::Int32 | Kind::Int64 => element.as_i64()?.to_string().into_bytes(),
-        Kind::ObjectId => element.as_object_id()?.to_hex().into_bytes(),
-        Kind::Regex => element.value.split(|byte| *byte == 0).next()?.to_vec(),
-        _ => element.as_str_bytes()?.to_vec(),
-    };
-    let kept = text.get(..TEXT_LEN_MAX).map_or(text.as_slice(), |start| start).to_vec();
-    (kept.len() >= TEXT_LEN_MIN).then_some(kept)
-}
-
-/// An error's text without values; `None` if there are none in it.
-///
-/// A brace opens what it is about: that goes if it names a place. A text of the request goes wherever it is; where
-/// an expression computes with a place, so does everything in quotes.
-pub(super) fn without(message: &[u8], asked: &Asked) -> Option<Vec<u8>> {
-    let mut text = Cow::Borrowed(message);
-    if let Some(brace) = memchr::memchr(b'{', &text) {
-        let (before, about) = text.split_at(brace);
-        let names = asked.places.iter().filter_map(|names| names.last());
-        let is_named = |name: &[u8]| name == b"*" || memchr::memmem::find(about, name).is_some();
-        if asked.is_whole || names.clone().any(|name| is_named(name)) {
-            text = Cow::Owned([before, b"{ *** }"].concat());
-        }
-    }
-    for repeated in &asked.texts {
-        match memchr::memmem::find(&text, repeated) {
-            // How far it goes on is not known.
-            Some(at) if repeated.len() == TEXT_LEN_MAX => text = Cow::Owned([&text[..at], b"***"].concat()),
-            Some(_) => text = Cow::Owned(replaced(&text, repeated)),
-            None => {}
-        }
-    }
-    if asked.refers {
-        text = unquoted(&text).map_or(text, Cow::Owned);
-    }
-    (*text != *message).then(|| text.into_owned())
-}
-
-fn replaced(text: &[u8], what: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some(at) = memchr::memmem::find(rest, what) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(b"***");
-        rest = &rest[at + what.len()..];
-    }
-    out.extend_from_slice(rest);
-    out
-}
-
-/// The text from the first quotation mark to the last one of its kind gone, but for operators.
-fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
-    let first = text.iter().position(|byte| matches!(byte, b'\'' | b'"'))?;
-    let last = text.iter().rposition(|byte| *byte == text[first]).filter(|last| *last > first).unwrap_or(text.len());
-    if text[first + 1..last].starts_with(b"$")
-        && text[first + 1..last].iter().all(|byte| *byte == b'$' || byte.is_ascii_alphanumeric())
-    {
-        return None;
-    }
-    Some([&text[..=first], b"***", text.get(last..).unwrap_or_default()].concat())
-}
 
 /// Where a message belongs.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +89,7 @@ fn request(
                 }
                 return Ok((Some(asked), without.is_some()));
             }
-            let asked = legacy(fields, database, collection);
+            let asked = legacy(fields, database, collection, query.query);
             let filter = found(fields, &asked, query.query, Place::Query);
             if let Some(filter) = &filter {
                 OpQuery { query: filter, ..*query }.encode(id, out)?;
@@ -173,11 +98,11 @@ fn request(
         }
         Message::GetMore(message) => {
             let (database, collection) = namespace(message.full_collection_name);
-            Ok((Some(legacy(fields, database, collection)), false))
+            Ok((Some(legacy(fields, database, collection, &[])), false))
         }
         Message::Insert(message) => {
             let (database, collection) = namespace(message.full_collection_name);
-            let asked = legacy(fields, database, collection);
+            let asked = legacy(fields, database, collection, &[]);
             let documents = all_found(fields, &asked, message.iter());
             if let Some(documents) = &documents {
                 OpInsert { documents, ..*message }.encode(id, out)?;
@@ -186,7 +111,7 @@ fn request(
         }
         Message::Update(message) => {
             let (database, collection) = namespace(message.full_collection_name);
-            let asked = legacy(fields, database, collection);
+            let asked = legacy(fields, database, collection, message.selector);
             let parts = [message.selector, message.update].map(|it| found(fields, &asked, it, Place::Query));
             let [selector, update] = &parts;
             let (selector, update) =
@@ -196,7 +121,7 @@ fn request(
         }
         Message::Delete(message) => {
             let (database, collection) = namespace(message.full_collection_name);
-            let asked = legacy(fields, database, collection);
+            let asked = legacy(fields, database, collection, message.selector);
             let selector = found(fields, &asked, message.selector, Place::Query);
             if let Some(selector) = &selector {
                 OpDelete { selector, ..*message }.encode(id, out)?;
@@ -246,11 +171,6 @@ fn msg(
     }
     let mut walker = Walker::new(fields, asked);
     let mut is_changed = false;
-    let body = match (asked.may_touch(message.body), is_reply) {
-        (false, _) => None,
-        (_, true) => walker.reply(message.body),
-        (_, false) => walker.request(message.body),
-    };
     let mut beside = Vec::new();
     for sequence in &message.sequences {
         let mut documents = Vec::new();
@@ -262,6 +182,11 @@ fn msg(
         }
         beside.push((sequence.identifier, documents));
     }
+    let body = match (asked.may_touch(message.body) || walker.may_repeat(message.body), is_reply) {
+        (false, _) => None,
+        (_, true) => walker.reply(message.body),
+        (_, false) => walker.request(message.body),
+    };
     is_changed |= body.is_some();
     if is_changed {
         let sequences = beside.iter().map(|(identifier, documents)| Sequence { identifier, documents });
@@ -271,14 +196,17 @@ fn msg(
     Ok((is_changed, walker.into_texts()))
 }
 
-/// What is asked by a message that is no command.
-fn legacy(fields: &Fields, database: Option<&str>, collection: Option<&str>) -> Asked {
+/// What is asked by a message that is no command, with that filter.
+fn legacy(fields: &Fields, database: Option<&str>, collection: Option<&str>, filter: &[u8]) -> Asked {
     let mut asked = Asked::anything(fields);
+    let collection = collection.and_then(|name| own_collection(database, name));
     if collection.is_some() {
         asked.places.clear();
         fields.places(database, collection, &mut asked.places);
         asked.batch = Batch::Documents;
     }
+    asked.seeks = !asked.places.is_empty() && memchr::memmem::find(filter, b"$search").is_some();
+    asked.runs_code = memchr::memmem::find(filter, b"$where").is_some();
     asked
 }
 

@@ -2,14 +2,16 @@
 //!
 //! [`Fields`] is what was asked for. Of each command [`Asked`] is worked out, which says where in it and in its replies
 //! such values may be: the fields themselves, names that a pipeline or a projection gives them, and texts that an error
-//! may repeat. `walk` goes through documents by that. What is left out: fields that an update copies to other names on
-//! the server, the names of fields, the words of `$text`, constants that have a name before they are compared, resume
-//! tokens of change streams, and texts of errors that repeat a stored value without naming its field.
+//! may repeat. `walk` goes through documents by that. Where it cannot be known what a constant is compared with, it goes.
+//! What is left out: fields that an update, a `$rename` or a view copies to other names on the server, the names of fields,
+//! resume tokens of change streams, and a stored word that an error says in the midst of a sentence.
 
 mod asked;
 mod expression;
 mod message;
 mod path;
+mod plain;
+mod prose;
 #[cfg(test)]
 mod tests;
 mod value;

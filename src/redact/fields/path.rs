@@ -23,7 +23,7 @@ pub struct FieldPathError(String);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Names {
     names: Box<[Box<[u8]>]>,
-    /// Which of the paths it is, by its place among them.
+    /// Which of the paths it is, by its place among them; [`UNKNOWN`] if its collection is not known.
     path: usize,
 }
 
@@ -56,6 +56,9 @@ impl Met {
         self.0.get(path).is_some_and(|met| met.load(Ordering::Relaxed))
     }
 }
+
+/// No path: what is met somewhere says nothing of a path into some collection.
+const UNKNOWN: usize = usize::MAX;
 
 /// Stands for any one name.
 const ANY: &[u8] = b"*";
@@ -93,6 +96,7 @@ impl FieldPath {
     pub(super) fn within(&self, path: usize, database: Option<&str>, collection: Option<&str>, to: &mut Vec<Names>) {
         let text = self.0.as_str();
         let after = |prefix: &str| text.strip_prefix(prefix)?.strip_prefix('.');
+        let path = if collection.is_none() && !text.starts_with("*.") { UNKNOWN } else { path };
         let mut add = |rest: &str| {
             let parts: Vec<_> = rest.split('.').map(str::as_bytes).filter(|part| is_name(part)).collect();
             // Between names, it may stand for elements too, which have none.
@@ -212,7 +216,12 @@ pub(super) struct Left<'n> {
     pub(super) names: &'n [Box<[u8]>],
 }
 
-impl Left<'_> {
+impl<'n> Left<'n> {
+    /// All of a place.
+    pub(super) fn whole(of: &'n Names) -> Self {
+        Self { of, names: of }
+    }
+
     /// What is left, where that stands under this name; or, if it is deep, somewhere within it.
     pub(super) fn under(&self, name: &[u8], is_deep: bool) -> Names {
         let left = if is_deep { &[] } else { self.names };

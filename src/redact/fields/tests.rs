@@ -5,6 +5,8 @@ use bson::{Bson, DateTime, Document, Regex, doc};
 
 use super::*;
 
+mod hidden;
+
 /// What must be seen nowhere.
 const SECRET: &str = "123-45-6789";
 

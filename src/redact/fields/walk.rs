@@ -4,13 +4,16 @@
 //! what sorts, projections and indexes say of fields. In expressions what names a field stays, and what is compared or
 //! put together with a place goes.
 
+mod others;
+
 use std::borrow::Cow;
 
 use super::asked::{Asked, Batch};
-use super::expression::{LOOKED_AT_MAX, is_boolean, is_naming, mentions, names_a_field};
+use super::expression::{LOOKED_AT_MAX, binds, is_boolean, is_naming, mentions, names_a_field};
 use super::path::Trail;
+use super::plain::{SCHEMA_WORDS, is_brief, says_no_value};
 use super::value::{Mode, TEXT};
-use super::{Fields, message};
+use super::{Fields, prose};
 use crate::bson::write::{begin, end, put_name, put_string};
 use crate::bson::{Element, Elements, Kind};
 
@@ -46,6 +49,12 @@ pub(super) enum Place {
     Shape,
     /// A description of an index.
     Index,
+    /// A JSON schema.
+    Schema,
+    /// What a schema says of fields, under their names.
+    Properties,
+    /// What is said for people: it goes as far as it repeats what went elsewhere.
+    Comment,
     /// Nothing of documents.
     Other,
 }
@@ -74,6 +83,8 @@ pub(super) struct Walker<'w> {
     /// Elements that may still be looked at ahead.
     budget: usize,
     is_reply: bool,
+    /// What went when it was gone through before.
+    repeats: Vec<Vec<u8>>,
 }
 
 impl<'w> Walker<'w> {
@@ -87,6 +98,7 @@ impl<'w> Walker<'w> {
             texts: Vec::new(),
             budget: LOOKED_AT_MAX,
             is_reply: false,
+            repeats: Vec::new(),
         }
     }
 
@@ -94,9 +106,20 @@ impl<'w> Walker<'w> {
         self.texts
     }
 
-    /// Of a command; `None` if nothing has to go.
+    /// Of a command; `None` if nothing has to go. What stands beside it is to be gone through before.
     pub(super) fn request(&mut self, document: &'w [u8]) -> Option<Vec<u8>> {
+        let without = self.document(document, Place::Command.into());
+        if self.texts.is_empty() || memchr::memmem::find(document, b"comment").is_none() {
+            return without;
+        }
+        // A comment may come before what it repeats.
+        self.repeats.clone_from(&self.texts);
         self.document(document, Place::Command.into())
+    }
+
+    /// Whether it knows of something that a comment in that command may repeat.
+    pub(super) fn may_repeat(&self, command: &[u8]) -> bool {
+        !self.texts.is_empty() && memchr::memmem::find(command, b"comment").is_some()
     }
 
     /// Of a document that stands beside a command or a reply, under that name.
@@ -157,9 +180,14 @@ impl<'w> Walker<'w> {
         let below = if is_array { at } else { self.below(element, at, is_first) };
         // What holds documents is there whatever is in them.
         let is_field = !is_array && !matches!(at.place, Place::Cursor | Place::Reply);
+        if self.is_of_others(element, at) {
+            self.of_others(element, below, out);
+            return self.trail.truncate(len);
+        }
         let is_named = below.goes && !at.goes && is_field;
         if is_named && self.fields.mode == Mode::Drop && can_be_left_out(element, below.place) {
             self.changed = true;
+            self.keep_texts(element, 0);
         } else if element.kind.is_container() {
             self.container(element, below, out);
         } else {
@@ -193,7 +221,19 @@ impl<'w> Walker<'w> {
             Place::Query if self.is_reply && !at.goes && element.name == b"errmsg" => {
                 return self.message(element, out);
             }
+            // As the profiler writes it: what was asked is not known.
+            Place::Query if self.is_reply && element.name == b"errMsg" => {
+                return self.text(element, Some(prose::without_cause(element.as_str_bytes().unwrap_or_default())), out);
+            }
+            Place::Comment if element.kind != Kind::String => {
+                prose::text_of(element).is_some_and(|text| self.repeats.contains(&text))
+            }
+            Place::Comment => {
+                let said = element.as_str_bytes().unwrap_or_default();
+                return self.text(element, prose::repeated(said, &self.repeats), out);
+            }
             Place::Shape => at.goes && !is_brief(element),
+            Place::Schema => at.goes && !SCHEMA_WORDS.contains(&element.name),
             Place::Projection => at.goes && !is_brief(element) && !names_a_field(element),
             Place::Expression { goes } => (goes || at.goes) && !names_a_field(element),
             _ => at.goes,
@@ -219,16 +259,32 @@ impl<'w> Walker<'w> {
         }
     }
 
+    /// Keeps what was in a value that was left out, for errors that repeat it.
+    fn keep_texts(&mut self, element: &Element<'_>, depth: usize) {
+        if self.texts.len() >= prose::TEXTS_MAX || depth == DEPTH_MAX {
+            return;
+        }
+        if element.kind.is_container() {
+            Elements::readable(element.value).for_each(|inner| self.keep_texts(&inner, depth + 1));
+        } else {
+            self.texts.extend(prose::text_of(element));
+        }
+    }
+
     fn put(&mut self, element: &Element<'_>, (kind, value): (Kind, Cow<'_, [u8]>), out: &mut Vec<u8>) {
         self.changed |= kind != element.kind || *value != *element.value;
-        self.texts.extend(message::text_of(element).filter(|_| self.texts.len() < message::TEXTS_MAX));
+        self.texts.extend(prose::text_of(element).filter(|_| self.texts.len() < prose::TEXTS_MAX));
         put_name(kind, element.name, out);
         out.extend_from_slice(&value);
     }
 
     fn message(&mut self, element: &Element<'_>, out: &mut Vec<u8>) {
         let said = element.as_str_bytes().unwrap_or_default();
-        match message::without(said, self.asked) {
+        self.text(element, prose::without(said, self.asked), out);
+    }
+
+    fn text(&mut self, element: &Element<'_>, without: Option<Vec<u8>>, out: &mut Vec<u8>) {
+        match without {
             Some(said) => {
                 self.changed = true;
                 put_name(Kind::String, element.name, out);
@@ -265,6 +321,9 @@ impl<'w> Walker<'w> {
             Place::Data | Place::Shape => At { goes: self.push(name) || at.goes, ..at },
             Place::Index if matches!(name, b"partialFilterExpression") => Place::Query.into(),
             Place::Index => At { place: Place::Shape, goes: self.push(name) },
+            Place::Schema => self.of_schema(element, at),
+            Place::Properties => At { place: Place::Schema, goes: self.push(name) || at.goes },
+            Place::Comment => at,
             Place::Query => self.of_query(element, at),
             Place::Identified => {
                 let goes = match name.first() {
@@ -287,14 +346,19 @@ impl<'w> Walker<'w> {
     }
 
     fn of_command(&self, element: &Element<'_>, is_first: bool) -> At {
+        if element.name == b"comment" {
+            return Place::Comment.into();
+        }
         if !element.kind.is_container() {
+            if element.name == b"$truncated" {
+                return At { place: Place::Data, goes: true };
+            }
             let is_code = matches!(element.kind, Kind::Code | Kind::CodeWithScope)
                 || matches!(element.name, b"finalize" | b"map" | b"reduce");
             return if is_code { Place::Data.into() } else { Place::Other.into() };
         }
         let place = match element.name {
-            // `explain`
-            _ if is_first => Place::Command,
+            b"explain" if is_first => Place::Command,
             b"$clusterTime" | b"$readPreference" | b"client" | b"collation" | b"cursor" | b"cursors" | b"lsid"
             | b"nsInfo" | b"readConcern" | b"recoveryToken" | b"writeConcern" => Place::Other,
             b"arrayFilters" => Place::Identified,
@@ -302,6 +366,8 @@ impl<'w> Walker<'w> {
             b"c" | b"constants" | b"let" => Place::Expression { goes: true },
             b"deletes" | b"ops" | b"updates" => Place::Statement,
             b"document" | b"documents" | b"max" | b"min" => Place::Data,
+            // What code is given, and where something is near to.
+            b"near" | b"scope" => return At { place: Place::Data, goes: true },
             b"fields" | b"projection" => Place::Projection,
             b"hint" | b"index" | b"key" | b"keyPattern" | b"sort" => Place::Shape,
             b"indexes" => Place::Index,
@@ -315,11 +381,14 @@ impl<'w> Walker<'w> {
         place.into()
     }
 
-    fn of_reply(&self, element: &Element<'_>) -> At {
+    fn of_reply(&mut self, element: &Element<'_>) -> At {
         let goes = self.asked.is_whole;
         match element.name {
-            b"$clusterTime" | b"$gleStats" | b"errorLabels" | b"lastErrorObject" | b"opTime" | b"recoveryToken"
-            | b"topologyVersion" => Place::Other.into(),
+            b"$clusterTime" | b"$gleStats" | b"errorLabels" | b"opTime" | b"recoveryToken" | b"topologyVersion" => {
+                Place::Other.into()
+            }
+            // What was done to one document.
+            b"upserted" if element.kind != Kind::Array => At { place: Place::Data, goes: self.push(b"_id") },
             b"cursor" if element.kind == Kind::Document => Place::Cursor.into(),
             b"errInfo" => Place::Details.into(),
             b"keyPattern" => Place::Shape.into(),
@@ -345,8 +414,17 @@ impl<'w> Walker<'w> {
     fn of_query(&mut self, element: &Element<'w>, at: At) -> At {
         match element.name {
             b"$expr" => At { place: Place::Expression { goes: self.asked.is_cut }, ..at },
-            b"$exists" | b"$options" | b"$position" | b"$rename" | b"$size" | b"$slice" | b"$type" => {
+            b"$rename" => Place::Other.into(),
+            b"$exists" | b"$options" | b"$position" | b"$size" | b"$slice" | b"$type" if says_no_value(element) => {
                 Place::Other.into()
+            }
+            b"$comment" => Place::Comment.into(),
+            b"$jsonSchema" => At { place: Place::Schema, ..at },
+            // Words may be of any field, and so may what is found of them in an index.
+            b"$search" | b"parsedTextQuery" => At { goes: true, ..at },
+            b"$truncated" if self.is_reply => At { goes: true, ..at },
+            b"upserted" if self.is_reply && element.kind != Kind::Array => {
+                At { goes: self.push(b"_id") || at.goes, ..at }
             }
             b"$currentDate" | b"$sort" | b"$unset" => At { place: Place::Shape, ..at },
             b"keyPattern" | b"multiKeyPaths" | b"sortPattern" if self.asked.explains => {
@@ -357,8 +435,13 @@ impl<'w> Walker<'w> {
             name if self.is_reply && self.asked.batch == Batch::Anything && is_naming(name) => {
                 self.of_expression(element, at, false)
             }
+            [b'$', ..] if self.is_reply && self.asked.batch == Batch::Anything && self.mentions(element) => {
+                At { place: Place::Expression { goes: true }, ..at }
+            }
             // A plan as a text, values and all.
-            b"slotBasedPlan" if self.asked.explains => At { goes: true, ..at },
+            b"cachedPlan" | b"slotBasedPlan" if self.asked.explains || self.asked.batch == Batch::Anything => {
+                At { goes: true, ..at }
+            }
             name => At { goes: self.push(name) || at.goes, ..at },
         }
     }
@@ -371,6 +454,8 @@ impl<'w> Walker<'w> {
             // What is looked for, and which fields it is looked for in, is said in many ways.
             b"$search" | b"$searchMeta" | b"$vectorSearch" => expression(true),
             b"let" | b"vars" => expression(goes || self.asked.refers),
+            b"near" if self.asked.is_near => expression(true),
+            b"startWith" => expression(true),
             b"$project" => At { place: Place::Projection, ..at },
             b"$sort" | b"sortBy" => At { place: Place::Shape, ..at },
             b"$unset" => Place::Other.into(),
@@ -378,11 +463,23 @@ impl<'w> Walker<'w> {
             b"$const" | b"$literal" if goes || at.goes => At { place: Place::Data, goes: true },
             _ if is_naming(name) => expression(self.asked.is_cut),
             _ if is_boolean(name) => expression(self.asked.is_cut || self.mentions(element)),
+            _ if binds(name) => expression(goes || self.asked.refers),
+            // Names that are texts.
+            b"$arrayToObject" => expression(goes || self.asked.may_touch(element.value)),
             _ if name.first() == Some(&b'$') => expression(goes || self.mentions(element)),
             _ => {
                 let is_in = self.push(name);
                 At { goes: is_in || at.goes, ..expression(goes) }
             }
+        }
+    }
+
+    fn of_schema(&mut self, element: &Element<'_>, at: At) -> At {
+        match element.name {
+            b"properties" => At { place: Place::Properties, ..at },
+            // Which fields are meant is not known.
+            b"patternProperties" => At { place: Place::Schema, goes: true },
+            _ => at,
         }
     }
 
@@ -409,19 +506,6 @@ fn can_be_left_out(element: &Element<'_>, place: Place) -> bool {
     match place {
         Place::Data | Place::Query => true,
         Place::Expression { .. } => !element.kind.is_container() && !names_a_field(element),
-        _ => false,
-    }
-}
-
-/// What says nothing of a value: 0, 1, -1, a boolean, an empty text, a type of index, `$name`.
-fn is_brief(element: &Element<'_>) -> bool {
-    match element.kind {
-        Kind::Int32 | Kind::Int64 | Kind::Double => element.as_i64().is_some_and(|number| number.abs() <= 1),
-        Kind::Boolean | Kind::Null => true,
-        Kind::String => {
-            const TYPES: [&[u8]; 6] = [b"", b"2d", b"2dsphere", b"hashed", b"text", b"textScore"];
-            element.as_str_bytes().is_some_and(|text| TYPES.contains(&text))
-        }
         _ => false,
     }
 }

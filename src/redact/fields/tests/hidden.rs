@@ -1,0 +1,221 @@
+//! Secrets that stand where nothing names their field: compared by way of a name, told of others, said in words.
+
+use bson::{Document, doc};
+
+use super::{SECRET, bytes, document, fields, without};
+use crate::redact::fields::{Fields, Mode};
+
+fn assert_without(command: &Document, reply: Option<Document>) {
+    for mode in Mode::ALL {
+        let (found, replies) = without(mode, command, reply.as_slice());
+        assert!(!found.to_string().contains(SECRET), "{mode:?}: {found}");
+        assert!(!replies.iter().any(|reply| reply.to_string().contains(SECRET)), "{mode:?}: {command}: {replies:?}");
+    }
+}
+
+#[test]
+fn what_is_compared_by_way_of_a_name_goes() {
+    let same = |one: &str, other: &str| doc! { "$match": { "$expr": { "$eq": [one, other] } } };
+    let mapped = doc! { "$map": { "input": [SECRET], "as": "v", "in": { "$eq": ["$$v", "$ssn"] } } };
+    let filtered =
+        doc! { "$filter": { "input": [SECRET, "x"], "as": "v", "cond": { "$ne": ["$$v", "$profile.ssn"] } } };
+    let shifted = |name: &str, what: &str| doc! { "$setWindowFields": { "sortBy": { "n": 1 }, "output": { name: { "$shift": { "output": what, "by": 1, "default": SECRET } } } } };
+    let walked = |start: &str| doc! { "$graphLookup": { "from": "users", "startWith": start, "connectFromField": "boss", "connectToField": "ssn", "as": "all" } };
+    let literal = |value: &str| doc! { "k": { "$literal": value } };
+    for stages in [
+        vec![doc! { "$addFields": { "k": SECRET } }, same("$ssn", "$k")],
+        vec![doc! { "$addFields": { "k": { "deep": SECRET } } }, same("$$ROOT.ssn", "$k.deep")],
+        vec![doc! { "$set": literal(SECRET) }, doc! { "$set": { "j": "$k" } }, same("$j", "$ssn")],
+        vec![doc! { "$project": { "x": { "$anyElementTrue": mapped } } }],
+        vec![doc! { "$project": { "x": filtered } }],
+        vec![
+            doc! { "$project": { "x": { "$reduce": { "input": "$all", "initialValue": SECRET, "in": { "$cond": [{ "$gt": ["$ssn", "$$value"] }, 1, 2] } } } } },
+        ],
+        vec![shifted("x", "$ssn")],
+        vec![shifted("a.ssn", "$n")],
+        vec![shifted("profile.ssn", "$n")],
+        vec![walked(SECRET)],
+        vec![doc! { "$set": literal(SECRET) }, walked("$k")],
+        vec![
+            doc! { "$set": literal(SECRET) },
+            doc! { "$lookup": { "from": "users", "localField": "k", "foreignField": "ssn", "as": "all" } },
+        ],
+        vec![doc! { "$match": { "$text": { "$search": SECRET } } }],
+        vec![doc! { "$replaceWith": { "$arrayToObject": [[["ssn", SECRET]]] } }],
+        vec![
+            doc! { "$densify": { "field": "ssn", "range": { "step": 1, "unit": "day", "bounds": [SECRET, SECRET] } } },
+        ],
+        vec![doc! { "$fill": { "output": { "ssn": { "value": SECRET } } } }],
+    ] {
+        assert_without(&doc! { "aggregate": "users", "pipeline": stages }, None);
+    }
+    for command in [
+        doc! { "find": "users", "filter": { "$text": { "$search": SECRET, "$language": "en" } } },
+        doc! { "mapReduce": "users", "map": "f", "reduce": "f", "scope": { "wanted": SECRET } },
+        doc! { "find": "users", "filter": { "ssn": { "$type": SECRET } } },
+        doc! { "find": "users", "filter": { "ssn": { "$size": [SECRET], "$regex": "x", "$options": SECRET } } },
+        doc! { "dataSize": "shop.users", "keyPattern": { "ssn": 1 }, "min": { "ssn": SECRET }, "max": { "ssn": SECRET } },
+        doc! { "split": "shop.users", "middle": { "ssn": SECRET } },
+        doc! { "find": "users", "filter": { "$comment": SECRET, "ssn": SECRET } },
+        doc! { "find": "users", "filter": { "ssn": SECRET }, "comment": format!("for {SECRET}, in haste") },
+        doc! { "comment": { "of": SECRET }, "find": "users", "filter": { "ssn": SECRET } },
+        doc! { "update": "users", "comment": [SECRET], "updates": [{ "q": {}, "u": { "$set": { "ssn": SECRET } } }] },
+    ] {
+        // A comment is not the first field of a command.
+        let mut command = command;
+        if let Some(comment) = command.get("comment").cloned().filter(|_| command.iter().next().unwrap().0 == "comment")
+        {
+            command.remove("comment");
+            command.insert("comment", comment);
+        }
+        assert_without(&command, None);
+    }
+    let commented = doc! { "find": "users", "filter": { "ssn": SECRET }, "comment": format!("for {SECRET}, in haste") };
+    assert_eq!(without(Mode::Mask, &commented, &[]).0.get_str("comment").unwrap(), "for ***, in haste");
+}
+
+#[test]
+fn what_is_joined_by_a_field_is_it() {
+    let joined = doc! { "$lookup": { "from": "blocked", "localField": "ssn", "foreignField": "number", "as": "z" } };
+    let command = doc! { "aggregate": "users", "pipeline": [joined] };
+    assert_without(&command, Some(doc! { "cursor": { "firstBatch": [{ "z": [{ "number": SECRET }] }] } }));
+    let joined = doc! { "$lookup": { "from": "users", "localField": "number", "foreignField": "ssn", "as": "z" } };
+    let command = doc! { "aggregate": "blocked", "pipeline": [joined] };
+    assert_without(&command, Some(doc! { "cursor": { "firstBatch": [{ "number": SECRET, "z": [] }] } }));
+}
+
+#[test]
+fn places_go_where_something_is_near_to_them() {
+    let fields = Fields::new(vec!["users.home".parse().unwrap()], Mode::Mask, b"key").unwrap();
+    let near = doc! { "near": { "type": "Point", "coordinates": [1.5, 2.5] }, "distanceField": "d" };
+    let asked = |more: Document| {
+        let near = near.clone().into_iter().chain(more).collect::<Document>();
+        let command = bytes(&doc! { "aggregate": "users", "pipeline": [{ "$geoNear": near }] });
+        let mut asked = fields.asked(&command, Some("shop"));
+        document(&fields.request(&mut asked, &command).unwrap_or(command)).to_string()
+    };
+    assert!(!asked(doc! {}).contains("1.5") && !asked(doc! { "key": "home" }).contains("1.5"));
+    assert!(asked(doc! { "key": "shop" }).contains("1.5"));
+}
+
+#[test]
+fn a_schema_says_no_values() {
+    let number = doc! { "bsonType": "string", "enum": [SECRET], "pattern": SECRET, "minLength": 5 };
+    let card = doc! { "bsonType": ["array"], "items": { "properties": { "number": number.clone() } } };
+    let schema = doc! { "required": ["card"], "properties": {
+        "card": card, "ssn": number.clone(), "name": { "enum": ["x"] }, "any": { "anyOf": [{ "properties": { "ssn": number.clone() } }] },
+    }, "patternProperties": { "^s": number } };
+    for command in [doc! { "create": "users" }, doc! { "collMod": "users" }] {
+        let mut command = command;
+        command.insert("validator", doc! { "$jsonSchema": schema.clone() });
+        assert_without(&command, None);
+        let found = without(Mode::Mask, &command, &[]).0.to_string();
+        for kept in ["\"required\": [\"card\"]", "\"enum\": [\"x\"]", "\"bsonType\": \"string\"", "\"minLength\": 5"] {
+            assert!(found.contains(kept), "{kept} in {found}");
+        }
+    }
+    let collection = doc! { "name": "users", "options": { "validator": { "$jsonSchema": schema } } };
+    assert_without(&doc! { "listCollections": 1 }, Some(doc! { "cursor": { "firstBatch": [collection] } }));
+}
+
+#[test]
+fn what_an_upsert_made_is_told_without_its_id() {
+    let fields = Fields::new(vec!["users._id".parse().unwrap()], Mode::Mask, b"key").unwrap();
+    let asked = fields.asked(&bytes(&doc! { "findAndModify": "users" }), Some("shop"));
+    let reply = |reply: Document| document(&fields.reply(&asked, &bytes(&reply)).unwrap());
+    let outcome = |id: &str| doc! { "lastErrorObject": { "n": 1, "upserted": id }, "ok": 1.0 };
+    assert_eq!(reply(outcome(SECRET)), outcome("***"));
+    let outcome = |id: &str| doc! { "n": 1, "upserted": [{ "index": 0, "_id": id }], "ok": 1.0 };
+    assert_eq!(reply(outcome(SECRET)), outcome("***"));
+}
+
+#[test]
+fn what_others_asked_goes_by_what_they_asked() {
+    let fields =
+        |paths: &[&str]| Fields::new(paths.iter().map(|it| it.parse().unwrap()).collect(), Mode::Mask, b"key").unwrap();
+    // No path says every collection.
+    let fields = fields(&["users.ssn", "users.card.number"]);
+    let stages =
+        vec![doc! { "$set": { "k": SECRET } }, doc! { "$redact": { "$cond": [{ "$eq": ["$ssn", "$k"] }, 1, 2] } }];
+    let pipeline = doc! { "aggregate": "users", "pipeline": stages, "cursor": {}, "$db": "shop" };
+    let failed = "PlanExecutor error during aggregation :: caused by :: unknown time unit value: 123-45-6789";
+    let batch = |it: Document| doc! { "cursor": { "firstBatch": [it], "id": 0_i64 }, "ok": 1.0 };
+    let profile = doc! { "find": "system.profile" };
+    let current = doc! { "aggregate": 1, "pipeline": [{ "$currentOp": {} }] };
+    for (command, reply) in [
+        (profile.clone(), batch(doc! { "command": pipeline.clone(), "errMsg": failed })),
+        (profile.clone(), batch(doc! { "originatingCommand": pipeline.clone() })),
+        (
+            profile.clone(),
+            batch(doc! { "command": { "q": { "ssn": SECRET }, "u": { "$set": { "ssn": SECRET } }, "multi": false } }),
+        ),
+        (profile.clone(), batch(doc! { "command": { "ssn": SECRET } })),
+        (
+            profile,
+            batch(
+                doc! { "command": { "find": "users", "filter": { "ssn": SECRET }, "comment": SECRET, "$db": "shop" } },
+            ),
+        ),
+        (
+            current.clone(),
+            batch(doc! { "command": { "$truncated": format!("{{ find: \"users\", ssn: \"{SECRET}\"") } }),
+        ),
+        (current, batch(doc! { "cursor": { "originatingCommand": pipeline.clone() } })),
+        (doc! { "currentOp": 1 }, doc! { "inprog": [{ "command": pipeline.clone() }], "ok": 1.0 }),
+        (doc! { "getLog": "global" }, doc! { "log": [format!("ssn: {SECRET}")], "ok": 1.0 }),
+        (
+            doc! { "find": "oplog.rs", "$db": "local" },
+            batch(doc! { "op": "i", "ns": "shop.users", "o": { "ssn": SECRET } }),
+        ),
+        (
+            doc! { "find": "system.views" },
+            batch(doc! { "viewOn": "users", "pipeline": pipeline.get_array("pipeline").unwrap().clone() }),
+        ),
+        (
+            doc! { "aggregate": "users", "pipeline": [{ "$planCacheStats": {} }] },
+            batch(
+                doc! { "cachedPlan": { "stages": format!("eq(s1, \"{SECRET}\")") }, "createdFromQuery": { "query": { "ssn": SECRET } } },
+            ),
+        ),
+        (
+            doc! { "find": "system.buckets.users" },
+            batch(doc! { "control": { "min": { "ssn": SECRET } }, "data": { "ssn": { "0": SECRET } } }),
+        ),
+    ] {
+        let asked = fields.asked(&bytes(&command), Some("shop"));
+        let found = document(&fields.reply(&asked, &bytes(&reply)).unwrap_or_else(|| panic!("{command}: {reply}")));
+        assert!(!found.to_string().contains(SECRET), "{command}: {found}");
+        assert_eq!(found.get("ok"), reply.get("ok"));
+    }
+}
+
+#[test]
+fn an_error_says_no_stored_value() {
+    let executor = "PlanExecutor error during aggregation :: caused by :: ";
+    let find = |filter: Document| doc! { "find": "users", "filter": filter };
+    let project = |it: Document| doc! { "aggregate": "users", "pipeline": [{ "$project": { "x": it } }] };
+    for (command, cause) in [
+        (
+            project(doc! { "$dateTrunc": { "date": "$at", "unit": "$ssn" } }),
+            format!("unknown time unit value: {SECRET}"),
+        ),
+        (project(doc! { "$toInt": "$ssn" }), format!("Bad digit in '1' while parsing {SECRET}")),
+        (
+            project(doc! { "$function": { "body": "f", "args": ["$$ROOT"], "lang": "js" } }),
+            format!("uncaught exception: {SECRET}"),
+        ),
+        (find(doc! { "$where": "throw this.x" }), format!("{SECRET} :\n@:1:2")),
+        (doc! { "mapReduce": "users", "map": "f", "reduce": "f" }, format!("Error: {SECRET}")),
+        (
+            doc! { "insert": "users" },
+            format!("E11000 duplicate key error index: shop.users.$ssn_1 dup key: {{ : \"{SECRET}\" }}"),
+        ),
+    ] {
+        let reply = doc! { "ok": 0.0, "errmsg": format!("{executor}{cause}"), "code": 9 };
+        let (_, found) = without(Mode::Mask, &command, &[reply]);
+        let said = found[0].get_str("errmsg").unwrap();
+        assert!(!said.contains(SECRET) && said.starts_with(executor), "{said}");
+        assert_eq!(found[0].get_i32("code").unwrap(), 9);
+    }
+    assert!(!format!("{:?}", fields(Mode::Mask)).contains(SECRET));
+}
