@@ -112,7 +112,10 @@ impl<R: BufRead> LogReader<R> {
             return Ok(None);
         }
         self.number += 1;
-        let raw: Raw = serde_json::from_slice(&self.line).map_err(|error| self.error(error.column(), &error))?;
+        // What is not looked at is passed on all the same: it is to be JSON, too.
+        let text =
+            std::str::from_utf8(&self.line).map_err(|error| self.error(error.valid_up_to() + 1, &"not UTF-8"))?;
+        let raw: Raw = serde_json::from_str(text).map_err(|error| self.error(error.column(), &error))?;
         let item = self.item(raw).map_err(|missing| self.error(1, &missing))?;
         Ok(Some(item))
     }
