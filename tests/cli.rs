@@ -42,6 +42,16 @@ fn usage_errors_are_said_in_one_form() {
     let (_, err, code) = run(&["check", "--confg", "x"]);
     assert_eq!(err, "mongotap: unexpected argument '--confg' found\nhint: a similar argument exists: '--config'\n");
     assert_eq!(code, 2);
+    for command in ["proxy", "exec", "show"] {
+        let (_, err, _) = run(&[command, "--redact", "users.ssn"]);
+        assert!(err.contains("\nhint: --redact-fields PATHS, of proxy") && err.lines().count() == 2, "{err}");
+    }
+    let key = ["proxy", "--redact-fields", "users.ssn", "--redact-key", "file:/dev/null"];
+    let (_, err, code) = run(&key);
+    assert_eq!(
+        (err.lines().next(), code),
+        (Some("mongotap: the key of [redact]: the first line of /dev/null is empty"), 2)
+    );
     let (_, err, code) = run(&["check", "--config"]);
     assert!(err.starts_with("mongotap: a value is required for '--config <FILE>'"), "{err}");
     assert!(err.ends_with("\nhint: --help lists what can be given\n"), "{err}");

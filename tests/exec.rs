@@ -142,7 +142,7 @@ fn what_is_asked_otherwise_ends_in_1_and_is_named() {
     assert!(!part.stderr.contains("ambiguous"), "{part:?}");
     place.run(&place.nowhere(), &[], &["paid", "10", "2", "missing"]).is(1, &["1 never asked for", "\"drop\""]);
     let part = place.run(&place.nowhere(), &["--strict=false"], &["paid", "10", "1"]);
-    assert!(!part.is(0, &["1 recorded questions were not asked"]).stderr.contains("never asked for"));
+    assert!(!part.is(0, &["1 recorded question not asked"]).stderr.contains("never asked for"));
     let silent = ["0 matched", "5 never asked for", "is MONGODB_URI what the command reads?"];
     Ran::of(place.exec(&place.nowhere(), &[]).arg("true")).is(1, &silent);
     let silent = ["answered 0 commands", "hint: is MONGODB_URI what the command reads?"];
@@ -247,7 +247,7 @@ with pymongo.MongoClient(os.environ["MONGODB_URI"], serverSelectionTimeoutMS=100
     let run = |options: &[&str], more: &[&str]| {
         Ran::of(place.exec(&uri, options).arg(manifest::python()).args(["-c", USERS]).args(more))
     };
-    run(&[], &[]).is(0, &["recorded 1 exchanges"]);
+    run(&[], &[]).is(0, &["recorded 1 exchange in"]);
     let grown = run(&["--mode", "new"], &["users"]).is(0, &["recorded 3 more exchanges"]);
     let text = fs::read_to_string(place.fixture()).unwrap();
     assert!(text.contains(r#"{"createUser":"ann","pwd":"[redacted]","roles":["read"]"#), "{text}");
@@ -342,7 +342,7 @@ fn what_is_missing_is_recorded_besides() {
     assert_eq!(fs::read_to_string(place.fixture()).unwrap(), before, "an answer that cannot be trusted is not kept");
     Mongod::shared().client().command(&bson::doc! { "dropDatabase": 1, "$db": "besides" });
     // What is left over is told, and fails the next run.
-    let told = ["2 recorded questions were not asked", "recorded 1 more exchanges", "is to be deleted: lines "];
+    let told = ["2 recorded questions not asked", "recorded 1 more exchange in", "is to be deleted: lines "];
     let ran = place.run(&place.there(), &new, &asked).is(0, &told);
     place.run(&place.nowhere(), &new, &asked).is(1, &["2 never asked for", "is to be deleted: lines "]);
     assert_eq!(ran.stdout, "besides [0, 2, 4]\n");
@@ -488,6 +488,9 @@ fn an_upstream_without_transactions_is_told() {
     let alone = format!("{}/growing", mongod.uri());
     let told = "it does not follow what the recording answered: it is a standalone server, which takes no transactions";
     place.grow(&alone, &["--mode", "new"], &["transaction", "new"]).is(1, &[told]);
+    let down =
+        ["the upstream was asked: 127.0.0.1:1 cannot be reached", "hint: start that server, or name another with "];
+    place.grow(&place.nowhere(), &["--mode", "new"], &["transaction", "new"]).is(1, &down);
     let told =
         ["no recorded answer to insert", "hint: a transaction or a cursor that the recording has begun to answer"];
     place.grow(&place.nowhere(), &["--mode", "new"], &["transaction", "within"]).is(1, &told);

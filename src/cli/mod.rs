@@ -160,12 +160,19 @@ fn usage(rendered: &str) -> Error {
     let first = first.strip_prefix("error: ").unwrap_or(first);
     let message = first.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let hint = paragraphs.find_map(|text| match text.strip_prefix("tip: ") {
-        Some(tip) => Some(tip),
+        // That a flag can be a value is hardly ever what was wrong.
+        Some(tip) => tip.lines().next().filter(|tip| !tip.starts_with("to pass ")),
         None => text.starts_with("Usage: ").then_some(text),
     });
+    // What resembles it is the key of a digest, or nothing.
+    let is_redact = ["unexpected argument '--redact' ", "for '--redact' found"].iter().any(|it| first.contains(it));
+    let hint = if is_redact { Some(REDACT_HINT) } else { hint };
     let hint = hint.unwrap_or("--help lists what can be given").replace("Usage: ", "usage: ");
     Error { code: Code::Usage, message, hint: Some(hint) }
 }
+
+const REDACT_HINT: &str = "--redact-fields PATHS, of proxy, replay, exec and convert, takes out the values of these fields; \
+     --redact, of convert alone and without a value, masks those of all documents";
 
 const AFTER_HELP: &str = "\
 Start it beside a server and point the application's URI at it:

@@ -11,7 +11,7 @@ use crate::net::replay::{Replay, ReplayError};
 use crate::net::say::say;
 use crate::net::signals::Ending;
 use crate::replay::Report;
-use crate::sink::printed_lines;
+use crate::sink::{plural, printed_lines};
 
 /// The arguments of `replay`.
 #[derive(Debug, clap::Args)]
@@ -194,7 +194,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
 /// Says what was recorded besides.
 pub(super) fn tell_written(written: Option<&Written>) {
     if let Some(Written { path, exchanges, .. }) = written {
-        say(format_args!("mongotap: recorded {exchanges} more exchanges in {}", path.display()));
+        let more = plural(*exchanges as u64, "more exchange");
+        say(format_args!("mongotap: recorded {more} in {}", path.display()));
     }
 }
 

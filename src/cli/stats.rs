@@ -56,6 +56,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 }
 
 const AFTER_HELP: &str = "\
-Rows are sorted by the total time of their commands.
+Rows are sorted by the total time of their commands. p50 to max are how long they took: of a hundred, 50, 90 and 99 took
+no longer than p50, p90 and p99.
 Errors are commands that failed; write errors are those reported by commands that succeeded.
 Request and reply are sums of bytes on the wire.";

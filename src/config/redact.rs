@@ -53,7 +53,7 @@ impl Redact {
             (mode, _) => format!("mode is {:?}", mode.as_str()),
         };
         let message = format!("redact: {what}, and no field is named: nothing would be taken out");
-        Err(Error { message, hint: Some("name the fields: --redact-fields users.ssn,*.password".to_owned()) })
+        Err(Error { message, hint: Some("name the fields: --redact-fields 'users.ssn,*.password'".to_owned()) })
     }
 }
 

@@ -12,18 +12,20 @@ const KEY_LEN: usize = 32;
 
 /// Reads a secret, which errors call `what`; `hint` says what it is for.
 pub(super) fn read(what: &str, secret: &Password, hint: &str) -> Result<String, config::Error> {
-    let (place, text) = match secret {
-        Password::Env(variable) => (format!("the environment variable {variable}"), std::env::var(variable).ok()),
+    let (missing, text) = match secret {
+        Password::Env(variable) => {
+            (format!("the environment variable {variable} is not set"), std::env::var(variable).ok())
+        }
         Password::File(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| config::Error {
                 message: format!("{what}: {}: {}", path.display(), io_reason(&error)),
                 hint: Some("write it in the first line of that file".to_owned()),
             })?;
-            (path.display().to_string(), text.lines().next().map(str::to_owned))
+            (format!("the first line of {} is empty", path.display()), text.lines().next().map(str::to_owned))
         }
     };
     text.filter(|text| !text.is_empty())
-        .ok_or_else(|| config::Error { message: format!("{what}: {place} is not set"), hint: Some(hint.to_owned()) })
+        .ok_or_else(|| config::Error { message: format!("{what}: {missing}"), hint: Some(hint.to_owned()) })
 }
 
 /// The fields whose values are taken out, with the key of their digests.

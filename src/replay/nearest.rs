@@ -103,7 +103,8 @@ pub(super) fn not_answered(request: &Request, reason: &str) -> Miss {
 const UPSTREAM_ASKED: &str = "the upstream was asked: ";
 
 /// The way out where the upstream gave no answer.
-const UPSTREAM: &str = "it is to be there, and as it was when the recording began: empty, mostly";
+const UPSTREAM: &str = "start that server, or name another with --upstream URI; it is to be as it was when the recording \
+     began: empty, mostly";
 
 fn unlike_any(request: &Request) -> Miss {
     let command = if request.is_sensitive() { EMPTY } else { &request.command };

@@ -2,7 +2,8 @@
 //!
 //! Names are those of the drivers' specifications; what a proxy can add to them is under `proxy`. Absent values are
 //! omitted, never null. Documents are [Extended JSON v2], relaxed (but an int64 beyond ±2⁵³ is `$numberLong`, so that
-//! no reader rounds it) or canonical. Order holds within a connection; between connections `ts` may go back a little.
+//! no reader rounds it) or canonical. Order holds within a connection; between connections `ts` may go back a
+//! little, and everywhere by as much as the wall clock is set back.
 //! Fields may be added to version 1, and so may events: a reader skips what it does not know. None is renamed or
 //! removed. A crash may tear the last line.
 //!

@@ -10,7 +10,7 @@ use std::fmt::Arguments;
 use std::io::Write;
 use std::time::Duration;
 
-use super::printable::printable;
+use super::printable::{plural, printable};
 use super::{EventsDropped, Render, python};
 use crate::event::{
     Address, CommandInfo, Connection, Entry, Event, Failure, ProtocolError, ServerHeartbeatFailed, ServerType,
@@ -69,7 +69,8 @@ impl Render for Text {
 /// Appends the line of an [`EventsDropped`].
 pub fn events_dropped(event: &EventsDropped<'_>, out: &mut Vec<u8>) {
     let EventsDropped { exchanges, bytes, .. } = event;
-    put(out, format_args!("Log incomplete: {exchanges} exchanges ({bytes} bytes) dropped, reason: "));
+    let exchanges = plural(*exchanges, "exchange");
+    put(out, format_args!("Log incomplete: {exchanges} ({bytes} bytes) dropped, reason: "));
     printable(event.reason, out);
     out.push(b'\n');
 }

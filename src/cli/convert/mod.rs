@@ -173,7 +173,7 @@ fn masking(args: &Args) -> Result<Masking, Error> {
 }
 
 fn done(args: &Args, masking: &Masking, exchanges: usize) {
-    say(format_args!("mongotap: {}: {exchanges} exchanges", args.output.display()));
+    say(format_args!("mongotap: {}: {}", args.output.display(), plural(exchanges as u64, "exchange")));
     say_unmet(masking);
 }
 
@@ -513,5 +513,5 @@ strings become ***, numbers 0, dates 1970, binaries empty. Structure, names of f
 and so do ObjectIds, UUIDs, an _id that is no document, and dates made at the time of their command: a replay still \
 answers what asks by these alone. Options of commands (limit, sort, projection, hint, indexes, …) stay.
 
---redact-fields users.ssn,*.password takes out the values of these fields alone, as mongotap proxy does while it records: \
+--redact-fields 'users.ssn,*.password' takes out the values of these fields alone, as mongotap proxy does while it records: \
 see [redact] in proxy.toml, which --config reads. A replay takes them out of what is asked too, and so still matches.";

@@ -19,6 +19,7 @@ use crate::net::record::{Record, RecordError, is_ci};
 use crate::net::replay::{Replay, ReplayError};
 use crate::net::say::say;
 use crate::replay::Repeat;
+use crate::sink::plural;
 use child::Running;
 use fixture::{Lines, held, meant};
 use told::{Ended, is_silent, variable_hint};
@@ -189,7 +190,8 @@ async fn record(args: &Args, config: Config, uri: Option<ApplicationUri>) -> Res
     let (path, now) = (written.path.display(), written.exchanges);
     // Who runs a part of the tests that way has lost the rest.
     let held = if before > now { format!(" (it held {before})") } else { String::new() };
-    say(format_args!("mongotap: recorded {now} exchanges in {path}{held}: the next run needs no server"));
+    let now = plural(now as u64, "exchange");
+    say(format_args!("mongotap: recorded {now} in {path}{held}: the next run needs no server"));
     say_met_nowhere("mongotap: ", &written.met_nowhere);
     Ok(0)
 }

@@ -3,6 +3,7 @@
 use super::{Args, say};
 use crate::cli::replay::failure;
 use crate::replay::Report;
+use crate::sink::plural;
 
 /// How a replay ended.
 pub(super) struct Ended<'a> {
@@ -26,9 +27,10 @@ impl Ended<'_> {
             say(format_args!("mongotap: {path}: {}", failure(report, is_strict)));
             say(report.text(is_strict).trim_end());
         } else {
-            say(format_args!("mongotap: answered {} commands from {path}", report.matched));
+            say(format_args!("mongotap: answered {} from {path}", plural(report.matched, "command")));
             if report.unused_count > 0 {
-                say(format_args!("mongotap: {} recorded questions were not asked", report.unused_count));
+                let questions = plural(report.unused_count, "recorded question");
+                say(format_args!("mongotap: {questions} not asked"));
             }
         }
         self.hint(args);
@@ -49,9 +51,9 @@ impl Ended<'_> {
         let part = "--strict=false runs a part of what was recorded";
         match &self.lines {
             Some(lines) => {
-                let until = if self.has_grown { "until then a run of all that is left ends in 1; " } else { "" };
+                let until = if self.has_grown { "; until then a run of all that is left ends in 1" } else { "" };
                 say(format_args!(
-                    "hint: what is no longer asked is to be deleted: {lines} (questions with their replies), or record all anew; {until}{part}"
+                    "hint: {part}; what is no longer asked is to be deleted: {lines} (questions with their replies), or record all anew{until}"
                 ));
             }
             None => say(format_args!("hint: {part}")),

@@ -6,7 +6,7 @@ use crate::config::OnOverflow;
 use crate::event::{
     CommandListener, ConnectionListener, Entry, Event, ServerHeartbeatListener, ServerListener, TopologyListener,
 };
-use crate::sink::EventKind;
+use crate::sink::{EventKind, plural};
 
 use super::Say;
 use super::feed::Entries;
@@ -118,7 +118,7 @@ pub(super) fn run(mut listener: Listener, name: &str, queue: &Queue<Entries>, sa
         (0, 0) => {}
         // What is no part of a command is counted by its bytes alone.
         (0, bytes) => say(&format!("{name} was too slow for {bytes} bytes of events")),
-        (exchanges, _) => say(&format!("{name} was too slow for {exchanges} exchanges")),
+        (exchanges, _) => say(&format!("{name} was too slow for {}", plural(exchanges, "exchange"))),
     }
     missing.exchanges
 }

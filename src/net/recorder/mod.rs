@@ -29,7 +29,7 @@ use crate::capture::mtap::Header;
 use crate::config::{Capture, Log, OnOverflow, Target, io_reason};
 use crate::event::Timestamp;
 use crate::net::terminal;
-use crate::sink::{EventKind, Options, RecorderStopped, Statistics};
+use crate::sink::{EventKind, Options, RecorderStopped, Statistics, plural};
 
 pub use capture::CaptureFeed;
 pub use feed::Feed;
@@ -326,7 +326,11 @@ impl<T: Default, R> Sink<T, R> {
             }
             if patience.is_zero() {
                 let left_out = self.queue.take_missing().exchanges;
-                let and = if left_out > 0 { format!(", and {left_out} exchanges before it") } else { String::new() };
+                let and = if left_out > 0 {
+                    format!(", and {} before it", plural(left_out, "exchange"))
+                } else {
+                    String::new()
+                };
                 say(&format!("{} does not end; {waiting} bytes for it are lost{and}", self.name));
                 return None;
             }

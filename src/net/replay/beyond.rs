@@ -55,8 +55,10 @@ impl Beyond {
         own.capture = None;
         own.redact = config::Redact::default();
         let proxy = Proxy::builder().config(own).start().await?;
+        let (endpoints, servers): (Vec<_>, Vec<_>) = proxy.listeners().into_iter().unzip();
         let upstream = Upstream {
-            endpoints: proxy.listeners().into_iter().map(|(endpoint, _)| endpoint).collect(),
+            endpoints: endpoints.into(),
+            servers: servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into(),
             credentials,
             fields: fields.into(),
             following: Arc::new(Following::new(Arc::clone(replaying))),

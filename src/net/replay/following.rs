@@ -309,6 +309,7 @@ mod tests {
         let following = Arc::new(Following { patience, ..Following::new(replaying) });
         let upstream = Upstream {
             endpoints: Arc::new([server.endpoint().clone()]),
+            servers: Arc::from("the server"),
             credentials: None,
             following: Arc::clone(&following),
             recorded: None,

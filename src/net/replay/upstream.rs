@@ -26,6 +26,8 @@ use crate::wire::OpMsg;
 pub(in crate::net) struct Upstream {
     /// The proxy's listeners.
     pub(super) endpoints: Arc<[Endpoint]>,
+    /// The servers behind them, as they are called.
+    pub(super) servers: Arc<str>,
     pub(super) credentials: Option<Credentials>,
     /// Whose values are taken out of what is recorded.
     pub(super) fields: Arc<[Arc<Fields>]>,
@@ -79,6 +81,8 @@ impl Upstream {
     pub(super) async fn connect(&self, app_name: Option<&str>) -> Result<Connection, String> {
         let client = self.client(app_name).await.map_err(|error| match error {
             ClientError::Authentication(reason) => format!("cannot authenticate: {reason}; {CREDENTIALS}"),
+            // The proxy turns away whom it has no server for.
+            ClientError::Closed => format!("{} cannot be reached", self.servers),
             error => error.to_string(),
         })?;
         let takes = Takes::of_hello(client.hello());

@@ -22,7 +22,7 @@ use std::time::Duration;
 use self::shell::{columns, shortened};
 use super::duration::shown;
 use super::memory::Memory;
-use super::printable::printed;
+use super::printable::{plural, printed};
 use super::time::time_of_day;
 use super::{EventsDropped, Options, Render};
 use crate::event::{
@@ -272,7 +272,8 @@ fn about(what: &str, address: Option<&Address>, how: &str) -> Vec<Part> {
 pub fn events_dropped(event: &EventsDropped<'_>, out: &mut Vec<u8>) {
     let EventsDropped { at, exchanges, bytes, reason } = event;
     let reason = printed(reason);
-    let text = format!("{} log incomplete: {exchanges} exchanges ({bytes} bytes) dropped, {reason}\n", time(*at));
+    let exchanges = plural(*exchanges, "exchange");
+    let text = format!("{} log incomplete: {exchanges} ({bytes} bytes) dropped, {reason}\n", time(*at));
     out.extend_from_slice(text.as_bytes());
 }
 
