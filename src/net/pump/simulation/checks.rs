@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use bson::RawDocument;
 
-use super::super::LOOK_AGAIN_AFTER;
 use super::Outcome;
 use super::script::{Request, whole_messages};
 use super::world::Leaving;
 use crate::capture::mtap::{Header, Reader, Record, write_records};
 use crate::event::{Document, Entry, Event, Failure, Side};
+use crate::net::pump::LOOK_AGAIN_AFTER;
 use crate::pipeline::Pipeline;
 use crate::session::Shared;
 use crate::wire::HEADER_LEN;
