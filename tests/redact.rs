@@ -166,6 +166,9 @@ fn recorded(directory: &Path, name: &str, options: &str, flags: &[&str]) -> (Pat
         assert_without(stopped.text.as_bytes(), "log");
         assert_without(stopped.stderr.as_bytes(), "table");
         assert_without(&messages(&capture), "capture");
+        // What took one document is not shown as taking all.
+        let marked = stopped.text.contains(r#""q":{"$redacted":"[redacted]"}"#);
+        assert_eq!(marked, flags.contains(&"drop"), "{}", stopped.text);
         // What is derived of the capture is what was seen live, so nothing that is compressed has them either.
         assert!(compare(&stopped.text, &capture) > 60);
     }

@@ -48,8 +48,16 @@ impl Redacted<Entry<'_>> {
 /// stay; a network error stays as it is, as the specification's tests want it. Of what a heartbeat was answered
 /// everything stays but `speculativeAuthenticate`: monitors do not authenticate, but a driver that has no monitors asks
 /// on the connections of its application.
-pub fn apply(mut entry: Entry<'_>) -> Redacted<Entry<'_>> {
-    match &mut entry.event {
+#[inline]
+pub fn apply(entry: Entry<'_>) -> Redacted<Entry<'_>> {
+    // An entry is large: it is moved no more than once.
+    let mut redacted = Redacted(entry);
+    without_credentials(&mut redacted.0.event);
+    redacted
+}
+
+fn without_credentials(event: &mut Event<'_>) {
+    match event {
         Event::CommandStarted(event) if event.info.sensitive => event.command = Document::empty(),
         Event::CommandSucceeded(event) if event.info.sensitive => event.reply = Document::empty(),
         Event::CommandFailed(event) if event.info.sensitive => {
@@ -65,7 +73,6 @@ pub fn apply(mut entry: Entry<'_>) -> Redacted<Entry<'_>> {
         }
         _ => {}
     }
-    Redacted(entry)
 }
 
 /// The redactor of one connection: what it takes out of replies it learns from requests.
@@ -92,6 +99,7 @@ impl Redactor {
     }
 
     /// Takes out of an entry what is not to be seen; see [`apply`].
+    #[inline]
     pub fn apply<'a>(&mut self, mut entry: Entry<'a>) -> Redacted<Entry<'a>> {
         self.fields(&mut entry);
         apply(entry)
@@ -99,6 +107,7 @@ impl Redactor {
 
     /// Takes out of an entry the user's own secrets and nothing else: so what is cut afterwards was whole when it was
     /// looked at. [`apply`] takes out the rest.
+    #[inline]
     pub fn fields(&mut self, entry: &mut Entry<'_>) {
         if let Some(fielded) = &mut self.0 {
             fielded.event(&mut entry.event);

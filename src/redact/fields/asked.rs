@@ -57,9 +57,13 @@ pub struct Asked {
     pub(super) is_near: bool,
     /// Something was left out of it, so what an expression is about may not be seen.
     pub(super) is_cut: bool,
+    /// It is no command, but asks for documents by a legacy opcode.
+    pub(super) is_legacy: bool,
     /// It is explained, not done.
     pub(super) explains: bool,
     pub(super) batch: Batch,
+    /// The cursor that it goes on with, if that was remembered.
+    pub(super) cursor: Option<i64>,
     /// The values that the command had, as far as an error may repeat them.
     pub(super) texts: Vec<Vec<u8>>,
 }
@@ -86,8 +90,10 @@ impl Asked {
             seeks: false,
             is_near: false,
             is_cut: false,
+            is_legacy: false,
             explains: false,
             batch: Batch::Documents,
+            cursor: None,
             texts: Vec::new(),
         }
     }
@@ -118,9 +124,13 @@ impl Asked {
             return Self { explains: true, batch: Batch::Anything, ..Self::of(fields, &explained) };
         }
         if first.name == b"getMore"
-            && let Some(asked) = first.as_i64().and_then(|id| fields.of_cursor(id))
+            && let Some((id, asked)) = first.as_i64().and_then(|id| Some((id, fields.of_cursor(id)?)))
         {
-            return asked;
+            return Self { cursor: Some(id), ..asked };
+        }
+        if first.name == b"killCursors" {
+            let ids = find(command.body, b"cursors").and_then(|it| it.as_array()).map(Elements::readable);
+            ids.into_iter().flatten().filter_map(|id| id.as_i64()).for_each(|id| fields.forget_cursor(id));
         }
         let collection = match first.name {
             b"getMore" => find(command.body, b"collection").and_then(|it| it.as_str()),

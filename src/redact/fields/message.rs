@@ -91,14 +91,24 @@ fn request(
             }
             let asked = legacy(fields, database, collection, query.query);
             let filter = found(fields, &asked, query.query, Place::Query);
-            if let Some(filter) = &filter {
-                OpQuery { query: filter, ..*query }.encode(id, out)?;
+            let selector = query.return_fields_selector;
+            let selected = selector.and_then(|it| found(fields, &asked, it, Place::Projection));
+            let is_changed = filter.is_some() || selected.is_some();
+            if is_changed {
+                let return_fields_selector = selected.as_deref().or(selector);
+                let filter = filter.as_deref().unwrap_or(query.query);
+                OpQuery { query: filter, return_fields_selector, ..*query }.encode(id, out)?;
             }
-            Ok((Some(asked), filter.is_some()))
+            Ok((Some(asked), is_changed))
         }
         Message::GetMore(message) => {
             let (database, collection) = namespace(message.full_collection_name);
             Ok((Some(legacy(fields, database, collection, &[])), false))
+        }
+        Message::KillCursors(message) => {
+            let ids = message.cursor_ids.chunks_exact(8).filter_map(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
+            ids.for_each(|id| fields.forget_cursor(id));
+            Ok((None, false))
         }
         Message::Insert(message) => {
             let (database, collection) = namespace(message.full_collection_name);
@@ -143,7 +153,11 @@ fn reply(
         Message::Msg(message) => Ok(msg(fields, asked, message, (id, to), true, out)?.0),
         Message::Reply(reply) => {
             let of = |document| {
-                let is_reply = find(document, b"ok").is_some() || find(document, b"$err").is_some();
+                // Documents may have any fields.
+                let is_reply = match asked.is_legacy {
+                    true => find(document, b"$err").is_some(),
+                    false => find(document, b"ok").is_some() || find(document, b"$err").is_some(),
+                };
                 if is_reply { fields.reply(asked, document) } else { found(fields, asked, document, Place::Data) }
             };
             let parts: Vec<_> = reply.iter().map(|document| (document, of(document))).collect();
@@ -199,6 +213,7 @@ fn msg(
 /// What is asked by a message that is no command, with that filter.
 fn legacy(fields: &Fields, database: Option<&str>, collection: Option<&str>, filter: &[u8]) -> Asked {
     let mut asked = Asked::anything(fields);
+    asked.is_legacy = true;
     let collection = collection.and_then(|name| own_collection(database, name));
     if collection.is_some() {
         asked.places.clear();

@@ -144,9 +144,15 @@ impl Fields {
             return;
         }
         let id = crate::bson::find_path(reply, &[b"cursor", b"id"]).and_then(|id| id.as_i64());
-        if let Some(id) = id.filter(|id| *id != 0) {
-            self.cursors.lock().unwrap_or_else(PoisonError::into_inner).insert(id, asked.clone());
+        match id.filter(|id| *id != 0) {
+            Some(id) => self.cursors.lock().unwrap_or_else(PoisonError::into_inner).insert(id, asked.clone()),
+            // It is at its end, or the server does not know it any more.
+            None => asked.cursor.into_iter().for_each(|id| self.forget_cursor(id)),
         }
+    }
+
+    fn forget_cursor(&self, id: i64) {
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     fn of_cursor(&self, id: i64) -> Option<Asked> {
@@ -179,7 +185,8 @@ struct Cursors {
     replies: u64,
 }
 
-/// No more cursors are remembered than these: those of which nothing was heard for the longest time go.
+/// No more cursors are remembered than these: those of which nothing was heard for the longest time go. One goes when it
+/// comes to its end, fails or is killed; those that servers give up by themselves are what may come to be so many.
 const CURSORS_MAX: usize = 10_000;
 
 impl Cursors {
@@ -193,6 +200,12 @@ impl Cursors {
             && let Some((_, first)) = self.ids.pop_first()
         {
             self.asked.remove(&first);
+        }
+    }
+
+    fn remove(&mut self, id: i64) {
+        if let Some((place, _)) = self.asked.remove(&id) {
+            self.ids.remove(&place);
         }
     }
 }

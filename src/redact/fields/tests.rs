@@ -128,8 +128,21 @@ fn values_of_the_fields_go_from_commands_and_nothing_else() {
 #[test]
 fn what_is_left_out_is_left_out() {
     let command = doc! { "update": "users", "updates": [{ "q": { "ssn": "§", "n": 1 }, "u": { "$set": { "profile.ssn": "§", "name": "x" } } }] };
-    let expected = doc! { "update": "users", "updates": [{ "q": { "n": 1 }, "u": { "$set": { "name": "x" } } }] };
+    let expected = doc! { "update": "users", "updates": [{ "q": { "n": 1, "$redacted": "[redacted]" }, "u": { "$set": { "name": "x" } } }] };
     assert_eq!(without(Mode::Drop, &command, &[]).0, expected);
+    // A filter says so, wherever in it that was: without it, it takes more than it did.
+    for (filter, expected) in [
+        (doc! { "ssn": "§" }, doc! { "$redacted": "[redacted]" }),
+        (doc! { "$or": [{ "ssn": "§" }, { "n": 1 }] }, doc! { "$or": [{}, { "n": 1 }], "$redacted": "[redacted]" }),
+        (doc! { "n": 1 }, doc! { "n": 1 }),
+    ] {
+        let deletes =
+            |it: &Document| doc! { "delete": "users", "deletes": [{ "q": it, "limit": 0 }, { "q": { "a": 1 } }] };
+        assert_eq!(without(Mode::Drop, &deletes(&filter), &[]).0, deletes(&expected));
+        let staged =
+            |it: &Document| doc! { "aggregate": "users", "pipeline": [{ "$match": it }, { "$set": { "n": 1 } }] };
+        assert_eq!(without(Mode::Drop, &staged(&filter), &[]).0, staged(&expected));
+    }
     let distinct = doc! { "distinct": "users", "key": "ssn" };
     let (_, replies) = without(Mode::Drop, &distinct, &[doc! { "values": [SECRET, 5], "ok": 1.0 }]);
     assert_eq!(replies, [doc! { "values": ["***", 0], "ok": 1.0 }]);
@@ -449,5 +462,20 @@ fn a_cursor_that_goes_on_is_remembered() {
             assert!(!ask(doc! { "getMore": 1_i64, "collection": "users" }, 1));
         }
     }
-    assert_eq!(fields.cursors.lock().unwrap().asked.len(), CURSORS_MAX);
+    let remembered = || {
+        let cursors = fields.cursors.lock().unwrap();
+        assert_eq!(cursors.asked.len(), cursors.ids.len());
+        cursors.asked.len()
+    };
+    assert_eq!(remembered(), CURSORS_MAX);
+    // Until it has come to its end, failed or been killed.
+    let more = |id: i64| bytes(&doc! { "getMore": id, "collection": "users" });
+    for reply in [doc! { "cursor": { "nextBatch": [], "id": 0_i64 } }, doc! { "ok": 0.0, "code": 43 }] {
+        let before = remembered();
+        assert!(!ask(pipeline(), 2) && fields.reply(&fields.asked(&more(2), Some("shop")), &bytes(&reply)).is_none());
+        assert_eq!(remembered(), before.min(CURSORS_MAX - 1));
+    }
+    assert!(!ask(pipeline(), 2) && !ask(pipeline(), 3));
+    fields.asked(&bytes(&doc! { "killCursors": "users", "cursors": [2_i64, 3_i64] }), Some("shop"));
+    assert!(ask(doc! { "getMore": 2_i64, "collection": "users" }, 2) && remembered() <= CURSORS_MAX - 2);
 }

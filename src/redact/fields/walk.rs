@@ -16,6 +16,7 @@ use super::value::{Mode, TEXT};
 use super::{Fields, prose};
 use crate::bson::write::{begin, end, put_name, put_string};
 use crate::bson::{Element, Elements, Kind};
+use crate::redact::MARKER;
 
 /// A document within documents deeper than this is not looked into, but goes.
 pub(super) const DEPTH_MAX: usize = 100;
@@ -85,6 +86,8 @@ pub(super) struct Walker<'w> {
     is_reply: bool,
     /// What went when it was gone through before.
     repeats: Vec<Vec<u8>>,
+    /// Something was left out of the filter that it is in, which takes more without it.
+    is_wider: bool,
 }
 
 impl<'w> Walker<'w> {
@@ -99,6 +102,7 @@ impl<'w> Walker<'w> {
             budget: LOOKED_AT_MAX,
             is_reply: false,
             repeats: Vec::new(),
+            is_wider: false,
         }
     }
 
@@ -109,7 +113,7 @@ impl<'w> Walker<'w> {
     /// Of a command; `None` if nothing has to go. What stands beside it is to be gone through before.
     pub(super) fn request(&mut self, document: &'w [u8]) -> Option<Vec<u8>> {
         let without = self.document(document, Place::Command.into());
-        if self.texts.is_empty() || memchr::memmem::find(document, b"comment").is_none() {
+        if !self.may_repeat(document) {
             return without;
         }
         // A comment may come before what it repeats.
@@ -145,7 +149,13 @@ impl<'w> Walker<'w> {
 
     /// Of a document that is found, or that is to be found.
     pub(super) fn found(&mut self, document: &'w [u8], place: Place) -> Option<Vec<u8>> {
-        self.document(document, At { place, goes: self.asked.is_whole && place == Place::Data })
+        let at = At { place, goes: self.asked.is_whole && place == Place::Data };
+        let mut without = self.document(document, at);
+        if place == Place::Query && self.may_repeat(document) {
+            self.repeats.clone_from(&self.texts);
+            without = self.document(document, at);
+        }
+        without.map(|without| if self.is_wider { with_mark(&without) } else { without })
     }
 
     fn document(&mut self, document: &'w [u8], at: At) -> Option<Vec<u8>> {
@@ -187,6 +197,7 @@ impl<'w> Walker<'w> {
         let is_named = below.goes && !at.goes && is_field;
         if is_named && self.fields.mode == Mode::Drop && can_be_left_out(element, below.place) {
             self.changed = true;
+            self.is_wider |= below.place == Place::Query && !self.is_reply;
             self.keep_texts(element, 0);
         } else if element.kind.is_container() {
             self.container(element, below, out);
@@ -203,10 +214,19 @@ impl<'w> Walker<'w> {
         } else if self.depth == DEPTH_MAX {
             self.put(element, (Kind::String, text(TEXT)), out);
         } else {
+            let is_filter = at.place == Place::Query && FILTERS.contains(&element.name);
+            let was_wider = is_filter && std::mem::take(&mut self.is_wider);
             put_name(element.kind, element.name, out);
+            let start = out.len();
             self.depth += 1;
             self.walk(element.value, at, element.kind == Kind::Array, out);
             self.depth -= 1;
+            if is_filter && self.is_wider && element.kind == Kind::Document {
+                let marked = with_mark(&out[start..]);
+                out.truncate(start);
+                out.extend_from_slice(&marked);
+            }
+            self.is_wider = if is_filter { was_wider } else { self.is_wider };
         }
     }
 
@@ -499,6 +519,24 @@ impl<'w> Walker<'w> {
             }
         }
     }
+}
+
+/// The operator that says that something was left out of a filter.
+const LEFT_OUT: &str = "$redacted";
+
+/// What filters are called.
+const FILTERS: [&[u8]; 4] = [b"$match", b"filter", b"q", b"query"];
+
+/// A filter of which something was left out, with a mark: it takes more than it did. No server takes it for a filter, lest
+/// it be played and take all.
+fn with_mark(filter: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(filter.len() + 32);
+    let start = begin(&mut out);
+    out.extend_from_slice(filter.get(4..filter.len().saturating_sub(1)).unwrap_or_default());
+    put_name(Kind::String, LEFT_OUT.as_bytes(), &mut out);
+    put_string(MARKER.as_bytes(), &mut out);
+    end(start, &mut out);
+    out
 }
 
 /// Whether a field that goes can be left out as it stands: nothing is said by it but a value.
