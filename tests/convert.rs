@@ -319,6 +319,13 @@ fn names_of_a_fixture_tell_nothing_of_what_is_taken_out() {
         let text = fs::read_to_string(&masked).unwrap();
         assert!(text.contains(r#""ssn":"***""#) && !text.to_lowercase().contains("smith"), "{text}");
         fs::remove_file(&masked).unwrap();
+        // Nor do the values that a capture has for them, which become names again.
+        let (capture, again) = (directory.path().join("masked.mtap"), directory.path().join("again.jsonl"));
+        converted(&plain, &capture, arguments);
+        converted(&capture, &again, &["--force"]);
+        let text = fs::read_to_string(&again).unwrap();
+        assert!(text.contains(r#""ssn":"***""#) && !text.to_lowercase().contains("smith"), "{text}");
+        fs::remove_file(&capture).unwrap();
     }
 }
 

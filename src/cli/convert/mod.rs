@@ -410,15 +410,15 @@ fn write_capture(
     output: &mut Output,
 ) -> Result<usize, Error> {
     match input {
+        // Its names, of which a capture has values, may tell what is taken out: it is named anew.
+        Input::Fixture(_) if masking.is_something() => {
+            let Collected { fixture, .. } = fixture(args, masking, input, selection)?;
+            let text = fixture.to_text();
+            let anew = Reader::new(text.as_bytes()).map_err(|error| unread(args, error.into()))?;
+            record_all(args, &fixture.header, anew.map(|it| it.map_err(|error| unread(args, error.into()))), output)
+        }
         Input::Fixture(header) => {
-            let exchanges = wanted_of((args, masking), selection, fixture_of(args)?);
-            let mut count = 0;
-            let recorded = exchanges.map(|it| it.map_err(Failed::Read)).inspect(|_| count += 1);
-            let mut header = header.clone();
-            header.redacted |= masking.is_something();
-            header.redact.extend(masking.rules());
-            output.write(|out| record(&header, recorded, out).map_err(|error| error.into_error(&args.output)))?;
-            Ok(count)
+            record_all(args, header, wanted_of((args, masking), selection, fixture_of(args)?), output)
         }
         Input::Capture(paths) => {
             let files = readers(paths)?;
@@ -428,6 +428,19 @@ fn write_capture(
             written.map(|_| selection.len())
         }
     }
+}
+
+/// Writes a capture of exchanges; how many there were.
+fn record_all(
+    args: &Args,
+    header: &Header,
+    exchanges: impl Iterator<Item = Result<Exchange, Error>>,
+    output: &mut Output,
+) -> Result<usize, Error> {
+    let mut count = 0;
+    let recorded = exchanges.map(|it| it.map_err(Failed::Read)).inspect(|_| count += 1);
+    output.write(|out| record(header, recorded, out).map_err(|error| error.into_error(&args.output)))?;
+    Ok(count)
 }
 
 /// Why a fixture does not become a capture.
