@@ -7,6 +7,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot be set up fails")]
 
+#[path = "../tests/nobodies/mod.rs"]
+mod nobodies;
 #[path = "../tests/wire_table/mod.rs"]
 mod wire_table;
 
@@ -23,12 +25,13 @@ use mongotap::capture::convert::record;
 use mongotap::capture::exchange::{Exchange, Place, Reply};
 use mongotap::capture::exchanges::Exchanges;
 use mongotap::capture::fixture::Header;
-use mongotap::event::{Address, Compressor, Connection, ConnectionId, Phase, Side, Timestamp};
+use mongotap::event::{Compressor, ConnectionId, Phase, Side, Timestamp};
 use mongotap::pipeline::Pipeline;
 use mongotap::replay::{Indexing, Outcome, Player, Recording, Replaying, Replies, Request, Settings};
 use mongotap::session::{Limits, Session, Shared};
 use mongotap::sink::{Format, Options};
 use mongotap::wire::{Message, OpMsg, Sequence, compress, msg_flags};
+use nobodies::connection;
 
 // --- inputs
 
@@ -71,16 +74,6 @@ fn insert(documents: i32) -> Vec<u8> {
     let mut out = BytesMut::new();
     OpMsg { sequences: vec![sequence], ..OpMsg::new(0, body.as_bytes()) }.encode(1, 0, &mut out).unwrap();
     out.to_vec()
-}
-
-fn connection() -> Arc<Connection> {
-    Arc::new(Connection {
-        id: ConnectionId(1),
-        client: "127.0.0.1:50000".into(),
-        upstream: "127.0.0.1:27017".into(),
-        server: Address::parse("127.0.0.1:27027"),
-        tls: false,
-    })
 }
 
 fn at(micros: u64) -> Timestamp {

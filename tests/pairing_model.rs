@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
 mod conversation;
+mod nobodies;
 
 use std::collections::BTreeSet;
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+mod nobodies;
 #[path = "redact/planted.rs"]
 mod planted;
 mod support;

@@ -9,21 +9,23 @@
 
 #[path = "bodies/checks.rs"]
 mod checks;
+mod nobodies;
 mod wire_table;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock};
 
 use bytes::BytesMut;
 use peak_alloc::PeakAlloc;
 
 use checks::{check_events, check_round_trip, encode, text};
-use mongotap::event::{Address, Connection, ConnectionId, Entry, Event, Side, Timestamp};
+use mongotap::event::{Entry, Event, Side, Timestamp};
 use mongotap::session::{Limits, Session, Shared};
 use mongotap::wire::{
     Compressor, Header, LengthPrefix, MESSAGE_LEN_MAX, Message, OpMsg, Reader, WireError, compress, msg_flags,
 };
+use nobodies::connection;
 use wire_table::{Row, rows, unhex};
 
 #[global_allocator]
@@ -258,15 +260,8 @@ fn lengths_are_written_where_they_begin() {
 // --- prefixes and mutations
 
 fn session(limits: Limits) -> Session {
-    let connection = Connection {
-        id: ConnectionId(1),
-        client: "127.0.0.1:50000".into(),
-        upstream: "127.0.0.1:27017".into(),
-        server: Address::parse("127.0.0.1:27027"),
-        tls: false,
-    };
     let shared = Shared { limits, ..Shared::default() };
-    Session::new(Arc::new(connection), Timestamp::default(), shared)
+    Session::new(connection(), Timestamp::default(), shared)
 }
 
 /// What a session says of bytes from `side`, in these pieces, until the connection is closed. A server's bytes come

@@ -18,7 +18,8 @@ use mongotap::replay::{Outcome, Player, Recording, Replaying, Replies, Request, 
 use mongotap::session::{Limits, Observations, Observing, Shared};
 use mongotap::sink::{Format, Options, Statistics};
 
-use super::session::{AT, connection};
+use super::nobodies::connection;
+use super::session::AT;
 
 /// Bytes of a side.
 pub(super) struct Said {

@@ -10,6 +10,8 @@ mod documents;
 mod everywhere;
 mod files;
 mod names;
+#[path = "../nobodies/mod.rs"]
+mod nobodies;
 mod planted;
 mod redaction;
 mod session;

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 
 use mongotap::capture::mtap::{Header, Records, write_records};
-use mongotap::event::{Address, Connection, ConnectionId, Entry, Event, Input, Side, Timestamp};
+use mongotap::event::{Entry, Event, Input, Side, Timestamp};
 use mongotap::pipeline::{Pipeline, Sink};
 use mongotap::redact::Redacted;
 use mongotap::session::{Limits, Session, Shared};
@@ -14,6 +14,7 @@ use mongotap::session::{Limits, Session, Shared};
 use super::Choices;
 use super::checks::check_events;
 use super::derived::derived;
+use super::nobodies::connection;
 
 /// What sessions may read.
 pub(super) const LIMITS: [Limits; 3] = [
@@ -109,17 +110,6 @@ fn check_recording(actions: &[Action<'_>], length: usize, limits: Limits) {
     let first = seen.iter().zip(&derived).find(|(seen, derived)| seen != derived);
     assert!(first.is_none(), "seen and derived\n{first:#?}");
     assert_eq!(seen.len(), derived.len(), "{seen:#?}\n{derived:#?}");
-}
-
-/// A connection between nobodies.
-pub(super) fn connection() -> Arc<Connection> {
-    Arc::new(Connection {
-        id: ConnectionId(1),
-        client: "127.0.0.1:50000".into(),
-        upstream: "127.0.0.1:27017".into(),
-        server: Address::parse("127.0.0.1:27027"),
-        tls: false,
-    })
 }
 
 /// 2026-11-22T07:44:31Z.

@@ -3,12 +3,12 @@
 //! The bytes are written here by hand, and the answers chosen by a list of ids that wait, so that nothing depends on the
 //! code under test.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
-use mongotap::event::{Address, Connection, ConnectionId, Document, Entry, Event, Failure, Side, Timestamp};
+use mongotap::event::{Document, Entry, Event, Failure, Side, Timestamp};
 use mongotap::session::{Limits, Session, Shared};
+
+use crate::nobodies::connection;
 
 /// What happens on a connection. `n` of a frame is its place in the conversation; it is in its document.
 #[derive(Clone, Copy, Debug)]
@@ -215,16 +215,9 @@ impl Frame {
 // --- what a session says
 
 fn session(conversation: &Conversation, emit: &mut dyn FnMut(Entry<'_>)) {
-    let connection = Connection {
-        id: ConnectionId(1),
-        client: "127.0.0.1:50000".into(),
-        upstream: "127.0.0.1:27017".into(),
-        server: Address::parse("127.0.0.1:27027"),
-        tls: false,
-    };
     let at = Timestamp::default();
     let limits = Limits { max_document_bytes: conversation.max_document_bytes, ..Limits::default() };
-    let mut session = Session::new(Arc::new(connection), at, Shared { limits, ..Shared::default() });
+    let mut session = Session::new(connection(), at, Shared { limits, ..Shared::default() });
     let mut pieces = conversation.pieces.iter().copied().cycle();
     // What one side says without being interrupted is cut as a whole, so that pieces lie across messages.
     let mut turn: (Option<Side>, Vec<u8>) = (None, Vec::new());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bson::{Bson, Document, doc};
 use bytes::BytesMut;
-use mongotap::event::{Address, Connection, ConnectionId, Given, Input, Side, Timestamp};
+use mongotap::event::{Given, Input, Side, Timestamp};
 use mongotap::pipeline::{Pipeline, Sink};
 use mongotap::redact::fields::Mode;
 use mongotap::redact::{Fields, Redacted};
@@ -17,6 +17,8 @@ use mongotap::wire::{
     msg_flags, reply_flags,
 };
 use proptest::prelude::*;
+
+use crate::nobodies::connection;
 
 /// What must not be seen, as it is or as a number.
 const SECRET: &str = "s3cret-of-somebody";
@@ -257,19 +259,11 @@ fn output(fields: Option<Arc<Fields>>, conversation: &[(Side, Vec<u8>)], piece: 
         kept.extend_from_slice(&message.bytes);
         kept.extend_from_slice(&inflated);
     });
-    let connection = Connection {
-        id: ConnectionId(1),
-        client: "127.0.0.1:50000".into(),
-        upstream: "127.0.0.1:27017".into(),
-        server: Address::parse("127.0.0.1:27027"),
-        tls: false,
-    };
     let limits = Limits { max_document_bytes: limit, ..Limits::default() };
     let shared = Shared { limits, ..Shared::default() };
-    let connection = Arc::new(connection);
-    let recorded = Pipeline::recorded(Arc::clone(&connection), AT, shared.clone(), tap);
+    let recorded = Pipeline::recorded(connection(), AT, shared.clone(), tap);
     // Without a recording documents are cut before they are looked at.
-    let pipelines = [recorded, Pipeline::new(connection, AT, shared)];
+    let pipelines = [recorded, Pipeline::new(connection(), AT, shared)];
     let mut seen = Vec::new();
     let mut debugged = String::new();
     let mut renderers = Format::ALL.map(|format| format.renderer(&Options::default()));

@@ -21,12 +21,13 @@ use tokio::time::Instant;
 use super::{Pump, Rewriting, Stop};
 use crate::capture::mtap::Records;
 use crate::config::{Config, Flags};
-use crate::event::{Address, Connection, ConnectionId, Entry, Input, Side};
+use crate::event::{Connection, Entry, Input, Side};
 use crate::net::members::{Member, Members};
 use crate::net::{clock, worker};
 use crate::pipeline::Pipeline;
 use crate::redact::Redacted;
 use crate::session::{Limits, Shared};
+use crate::sink::sample::connection;
 use random::Random;
 use script::Script;
 use world::{Faults, Leaving, Planted, Simulated, World};
@@ -134,7 +135,7 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
     clock::simulated::set(0, DATE);
     let entries = Rc::new(RefCell::new(Vec::new()));
     worker::pretended::start(plan.scratch_len, tap(&entries, planted));
-    let (connection, shared) = (connection(), shared(plan.idle_after, plan.is_captured));
+    let (connection, shared) = (connection(1), shared(plan.idle_after, plan.is_captured));
     let captured = Arc::new(Mutex::new(Records::default()));
     let at = clock::now();
     let pipeline = match plan.is_captured {
@@ -225,16 +226,6 @@ fn tap(entries: &Rc<RefCell<Vec<Redacted<Entry<'static>>>>>, planted: Option<Pla
             _ => 1,
         };
         (0..times).for_each(|_| entries.borrow_mut().push(entry.clone().into_owned()));
-    })
-}
-
-fn connection() -> Arc<Connection> {
-    Arc::new(Connection {
-        id: ConnectionId(1),
-        client: "127.0.0.1:50000".into(),
-        upstream: "127.0.0.1:27017".into(),
-        server: Address::parse("127.0.0.1:27027"),
-        tls: false,
     })
 }
 
