@@ -281,7 +281,9 @@ fn files_are_put_aside_and_each_can_be_read() {
             number => PathBuf::from(format!("{}.{number}", capture.display())),
         };
         let (shown, said, code) = show(&path, &["--format", "jsonl", "--command", "ping"]);
-        assert_eq!((said.as_str(), code), ("", Some(0)), "{}", path.display());
+        // A command may be answered in the next file.
+        let is_hint = said.contains(" not answered in it\nhint: the reply is in the next file: give ");
+        assert!(code == Some(0) && (said.is_empty() || is_hint), "{}: {said}", path.display());
         assert!(!shown.contains("protocolErrorEvent"), "{shown}");
         for line in shown.lines().filter(|line| line.contains("commandStartedEvent")) {
             let line: Value = serde_json::from_str(line).unwrap();
