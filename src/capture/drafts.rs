@@ -32,6 +32,8 @@ pub(super) struct Drafts<N> {
 #[derive(Debug)]
 struct Draft<N> {
     found: Found<N>,
+    /// The bytes that are held for what was noted.
+    held: usize,
     is_ended: bool,
 }
 
@@ -104,8 +106,8 @@ impl<N> Drafts<N> {
         let concern = find_path(&exchange.request, &[b"writeConcern", b"w"]);
         exchange.wants_reply = concern.and_then(|w| w.as_i64()) != Some(0);
         let drafts = if exchange.phase == Phase::App { &mut self.apps } else { &mut self.others };
-        let found = Found { exchange, spots: spot.map(Spots::new), notes: Vec::new() };
-        drafts.insert(number, Box::new(Draft { found, is_ended: false }));
+        let found = Found { exchange, spots: spot.map(Spots::new), notes: None };
+        drafts.insert(number, Box::new(Draft { found, held: 0, is_ended: false }));
     }
 
     /// An exchange begins with a plain request.
@@ -116,24 +118,27 @@ impl<N> Drafts<N> {
             app_name,
             phase: Phase::App,
             at,
-            request: noted.outline,
+            request: Vec::new(),
             wants_reply: true,
             replies: Vec::new(),
         };
-        let found = Found { exchange, spots: Some(Spots::new(spot)), notes: vec![noted.note] };
-        self.apps.insert(noted.exchange, Box::new(Draft { found, is_ended: false }));
+        let found = Found { exchange, spots: Some(Spots::new(spot)), notes: Some((noted.note, None)) };
+        self.apps.insert(noted.exchange, Box::new(Draft { found, held: noted.held, is_ended: false }));
     }
 
     /// It ends with a plain reply.
     pub(super) fn end_plain(&mut self, noted: Noted<N>, at: Timestamp, spot: Spot) {
         let Some(draft) = self.apps.get_mut(&noted.exchange) else { return };
         draft.is_ended = true;
-        draft.found.notes.push(noted.note);
-        draft.found.exchange.replies.push(Reply { at, body: noted.outline });
+        draft.held += noted.held;
+        if let Some((_, reply)) = &mut draft.found.notes {
+            *reply = Some(noted.note);
+        }
+        draft.found.exchange.replies = vec![Reply { at, body: Vec::new() }];
         if let Some(spots) = &mut draft.found.spots {
             spots.add(spot);
         }
-        self.bytes += bytes_of(&draft.found.exchange);
+        self.bytes += draft.bytes();
     }
 
     /// It ends without a reply.
@@ -157,7 +162,7 @@ impl<N> Drafts<N> {
             }
         }
         if is_app {
-            self.bytes += bytes_of(exchange);
+            self.bytes += draft.bytes();
         } else {
             // Whose connection it is may have been found out meanwhile.
             exchange.phase = phase;
@@ -171,9 +176,9 @@ impl<N> Drafts<N> {
             take_ended(&mut self.others, ready);
         }
         while let Some(first) = self.apps.first_entry().filter(|first| first.get().is_ended) {
-            let found = first.remove().found;
-            self.bytes = self.bytes.saturating_sub(bytes_of(&found.exchange));
-            ready.push_back(found);
+            let draft = first.remove();
+            self.bytes = self.bytes.saturating_sub(draft.bytes());
+            ready.push_back(draft.found);
         }
         if self.bytes > WAITING_BYTES_MAX {
             self.bytes = 0;
@@ -204,7 +209,11 @@ fn app_name_of(command: &[u8], info: &CommandInfo<'_>) -> Option<Arc<str>> {
     find_path(client, &[b"application", b"name"])?.as_str().map(Arc::from)
 }
 
-fn bytes_of(exchange: &Exchange) -> usize {
-    let replies: usize = exchange.replies.iter().map(|reply| size_of::<Reply>() + reply.body.len()).sum();
-    size_of::<Exchange>() + exchange.request.len() + replies
+impl<N> Draft<N> {
+    /// How much it takes to hold it.
+    fn bytes(&self) -> usize {
+        let Exchange { request, replies, .. } = &self.found.exchange;
+        let replies: usize = replies.iter().map(|reply| size_of::<Reply>() + reply.body.len()).sum();
+        size_of::<Exchange>() + request.len() + replies + self.held
+    }
 }

@@ -16,7 +16,7 @@ use super::exchange::{Exchange, is_housekeeping};
 use super::mtap::{CaptureError, Header, InBlock, Record, Torn, message_at};
 use super::plain::Noted;
 use super::spots::{BlockPlace, Source, Spot, Spots};
-use crate::event::{Connection, ConnectionId, Entry, Event, Given, Input, Phase, Side, Timestamp};
+use crate::event::{Connection, ConnectionId, Entry, Event, Given, GivenMessage, Input, Phase, Side, Timestamp};
 use crate::session::{Session, Shared};
 
 /// Exchanges out of the files of a capture. An application's come in the order of their requests, each when its reply is
@@ -103,12 +103,12 @@ impl<N> Default for Deriving<N> {
 /// An exchange out of a capture.
 #[derive(Debug)]
 pub struct Found<N = ()> {
-    /// The exchange. If its messages were noted, the documents are the outlines.
+    /// The exchange. If its messages were noted, it is without their documents.
     pub exchange: Exchange,
     /// Where its documents can be read again; `None` if they cannot be, each by itself.
     pub spots: Option<Spots>,
-    /// What was noted of its request and then of its reply. Nothing, unless both were plain, or the reply never came.
-    pub notes: Vec<N>,
+    /// What was noted of its request, and of its reply. Nothing, unless both were plain, or the reply never came.
+    pub notes: Option<(N, Option<N>)>,
 }
 
 #[derive(Debug)]
@@ -214,8 +214,17 @@ struct Derived {
     app_name: Option<Arc<str>>,
     /// It is known to be an application's: its plain messages need no session.
     is_app: bool,
-    /// The exchanges whose plain requests were not answered yet.
-    plain: Vec<u64>,
+    /// The plain requests that were not answered yet.
+    plain: Vec<Asked>,
+}
+
+/// A plain request, of which no session knows.
+#[derive(Debug)]
+struct Asked {
+    exchange: u64,
+    spot: Spot,
+    /// What its block holds.
+    content: Arc<Vec<u8>>,
 }
 
 impl<N> Run<N> {
@@ -232,7 +241,7 @@ impl<N> Run<N> {
         match record {
             InBlock::Message { at, .. } => {
                 self.now = at;
-                if noted.is_some_and(|noted| self.plain(noted, at, spot)) {
+                if noted.is_some_and(|noted| self.plain(noted, at, &content, spot)) {
                     // That is all there is to do with it.
                 } else if let Some(input) = message_at(&content, spot.place) {
                     // It was read once.
@@ -248,18 +257,19 @@ impl<N> Run<N> {
     }
 
     /// Pairs a plain message by its number; whether that is all there is to do with it.
-    fn plain(&mut self, noted: Noted<N>, at: Timestamp, spot: Spot) -> bool {
+    fn plain(&mut self, noted: Noted<N>, at: Timestamp, content: &Arc<Vec<u8>>, spot: Spot) -> bool {
         let Some(derived) = self.sessions.get_mut(&noted.connection).filter(|derived| derived.is_app) else {
             return false;
         };
         match noted.side {
             Side::Client => {
-                derived.plain.push(noted.exchange);
+                let content = Arc::clone(content);
+                derived.plain.push(Asked { exchange: noted.exchange, spot, content });
                 self.drafts.start_plain(noted, derived.app_name.clone(), at, spot);
                 true
             }
             Side::Server => {
-                let asked = derived.plain.iter().position(|exchange| *exchange == noted.exchange);
+                let asked = derived.plain.iter().position(|asked| asked.exchange == noted.exchange);
                 asked.inspect(|place| {
                     derived.plain.remove(*place);
                     self.drafts.end_plain(noted, at, spot);
@@ -291,24 +301,28 @@ impl<N> Run<N> {
         }
         let Some(derived) = self.sessions.get_mut(&input.connection) else { return };
         let Derived { session, since, app_name, is_app, plain } = derived;
-        if since.is_known(input) {
+        let mut handle = |input: &Input<'_>, spot| {
             let source = Source::of(input, spot);
             session.handle_input(input, &mut |entry| {
                 *is_app |= is_of_application(&entry);
                 self.drafts.take(entry, app_name, source);
             });
+        };
+        // What answers a plain request, and is not plain itself, is understood by who knows of both.
+        if let Given::Message(GivenMessage { side: Side::Server, exchange: Some(ends), .. }) = &input.given
+            && let Some(place) = plain.iter().position(|asked| asked.exchange == ends.0)
+        {
+            let asked = plain.remove(place);
+            if let Some(request) = message_at(&asked.content, asked.spot.place) {
+                handle(&request, asked.spot);
+            }
         }
-        match &input.given {
-            Given::Closed { .. } => {
-                plain.drain(..).for_each(|exchange| self.drafts.end_unanswered(exchange));
-                self.sessions.remove(&input.connection);
-            }
-            // What answers a plain request, and is not plain itself, cannot be read.
-            Given::Message(message) if message.side == Side::Server => {
-                let answered = message.exchange.and_then(|ends| plain.iter().position(|exchange| *exchange == ends.0));
-                answered.into_iter().for_each(|place| self.drafts.end_unanswered(plain.remove(place)));
-            }
-            _ => {}
+        if since.is_known(input) {
+            handle(input, spot);
+        }
+        if matches!(input.given, Given::Closed { .. }) {
+            plain.drain(..).for_each(|asked| self.drafts.end_unanswered(asked.exchange));
+            self.sessions.remove(&input.connection);
         }
     }
 

@@ -21,5 +21,6 @@ pub mod open;
 pub mod part;
 pub mod pcap;
 pub mod plain;
+pub(crate) mod pool;
 pub mod source;
 pub mod spots;

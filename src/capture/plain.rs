@@ -25,7 +25,7 @@ pub struct Plain<'a> {
     /// The number of the exchange that it begins or ends.
     pub exchange: u64,
     /// Its document, sequences merged in.
-    pub document: Cow<'a, [u8]>,
+    pub document: &'a [u8],
 }
 
 /// What was found out about one.
@@ -39,31 +39,40 @@ pub struct Noted<N> {
     pub side: Side,
     /// The number of the exchange that it begins or ends.
     pub exchange: u64,
-    /// What its exchange holds in the place of its document.
-    pub outline: Vec<u8>,
-    /// What was found out.
+    /// How many bytes are held for what was found out.
+    pub held: usize,
+    /// What was found out; its exchange holds no document beside it.
     pub note: N,
 }
 
 impl<'a> Plain<'a> {
-    /// The message at that place in what a block holds, if it is one; it may have that many bytes inflated.
-    pub fn of(content: &'a [u8], place: u32, inflate_max: usize) -> Option<Self> {
+    /// The message at that place in what a block holds, if it is one; it may have that many bytes inflated. `room` is for a
+    /// document that does not stand there as it is.
+    pub fn of(content: &'a [u8], place: u32, inflate_max: usize, room: &'a mut Vec<u8>) -> Option<Self> {
         let input = message_at(content, place)?;
         let Given::Message(message) = input.given else { return None };
         // One that was made anew when it was recorded is read as it is now.
         let is_whole = message.original.as_ref().is_none_or(|it| it.unread.is_none() && it.flags.is_none());
         let exchange = message.exchange.filter(|_| is_whole && message.continued.is_none())?.0;
         let Cow::Borrowed(bytes) = message.bytes else { return None };
-        let document = plain_document(bytes, inflate_max)?;
-        let is_plain = message.side == Side::Server || is_plain(&document);
+        let document = plain_document(bytes, inflate_max, room)?;
+        let is_plain = message.side == Side::Server || is_plain(document);
         let (connection, at, side) = (input.connection, input.at, message.side);
         is_plain.then_some(Self { connection, at, side, exchange, document })
     }
 
     /// With what was found out about it.
-    pub fn noted<N>(&self, place: u32, outline: Vec<u8>, note: N) -> Noted<N> {
+    pub fn noted<N>(&self, place: u32, held: usize, note: N) -> Noted<N> {
         let Self { connection, side, exchange, .. } = *self;
-        Noted { place, connection, side, exchange, outline, note }
+        Noted { place, connection, side, exchange, held, note }
+    }
+}
+
+impl<N> Noted<N> {
+    /// The same with something else in the place of what was found out.
+    pub fn map<M>(self, change: impl FnOnce(N) -> M) -> Noted<M> {
+        let Self { place, connection, side, exchange, held, note } = self;
+        Noted { place, connection, side, exchange, held, note: change(note) }
     }
 }
 

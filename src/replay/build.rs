@@ -1,11 +1,11 @@
 //! Makes the index of a recording, exchange by exchange.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use super::counted::{collection_of, database_of};
+use super::counted::{Tops, tops};
 use super::cursors::{cursor_asked, cursor_given};
 use super::digest::{AsItIs, Digest, Digests, in_state, written};
 use super::effect::{Effect, Reads, effect, reads_of};
@@ -16,18 +16,17 @@ use super::state::States;
 use super::streams::{Streams, is_stream};
 use super::transaction::transaction_of;
 use super::walked::{Walked, key};
-use crate::capture::exchange::{Exchange, Place};
+use crate::capture::exchange::{Exchange, Place, is_housekeeping};
 use crate::capture::names::{Value, relative};
+use crate::event::Phase;
 
 /// An index that is being made.
 #[derive(Debug)]
 pub(super) struct Build {
     settings: Settings,
     index: Index,
-    /// Values that have appeared.
-    seen: HashSet<Digest, BuildHasherDefault<AsItIs>>,
     /// The states of each scope.
-    states: HashMap<Option<Arc<str>>, States>,
+    states: HashMap<Option<Arc<str>>, States, BuildHasherDefault<AsItIs>>,
     /// Exchanges whose effect is not there yet, by the time of their reply.
     running: BinaryHeap<Reverse<(u64, Number)>>,
     scopes: Vec<Option<Arc<str>>>,
@@ -64,8 +63,7 @@ impl Build {
         Self {
             settings,
             index: Index::default(),
-            seen: HashSet::default(),
-            states: HashMap::new(),
+            states: HashMap::default(),
             running: BinaryHeap::new(),
             scopes: Vec::new(),
             last_at: 0,
@@ -81,7 +79,7 @@ impl Build {
     }
 
     /// Adds the next exchange.
-    pub(super) fn add(&mut self, exchange: &Exchange, walked: &Walked) {
+    pub(super) fn add(&mut self, exchange: &Exchange, walked: &Walked<'_>) {
         let number = self.index.entries.len() as Number;
         let at = exchange.at.monotonic_nanos;
         // Another fixture begins, in the same time.
@@ -89,9 +87,10 @@ impl Build {
         self.last_at = at;
         self.run_until(if restarts { u64::MAX } else { at });
         let scope = exchange.app_name.clone().filter(|_| self.settings.scope == Scope::AppName);
-        let mut entry = match exchange.is_housekeeping() {
+        let name = exchange.name();
+        let mut entry = match exchange.phase != Phase::App || is_housekeeping(name) {
             true => Entry::housekeeping(),
-            false => self.entry(exchange, number, scope.as_ref(), walked.digests.in_scope(scope.as_deref())),
+            false => self.entry(exchange, name, number, scope.as_ref(), walked.digests.in_scope(scope.as_deref())),
         };
         if entry.kind != EntryKind::Housekeeping {
             self.index.app_names.extend(scope.clone());
@@ -112,7 +111,7 @@ impl Build {
     }
 
     pub(super) fn finish(mut self) -> (Index, Settings) {
-        self.index.questions.sort();
+        self.index.questions.part();
         self.index.causes = self.streams.causes(&self.index);
         (self.index, self.settings)
     }
@@ -128,20 +127,28 @@ impl Build {
         }
     }
 
-    fn entry(&mut self, exchange: &Exchange, number: Number, scope: Option<&Arc<str>>, digests: Digests) -> Entry {
-        let (command, name) = (exchange.request.as_slice(), exchange.name());
-        let database = database_of(command);
+    fn entry(
+        &mut self,
+        exchange: &Exchange,
+        name: &str,
+        number: Number,
+        scope: Option<&Arc<str>>,
+        digests: Digests,
+    ) -> Entry {
+        let command = exchange.request.as_slice();
+        let Tops { database, collection, may_stream, may_have_transaction, .. } = tops(command);
         let kind = match name {
             "getMore" => EntryKind::More,
-            _ if is_stream(command) => EntryKind::Stream,
+            _ if may_stream && is_stream(command) => EntryKind::Stream,
             _ => EntryKind::Question,
         };
         let namespaces = &mut self.index.namespaces;
-        let own = collection_of(command).map(|collection| namespaces.number(database, collection));
+        let own = collection.map(|collection| namespaces.number(database, collection));
         let reads = reads_of(database, own, command, name, namespaces);
         self.index.alike.put(name, own, number);
         let states = self.states.entry(scope.cloned()).or_default();
-        let transaction = transaction_of(command).map(|(transaction, begins)| {
+        let transaction = if may_have_transaction { transaction_of(command) } else { None };
+        let transaction = transaction.map(|(transaction, begins)| {
             if begins {
                 states.begin(transaction);
             }
@@ -152,7 +159,7 @@ impl Build {
             masked: digests.masked,
             written: 0,
             epoch: states.epoch(&reads),
-            effect: self.effects.shared(effect(exchange, namespaces)),
+            effect: self.effects.shared(effect(exchange, name, namespaces)),
             reads: self.reads.shared(reads),
             transaction,
             next: None,
@@ -168,15 +175,17 @@ impl Build {
 
     /// Takes note of the values that are born in an exchange, as [`names`](crate::capture::names) has it. What a stream
     /// tells of was born where it was written, even if that was asked for while the stream waited, and so comes later.
-    fn births(&mut self, walked: &Walked, number: Number, is_told: bool) {
-        let mut born = walked.written.clone();
-        born.retain(|value| self.seen.insert(key(*value)));
-        self.seen.extend(&walked.asked);
-        if !is_told {
-            self.seen.extend(&walked.replied);
+    fn births(&mut self, walked: &Walked<'_>, number: Number, is_told: bool) {
+        let births = &mut self.index.births;
+        let mut born = Vec::new();
+        for value in walked.written {
+            if births.write(*value, Birth { exchange: number, place: born.len() as u32 }) {
+                born.push(*value);
+            }
         }
-        for (place, value) in born.iter().enumerate() {
-            self.index.births.insert(*value, Birth { exchange: number, place: place as u32 });
+        births.see(walked.asked);
+        if !is_told {
+            births.see(walked.replied);
         }
         if !born.is_empty() {
             self.index.born.insert(number, born);
@@ -185,9 +194,9 @@ impl Build {
 
     /// What a write wrote. A value that was born is told by the question in which it was and its place there, so that
     /// it does not matter which of several that are alike that was.
-    fn written(&self, exchange: &Exchange, number: Number, masked: Digest, walked: &Walked) -> Digest {
+    fn written(&self, exchange: &Exchange, number: Number, masked: Digest, walked: &Walked<'_>) -> Digest {
         let at_ms = exchange.at.unix_micros / 1000;
-        written(masked, &walked.left_out, |value| match (value, self.index.births.get(&value)) {
+        written(masked, walked.left_out, |value| match (value, self.index.births.get(&value)) {
             (Value::Date(date), birth) => (birth.is_none() && relative(date, at_ms).is_none()).then(|| key(value)),
             (_, None) => Some(key(value)),
             (_, Some(birth)) => {

@@ -113,6 +113,37 @@ pub(super) fn is_computed_time(element: &Element<'_>) -> bool {
     element.as_i64().is_some_and(|millis| millis > 10 && millis % 50 != 0)
 }
 
+/// What is asked of every recorded command, found in one walk.
+pub(super) struct Tops<'a> {
+    /// [`database_of`].
+    pub(super) database: &'a str,
+    /// [`collection_of`].
+    pub(super) collection: Option<&'a str>,
+    /// Whether something is there without which its cursor waits for nothing.
+    pub(super) may_stream: bool,
+    /// Whether something is there without which it belongs to no transaction.
+    pub(super) may_have_transaction: bool,
+    /// Whether something is there without which it continues no cursor.
+    pub(super) may_continue: bool,
+}
+
+/// What is at the top of a recorded command.
+pub(super) fn tops(command: &[u8]) -> Tops<'_> {
+    let mut database = None;
+    let (mut may_stream, mut may_have_transaction, mut may_continue) = (false, false, false);
+    for element in Elements::readable(command) {
+        match element.name {
+            b"$db" if database.is_none() => database = Some(element),
+            b"tailable" | b"pipeline" => may_stream = true,
+            b"autocommit" => may_have_transaction = true,
+            b"getMore" => may_continue = true,
+            _ => {}
+        }
+    }
+    let database = database.and_then(|element| element.as_str()).unwrap_or_default();
+    Tops { database, collection: collection_of(command), may_stream, may_have_transaction, may_continue }
+}
+
 /// The database of a recorded command.
 pub(super) fn database_of(command: &[u8]) -> &str {
     find(command, b"$db").and_then(|element| element.as_str()).unwrap_or_default()

@@ -6,10 +6,10 @@
 
 use std::hash::Hasher;
 
-use super::counted::{counted, is_cluster_time, is_special, order_counts, order_counts_outside};
+use super::counted::{is_cluster_time, is_special, is_varying, order_counts, order_counts_outside};
 use super::settings::Settings;
-use crate::bson::walk::DEPTH_MAX;
-use crate::bson::{Element, Elements, Kind, find};
+use crate::bson::walk::{DEPTH_MAX, Readable};
+use crate::bson::{Element, Elements, Kind};
 use crate::capture::names::{Value, texts, value_of};
 
 /// A number that no two different questions share, as good as certainly.
@@ -51,20 +51,63 @@ impl Digests {
 
 /// The digest of everything that counts in a request, within a scope.
 pub(super) fn exact(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digest {
-    in_scope(Digesting::new(settings, Level::Exact).command(command, database), scope)
+    let [exact] = of_command([Digesting::new(settings, Level::Exact, &mut Vec::new())], command, database);
+    in_scope(exact, scope)
 }
 
 /// All digests of a request, within a scope.
 pub(super) fn digests(command: &[u8], database: &str, scope: Option<&str>, settings: &Settings) -> Digests {
-    digests_and_masked(command, database, settings).0.in_scope(scope)
+    digests_and_masked(command, database, settings, &mut Vec::new()).in_scope(scope)
 }
 
-/// All digests of a request, and what the masked one leaves out, in the order in which it stands.
-pub(super) fn digests_and_masked(command: &[u8], database: &str, settings: &Settings) -> (Digests, Vec<Masked>) {
-    let exact = exact(command, database, None, settings);
-    let mut digesting = Digesting::new(settings, Level::Masked);
-    let masked = digesting.command(command, database);
-    (Digests { exact, masked }, digesting.left_out)
+/// All digests of a request; what the masked one leaves out is appended to `left_out`, in the order in which it stands.
+pub(super) fn digests_and_masked(
+    command: &[u8],
+    database: &str,
+    settings: &Settings,
+    left_out: &mut Vec<Masked>,
+) -> Digests {
+    let mut none = Vec::new();
+    let both = [Digesting::new(settings, Level::Exact, &mut none), Digesting::new(settings, Level::Masked, left_out)];
+    let [exact, masked] = of_command(both, command, database);
+    Digests { exact, masked }
+}
+
+/// The digests of a command, whose elements at the top are walked once.
+fn of_command<'d, const N: usize>(
+    mut digesting: [Digesting<'_, 'd>; N],
+    command: &'d [u8],
+    database: &str,
+) -> [Digest; N] {
+    let (mut first, mut sums) = ([Digest::default(); N], [Digest::default(); N]);
+    let (mut is_first, mut kind) = (true, None);
+    for element in Elements::readable(command) {
+        if element.name == b"$db" {
+            kind = kind.or(Some(element.kind));
+            continue;
+        }
+        if is_varying(&element) {
+            continue;
+        }
+        let (position, sums) = if is_first { (Some(0), &mut first) } else { (None, &mut sums) };
+        is_first = false;
+        for (digesting, sum) in digesting.iter_mut().zip(sums) {
+            // A sum does not tell the order of fields.
+            let digest = digesting.field(&element, position, Within::default());
+            *sum = sum.wrapping_add(digest.unwrap_or_default());
+        }
+    }
+    let mut hash = Hash::default();
+    hash.text(database.as_bytes());
+    if kind.is_some_and(|kind| kind != Kind::String) {
+        hash.word(0);
+    }
+    std::array::from_fn(|level| {
+        let mut hash = hash.clone();
+        hash.number(first[level]);
+        hash.number(sums[level]);
+        hash.finish()
+    })
 }
 
 /// The digest of a question that a scope of its own has asked.
@@ -99,7 +142,8 @@ pub(super) fn in_state(question: Digest, state: Digest) -> Digest {
 
 /// The digest of replies, blind to values that differ from run to run.
 pub(super) fn masked_reply(reply: &[u8], settings: &Settings) -> Digest {
-    let mut digesting = Digesting { path: vec![b""], ..Digesting::new(settings, Level::Masked) };
+    let mut left_out = Vec::new();
+    let mut digesting = Digesting { path: vec![b""], ..Digesting::new(settings, Level::Masked, &mut left_out) };
     let varies = |element: &Element<'_>| crate::capture::names::VARYING_IN_REPLIES.contains(&element.name);
     digesting.fields(Elements::readable(reply).filter(|element| !varies(element)), false, Within::default())
 }
@@ -111,7 +155,16 @@ struct Digesting<'s, 'd> {
     level: Level,
     path: Vec<&'d [u8]>,
     /// What was masked.
-    left_out: Vec<Masked>,
+    left_out: &'s mut Vec<Masked>,
+}
+
+/// The digest of a field, all of whose bytes count.
+fn as_it_is(element: &Element<'_>) -> Digest {
+    let mut hash = Hash::default();
+    hash.text(element.name);
+    hash.word(u64::from(element.kind as u8));
+    hash.text(element.value);
+    hash.finish()
 }
 
 /// What is known of where an element is.
@@ -133,24 +186,10 @@ struct Simple {
 }
 
 impl<'s, 'd> Digesting<'s, 'd> {
-    fn new(settings: &'s Settings, level: Level) -> Self {
+    fn new(settings: &'s Settings, level: Level, left_out: &'s mut Vec<Masked>) -> Self {
         let Settings { ignore, exact, bind, .. } = settings;
         let is_simple = ignore.is_empty() && exact.is_empty() && bind.is_empty();
-        Self { settings, is_simple, level, path: Vec::new(), left_out: Vec::new() }
-    }
-
-    fn command(&mut self, command: &'d [u8], database: &str) -> Digest {
-        let mut hash = Hash::default();
-        hash.text(database.as_bytes());
-        if find(command, b"$db").is_some_and(|database| database.kind != Kind::String) {
-            hash.word(0);
-        }
-        let mut elements = counted(command);
-        if let Some(first) = elements.next() {
-            hash.number(self.field(&first, Some(0), Within::default()).unwrap_or_default());
-        }
-        hash.number(self.fields(elements, false, Within::default()));
-        hash.finish()
+        Self { settings, is_simple, level, path: Vec::new(), left_out }
     }
 
     /// The sum of fields does not tell their order; their positions do, where they count.
@@ -165,6 +204,10 @@ impl<'s, 'd> Digesting<'s, 'd> {
 
     /// `None` for what does not count.
     fn field(&mut self, element: &Element<'d>, position: Option<usize>, within: Within) -> Option<Digest> {
+        // Most are of this kind, and need no path.
+        if self.path.is_empty() && self.is_as_it_is(element) {
+            return Some(as_it_is(element));
+        }
         if is_cluster_time(&self.path, element) {
             return None;
         }
@@ -174,24 +217,25 @@ impl<'s, 'd> Digesting<'s, 'd> {
         digest
     }
 
+    /// With nothing to leave out, the bytes are as good as what is in them. Waiting for a time is left out always.
+    fn is_as_it_is(&self, element: &Element<'_>) -> bool {
+        self.level == Level::Exact && self.settings.ignore.is_empty() && element.name != b"readConcern"
+    }
+
     fn named(&mut self, element: &Element<'d>, position: Option<usize>, within: Within) -> Option<Digest> {
         if self.level == Level::Masked && self.is_simple && !within.exact && !is_special(&self.path) {
             let position = position.map_or(0, |position| position as u64 + 1);
             let within = Simple { ordered: false, place: within.place, depth: self.path.len() };
-            return Some(self.simple(std::iter::once(*element), position, within).into());
+            return Some(self.simple_field(element, position, within).into());
         }
         let Settings { ignore, exact: exacts, bind, .. } = self.settings;
         if ignore.hold(&self.path) {
             return None;
         }
-        let mut hash = Hash::default();
-        // With nothing to leave out, the bytes are as good as what is in them. Waiting for a time is left out always.
-        if self.level == Level::Exact && ignore.is_empty() && element.name != b"readConcern" {
-            hash.text(element.name);
-            hash.word(u64::from(element.kind as u8));
-            hash.text(element.value);
-            return Some(hash.finish());
+        if self.is_as_it_is(element) {
+            return Some(as_it_is(element));
         }
+        let mut hash = Hash::default();
         let exact = within.exact || exacts.hold(&self.path);
         let position = position.map_or(0, |position| position as u64 + 1);
         hash.pair(position << 8 | u64::from(element.kind as u8), within.place);
@@ -216,40 +260,43 @@ impl<'s, 'd> Digesting<'s, 'd> {
 
     /// The masked digest of fields where nothing depends on the path to them: most of what is written. It is quick, and has
     /// no more than 64 bits, since what it finds is held against the question.
-    fn simple(&mut self, elements: impl Iterator<Item = Element<'d>>, first: u64, within: Simple) -> u64 {
-        let Simple { ordered, place, depth } = within;
+    fn simple(&mut self, elements: Readable<'d>, first: u64, within: Simple) -> u64 {
         let (mut sum, mut position) = (0_u64, first);
         for element in elements {
-            let Element { kind, name, value, offset } = element;
-            let shape = position << 16 | (name.len() as u64 & 0xff) << 8 | u64::from(kind as u8);
-            position += u64::from(ordered);
-            let place = mixed(folded(place ^ shape, SECOND), name);
-            let digest = match kind {
-                Kind::Document | Kind::Array if depth < DEPTH_MAX => {
-                    let ordered = order_counts_outside(&element);
-                    let within = Simple { ordered, place, depth: depth + 1 };
-                    let inner = Elements::within(&element);
-                    let sum = inner.map_or(0, |inner| self.simple(inner, u64::from(ordered), within));
-                    folded(place ^ sum, FOURTH)
-                }
-                Kind::ObjectId | Kind::DateTime | Kind::Binary => match value_of(&element) {
-                    Some(value) => {
-                        self.left_out.push(Masked { value, place, offset, is_whole: true });
-                        place
-                    }
-                    None => mixed(place, value),
-                },
-                // A text's length, itself, and a zero byte: none that is left out is shorter.
-                Kind::String if value.len() >= 24 + 5 => {
-                    let mut hash = Hash { lanes: [place; 2] };
-                    self.masked_leaf(&element, &mut hash);
-                    hash.place()
-                }
-                _ => mixed(place, value),
-            };
-            sum = sum.wrapping_add(digest);
+            sum = sum.wrapping_add(self.simple_field(&element, position, within));
+            position += u64::from(within.ordered);
         }
         sum
+    }
+
+    #[inline(always)]
+    fn simple_field(&mut self, element: &Element<'d>, position: u64, within: Simple) -> u64 {
+        let Element { kind, name, value, offset } = *element;
+        let shape = position << 16 | (name.len() as u64 & 0xff) << 8 | u64::from(kind as u8);
+        let place = mixed(folded(within.place ^ shape, SECOND), name);
+        match kind {
+            Kind::Document | Kind::Array if within.depth < DEPTH_MAX => {
+                let ordered = order_counts_outside(element);
+                let within = Simple { ordered, place, depth: within.depth + 1 };
+                let inner = Elements::within(element);
+                let sum = inner.map_or(0, |inner| self.simple(inner, u64::from(ordered), within));
+                folded(place ^ sum, FOURTH)
+            }
+            Kind::ObjectId | Kind::DateTime | Kind::Binary => match value_of(element) {
+                Some(value) => {
+                    self.left_out.push(Masked { value, place, offset, is_whole: true });
+                    place
+                }
+                None => mixed(place ^ value.len() as u64, value),
+            },
+            // A text's length, itself, and a zero byte: none that is left out is shorter.
+            Kind::String if value.len() >= 24 + 5 => {
+                let mut hash = Hash { lanes: [place; 2] };
+                self.masked_leaf(element, &mut hash);
+                hash.place()
+            }
+            _ => mixed(place ^ value.len() as u64, value),
+        }
     }
 
     fn masked_leaf(&mut self, element: &Element<'d>, hash: &mut Hash) {
@@ -293,12 +340,14 @@ impl Hasher for AsItIs {
     }
 
     fn write_u128(&mut self, number: u128) {
-        self.0 ^= number as u64 ^ (number >> 64) as u64;
+        // Values that were made one after the other differ in a few bits, which are not those that a map looks at.
+        self.0 ^= folded(number as u64 ^ FIRST, (number >> 64) as u64 ^ SECOND);
     }
 }
 
 /// 128 bits that tell bytes from others, as good as certainly: two lanes, each a multiplication folded to 64 bits a
 /// word. It is for recordings of one's own, and keeps nobody out who wants two to be the same.
+#[derive(Clone)]
 pub(super) struct Hash {
     lanes: [u64; 2],
 }
@@ -356,17 +405,18 @@ impl Hash {
     }
 }
 
-/// Bytes on top of a number.
+/// Bytes on top of a number that tells how many they are.
 #[inline]
 fn mixed(number: u64, bytes: &[u8]) -> u64 {
+    let pair = |number: u64, both: Digest| folded(number ^ both as u64, THIRD ^ (both >> 64) as u64);
     let (pairs, rest) = bytes.as_chunks::<16>();
-    let number = pairs.iter().fold(number, |number, pair| {
-        let both = Digest::from_le_bytes(*pair);
-        folded(number ^ both as u64, THIRD ^ (both >> 64) as u64)
-    });
-    match rest.split_first_chunk::<8>() {
-        Some((one, other)) => folded(number ^ u64::from_le_bytes(*one), FOURTH ^ short(other)),
-        None => folded(number ^ short(rest), FOURTH),
+    let number = pairs.iter().fold(number, |number, both| pair(number, Digest::from_le_bytes(*both)));
+    match (bytes.last_chunk::<16>(), bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(_), ..) if rest.is_empty() => number,
+        // What was there already does no harm.
+        (Some(both), ..) => pair(number, Digest::from_le_bytes(*both)),
+        (_, Some(one), Some(other)) => folded(number ^ u64::from_le_bytes(*one), FOURTH ^ u64::from_le_bytes(*other)),
+        _ => folded(number ^ short(bytes), FOURTH),
     }
 }
 

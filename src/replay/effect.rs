@@ -98,13 +98,13 @@ pub(super) enum Reads {
     Transaction,
 }
 
-/// What an exchange did, by its request and its reply.
-pub(super) fn effect(exchange: &Exchange, namespaces: &mut Namespaces) -> Effect {
+/// What an exchange of a command of that name did, by its request and its reply.
+pub(super) fn effect(exchange: &Exchange, name: &str, namespaces: &mut Namespaces) -> Effect {
     let command = exchange.request.as_slice();
     let reply = exchange.replies.first().map(|reply| reply.body.as_slice());
     // Without a reply nobody knows, unless none was wanted.
     let Some(reply) = reply.or_else(|| (!exchange.wants_reply).then_some(UNTOLD)) else { return Effect::None };
-    effect_of(exchange.name(), command, reply, namespaces)
+    effect_of(name, command, reply, namespaces)
 }
 
 /// What a command of that name did, by its reply.
@@ -379,14 +379,17 @@ mod tests {
             namespaces.number(database, collection);
         }
         for (request, reply, expected) in rows {
-            let found = effect(&exchange(&request, &[&reply], 0), &mut namespaces);
+            let found = {
+                let exchange = exchange(&request, &[&reply], 0);
+                effect(&exchange, exchange.name(), &mut namespaces)
+            };
             assert_eq!(found, expected, "{request} {reply}");
         }
         // Nobody says what became of it: it is taken to have happened if nobody wanted to know.
         let mut silent = exchange(&doc! { "insert": "c", "$db": "d" }, &[], 0);
-        assert_eq!(effect(&silent, &mut namespaces), Effect::None);
+        assert_eq!(effect(&silent, silent.name(), &mut namespaces), Effect::None);
         silent.wants_reply = false;
-        assert_eq!(effect(&silent, &mut namespaces), Effect::Write(vec![0]));
+        assert_eq!(effect(&silent, silent.name(), &mut namespaces), Effect::Write(vec![0]));
     }
 
     #[test]

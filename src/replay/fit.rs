@@ -306,7 +306,7 @@ impl<'a, 'd> Walk<'a, 'd> {
         let births = &self.context.recording.index.births;
         let same_type = std::mem::discriminant(&live) == std::mem::discriminant(&recorded);
         // A live value that the recording knows is not fresh.
-        if !same_type || births.contains_key(&live) || !births.contains_key(&recorded) || !self.is_free(recorded) {
+        if !same_type || births.has(&live) || !births.has(&recorded) || !self.is_free(recorded) {
             return false;
         }
         self.add_bind(live, recorded);

@@ -169,7 +169,7 @@ impl Live {
     /// A recorded reply with live values. One that nothing stands for and that was born in an exchange like a used one
     /// shows that this was the other.
     pub(super) fn reply(&mut self, recorded: &[u8], index: &Index) -> Vec<u8> {
-        if !index.births.is_empty() {
+        if !index.born.is_empty() {
             for value in values(recorded) {
                 let Some(birth) = index.births.get(&value) else { continue };
                 if self.bindings.live(value).is_some() {
@@ -193,7 +193,7 @@ impl Live {
         let (then, now) = (recorded.at.unix_micros / 1000, now.unix_micros / 1000);
         for value in values(&recorded.body) {
             let Value::Date(date) = value else { continue };
-            let is_new = self.bindings.live(value).is_none() && !index.births.contains_key(&value);
+            let is_new = self.bindings.live(value).is_none() && !index.births.has(&value);
             if is_new && relative(date, then).is_some() {
                 self.bindings.bind(Value::Date(now.saturating_add(date - then)), value);
             }

@@ -57,7 +57,6 @@ pub use explain::{Explanation, Note, Why};
 pub use follow::{Followed, Made, Step, Takes, Told};
 pub use handshake::{Handshake, Identity};
 pub use miss::{CODE, CODE_NAME, Miss, Nearest};
-pub use outline::{outline_of_reply, outline_of_request};
 pub use player::{Missed, Outcome, Player};
 pub use recorded::{Explain, Recorded};
 pub use recording::{Indexing, Recording};
@@ -67,7 +66,7 @@ pub use report::{Asked, MISSES_MAX, Report};
 pub use request::Request;
 pub(crate) use request::{Reply, decode_reply};
 pub use settings::{Path, PathError, Paths, Repeat, Scope, Settings, Timing};
-pub use walked::Walked;
+pub use walked::{Findings, Walked};
 
 use bson::raw::RawDocumentBuf;
 

@@ -152,8 +152,7 @@ impl Miss {
         let fitting = fitting(recording, live, true, at, exchange.at.unix_micros);
         // One more than is told shows whether these are all.
         differences.extend(fitting.differences(ours, theirs, TOLD_MAX + 1));
-        let is_born =
-            |element: &Element<'_>| value_of(element).is_some_and(|value| recording.index.births.contains_key(&value));
+        let is_born = |element: &Element<'_>| value_of(element).is_some_and(|value| recording.index.births.has(&value));
         self.hint = Some(match differences.len() {
             0 => record_anew(exchange.place),
             1..=TOLD_MAX => advice(&differences, exchange.place, &is_born),

@@ -4,9 +4,9 @@
 //! did, which exchange continues its cursor. The documents are asked for when they are needed.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map};
 use std::hash::BuildHasherDefault;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Request;
 use super::bodies::Bodies;
@@ -16,7 +16,7 @@ use super::effect::{Effect, Namespace, Namespaces, Reads};
 use super::explain::{Note, Why};
 use super::settings::{Scope, Settings};
 use super::state::Transaction;
-use super::walked::Walked;
+use super::walked::{Findings, Walked, key};
 use crate::capture::exchange::Exchange;
 use crate::capture::names::Value;
 use crate::redact::Fields;
@@ -44,7 +44,7 @@ pub(super) struct Index {
     /// them [in the state](super::digest::in_state) in which it was asked.
     pub(super) questions: Questions,
     /// Values that are born, and where.
-    pub(super) births: HashMap<Value, Birth, BuildHasherDefault<AsItIs>>,
+    pub(super) births: Births,
     /// The values born in each exchange, in the order in which they stand.
     pub(super) born: HashMap<Number, Vec<Value>, BuildHasherDefault<AsItIs>>,
     /// The exchanges of each command and collection.
@@ -56,13 +56,28 @@ pub(super) struct Index {
 }
 
 /// Exchanges by digests, in recorded order: sorted, since there are several digests for each exchange, and a table of
-/// them all would be the largest part of what is held.
+/// them all would be the largest part of what is held. What begins with the same bits is sorted when it is first asked for.
 ///
 /// Of a digest 96 bits count; those that are left hold a number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Questions {
     /// Each digest with an exchange's number, as they come.
     added: Vec<u128>,
+    /// How many of them are of each part.
+    counts: [usize; PARTS],
+    parts: Vec<Part>,
+}
+
+/// The digests that begin with the same bits.
+#[derive(Debug, Default)]
+struct Part {
+    /// None once they are sorted.
+    added: Mutex<Vec<u128>>,
+    sorted: OnceLock<Sorted>,
+}
+
+#[derive(Debug, Default)]
+struct Sorted {
     /// Each digest once, in order, with where its exchanges begin.
     digests: Vec<u128>,
     exchanges: Vec<Number>,
@@ -70,18 +85,46 @@ pub(super) struct Questions {
 
 const NUMBER_BITS: u128 = u32::MAX as u128;
 
+const PARTS: usize = 256;
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self { added: Vec::new(), counts: [0; PARTS], parts: Vec::new() }
+    }
+}
+
 impl Questions {
     /// Adds an exchange to a digest's.
     pub(super) fn put(&mut self, digest: Digest, number: Number) {
         self.added.push(digest & !NUMBER_BITS | u128::from(number));
+        self.counts[part_of(digest)] += 1;
     }
 
     /// Makes what was added be found.
-    pub(super) fn sort(&mut self) {
-        let mut added = std::mem::take(&mut self.added);
+    pub(super) fn part(&mut self) {
+        let mut parts = self.counts.map(Vec::with_capacity);
+        for added in std::mem::take(&mut self.added) {
+            parts[part_of(added)].push(added);
+        }
+        self.parts = parts.into_iter().map(|it| Part { added: Mutex::new(it), sorted: OnceLock::new() }).collect();
+    }
+
+    fn list(&self, digest: Digest) -> &[Number] {
+        let part = self.parts.get(part_of(digest));
+        part.map_or(&[], |part| part.sorted.get_or_init(|| part.sort()).list(digest & !NUMBER_BITS))
+    }
+}
+
+fn part_of(digest: Digest) -> usize {
+    usize::from(digest.to_be_bytes()[0])
+}
+
+impl Part {
+    fn sort(&self) -> Sorted {
+        let mut added = std::mem::take(&mut *self.added.lock().unwrap_or_else(PoisonError::into_inner));
         added.sort_unstable();
         added.dedup();
-        self.exchanges = added.iter().map(|it| *it as Number).collect();
+        let exchanges = added.iter().map(|it| *it as Number).collect();
         let mut place = 0;
         added.iter_mut().for_each(|it| {
             *it = *it & !NUMBER_BITS | place;
@@ -89,11 +132,12 @@ impl Questions {
         });
         added.dedup_by_key(|it| *it & !NUMBER_BITS);
         added.shrink_to_fit();
-        self.digests = added;
+        Sorted { digests: added, exchanges }
     }
+}
 
+impl Sorted {
     fn list(&self, digest: Digest) -> &[Number] {
-        let digest = digest & !NUMBER_BITS;
         let at = self.digests.partition_point(|it| *it < digest);
         let place = |it: &u128| *it as u32 as usize;
         match self.digests.get(at..) {
@@ -159,6 +203,35 @@ pub(super) enum EntryKind {
     More,
     /// By the stream that it continues, which had nothing to tell.
     Idle,
+}
+
+/// The values that have appeared, and where those that were born were.
+#[derive(Debug, Default)]
+pub(super) struct Births(HashMap<Digest, Option<Birth>, BuildHasherDefault<AsItIs>>);
+
+impl Births {
+    /// A value appears in a write, and is born there if it has not appeared before; whether it is.
+    pub(super) fn write(&mut self, value: Value, birth: Birth) -> bool {
+        let entry = self.0.entry(key(value));
+        let is_born = matches!(entry, hash_map::Entry::Vacant(_));
+        entry.or_insert(Some(birth));
+        is_born
+    }
+
+    /// Values, as numbers, appear where none is born.
+    pub(super) fn see(&mut self, values: &[Digest]) {
+        values.iter().for_each(|value| _ = self.0.entry(*value).or_insert(None));
+    }
+
+    /// Where it was born; `None` if it was not.
+    pub(super) fn get(&self, value: &Value) -> Option<&Birth> {
+        self.0.get(&key(*value))?.as_ref()
+    }
+
+    /// Whether it was born.
+    pub(super) fn has(&self, value: &Value) -> bool {
+        self.get(value).is_some()
+    }
 }
 
 /// Where a value was born.
@@ -248,12 +321,13 @@ impl Indexing {
 
     /// Adds the next exchange, in the order of their requests.
     pub fn add(&mut self, exchange: &Exchange) {
-        let walked = Walked::of(exchange, self.0.settings());
-        self.add_walked(exchange, &walked);
+        let mut findings = Findings::default();
+        let number = findings.add(exchange, self.0.settings());
+        self.add_walked(exchange, &findings.get(number));
     }
 
     /// The same, where what is in it was found out before, by the same settings.
-    pub fn add_walked(&mut self, exchange: &Exchange, walked: &Walked) {
+    pub fn add_walked(&mut self, exchange: &Exchange, walked: &Walked<'_>) {
         self.0.add(exchange, walked);
     }
 

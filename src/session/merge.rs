@@ -18,6 +18,17 @@ pub(crate) fn merged<'a>(message: &OpMsg<'a>) -> Cow<'a, [u8]> {
     document
 }
 
+/// The same, which is made in `room` if there are sequences: for who reads many messages.
+pub(super) fn merged_in<'a>(message: &OpMsg<'a>, room: &'a mut Vec<u8>) -> &'a [u8] {
+    room.clear();
+    match message.sequences.as_slice() {
+        [] => return message.body,
+        [sequence] => add(message.body, sequence.identifier, sequence, room),
+        _ => room.extend_from_slice(&merged(message)),
+    }
+    room
+}
+
 /// Writes `document` with the sequence at `path` in it.
 fn add(document: &[u8], path: &[u8], sequence: &Sequence<'_>, out: &mut Vec<u8>) {
     let start = begin(out);

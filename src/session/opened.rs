@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Limits;
 use super::framing::{Content, Frame, is_shortened};
-use super::merge::merged;
+use super::merge::{merged, merged_in};
 use super::shorten::{Shortened, Shortener};
 use crate::bson::cut::cut;
 use crate::event::{Compressor, Document, Truncated};
@@ -78,24 +78,34 @@ pub(super) fn open<'a>(
 /// The document of an `OP_MSG`, compressed or not, sequences merged in; `None` if the message cannot be read or is
 /// another one.
 pub(crate) fn document_of(message: &[u8]) -> Option<Vec<u8>> {
-    op_msg_document(message, MESSAGE_LEN_MAX, u32::MAX).map(Cow::into_owned)
+    op_msg_document(message, MESSAGE_LEN_MAX, u32::MAX, &mut Vec::new()).map(<[u8]>::to_vec)
 }
 
-/// The same of a message that asks for one answer, or is the only one, and has no more than so many bytes inflated.
-pub(crate) fn plain_document(message: &[u8], inflate_max: usize) -> Option<Cow<'_, [u8]>> {
-    op_msg_document(message, inflate_max, msg_flags::CHECKSUM_PRESENT)
+/// The same of a message that asks for one answer, or is the only one, and has no more than so many bytes inflated. One
+/// that is not there as it is is made in `room`.
+pub(crate) fn plain_document<'a>(message: &'a [u8], inflate_max: usize, room: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    op_msg_document(message, inflate_max, msg_flags::CHECKSUM_PRESENT, room)
 }
 
-fn op_msg_document(message: &[u8], inflate_max: usize, flags_allowed: u32) -> Option<Cow<'_, [u8]>> {
+fn op_msg_document<'a>(
+    message: &'a [u8],
+    inflate_max: usize,
+    flags_allowed: u32,
+    room: &'a mut Vec<u8>,
+) -> Option<&'a [u8]> {
     let is_allowed = |message: &OpMsg<'_>| message.flags & !flags_allowed == 0;
     let (header, decoded) = Message::decode(message).ok()?;
     match decoded {
-        Message::Msg(message) => is_allowed(&message).then(|| merged(&message)),
+        Message::Msg(message) => is_allowed(&message).then(|| merged_in(&message, room)),
         Message::Compressed(compressed) => {
             let mut inflated = Vec::new();
             compressed.inflate(&header, inflate_max, &mut inflated).ok()?;
             match Message::decode(&inflated).ok()? {
-                (_, Message::Msg(message)) if is_allowed(&message) => Some(Cow::Owned(merged(&message).into_owned())),
+                (_, Message::Msg(message)) if is_allowed(&message) => {
+                    let document = merged(&message).into_owned();
+                    *room = document;
+                    Some(room)
+                }
                 _ => None,
             }
         }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
 
 use zstd::bulk::Decompressor;
 
 use super::index::CONTENT_LEN_MAX as INDEX_LEN_MAX;
 use super::record::Records;
+use crate::capture::pool::Pool;
 use crate::wire::MESSAGE_LEN_MAX;
 
 pub(super) const HEAD_LEN: usize = 24;
@@ -105,12 +107,12 @@ impl Head {
     }
 
     /// What the bytes behind the head hold.
-    pub(super) fn content(&self, stored: &[u8], inflater: &mut Inflater) -> Result<Vec<u8>, &'static str> {
+    pub(super) fn content(&self, stored: &[u8], inflater: &mut Inflater) -> Result<Arc<Vec<u8>>, &'static str> {
         if crc32c::crc32c(stored) != self.checksum {
             return Err("the checksum of a block is another");
         }
         let content = match self.codec {
-            AS_IT_IS => stored.to_vec(),
+            AS_IT_IS => Arc::new(stored.to_vec()),
             ZSTD => inflater.inflate(stored, self.content_len).ok_or("a block cannot be inflated")?,
             _ => return Err("a block is compressed in a way that is not known"),
         };
@@ -118,27 +120,41 @@ impl Head {
     }
 }
 
-/// What inflates blocks, one after the other: making one costs as much as a block.
+/// What inflates blocks, one after the other: making one costs as much as a block, and so does room for what it inflates.
 #[derive(Default)]
-pub struct Inflater(Option<Decompressor<'static>>);
+pub struct Inflater {
+    decompressor: Option<Decompressor<'static>>,
+    inflated: Pool<Vec<u8>>,
+}
 
 /// Room that is made for a block because it says so.
 const BELIEVED_MAX: usize = 64 << 20;
 
+/// Room that is kept for the next block; few have more.
+const KEPT_MAX: usize = 1 << 20;
+
 impl Inflater {
     /// At most one byte more than is expected, which is enough to see that there is more.
-    fn inflate(&mut self, stored: &[u8], expected: usize) -> Option<Vec<u8>> {
+    fn inflate(&mut self, stored: &[u8], expected: usize) -> Option<Arc<Vec<u8>>> {
         if expected > BELIEVED_MAX {
             let mut content = Vec::new();
             let decoder = zstd::stream::read::Decoder::new(stored).ok()?;
             decoder.take(expected as u64 + 1).read_to_end(&mut content).ok()?;
-            return Some(content);
+            return Some(Arc::new(content));
         }
-        let decompressor = match &mut self.0 {
+        let decompressor = match &mut self.decompressor {
             Some(decompressor) => decompressor,
             none => none.insert(Decompressor::new().ok()?),
         };
-        decompressor.decompress(stored, expected).ok()
+        let mut inflated = self.inflated.take();
+        let content = Arc::get_mut(&mut inflated)?;
+        content.clear();
+        content.reserve_exact(expected);
+        decompressor.decompress_to_buffer(stored, content).ok()?;
+        if content.capacity() <= KEPT_MAX {
+            self.inflated.keep(&inflated);
+        }
+        Some(inflated)
     }
 }
 

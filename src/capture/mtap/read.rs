@@ -76,7 +76,7 @@ impl Stored {
             offset: self.offset,
             len: u32::try_from(self.bytes.len()).unwrap_or(u32::MAX),
             records: records(&content).map_err(damaged)?,
-            content: Arc::new(content),
+            content,
         })
     }
 }
@@ -106,7 +106,9 @@ pub fn block_content(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
         return Err("a block is torn");
     }
     head.check(usize::MAX).map_err(|_| "a block says that it holds more than any can")?;
-    head.content(stored, &mut Inflater::default())
+    let content = head.content(stored, &mut Inflater::default())?;
+    // Nobody else holds it.
+    Ok(Arc::unwrap_or_clone(content))
 }
 
 /// The record at that place in what a block holds; `None` for one of a kind that is not known.

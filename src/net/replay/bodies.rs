@@ -54,7 +54,7 @@ struct There {
 impl Keeper {
     /// From here on no documents are kept in memory that are in a file.
     pub(super) fn keep_no_more(&mut self) {
-        self.in_memory = IN_MEMORY_MAX;
+        self.in_memory = IN_MEMORY_MAX + 1;
     }
 
     /// Takes the next exchange, and where its documents are.

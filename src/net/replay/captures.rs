@@ -1,12 +1,13 @@
-//! Reads the files of captures, so that they can be indexed while they are read: one thread reads blocks, others take them
-//! out of their compression and find out what is in their plain messages, and whoever asks gets the exchanges in order.
+//! Reads the files of captures, so that they can be indexed while they are read: some threads read blocks in turns, take
+//! them out of their compression and find out what is in their plain messages; whoever asks gets the exchanges in order.
 //!
-//! The bytes of a block stay on the thread that has them; what goes on is what an index wants to know of them.
+//! The bytes of a block stay on the thread that has them; what goes on is what an index wants to know of them. Where both
+//! were is used again for later blocks.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -15,29 +16,43 @@ use crate::capture::blocks::{Blocks, FileBlock};
 use crate::capture::exchanges::{Deriving, Found};
 use crate::capture::mtap::{CaptureError, InBlock, Inflater, Stored};
 use crate::capture::plain::{Noted, Plain};
+use crate::capture::pool::Pool;
 use crate::event::Side;
-use crate::replay::{Settings, Walked, outline_of_reply, outline_of_request};
+use crate::replay::{Findings, Settings, Walked};
 
 /// Bytes in blocks that are handed on together: for each handing over a thread may have to be woken.
 const TOGETHER: usize = 512 << 10;
 
-/// How often blocks are handed on before they are asked for.
-const AHEAD_MAX: usize = 4;
+/// How often blocks are taken before those that were taken first are done with.
+const AHEAD_MAX: usize = 8;
 
 /// Threads that look into blocks: with one that pairs what they find, enough for two processors, and no harm on one.
 const OPENERS: usize = 2;
 
 /// What is found out about a plain message.
-pub(super) type Note = Box<Walked>;
-
-/// Blocks that follow each other, with their place among all such. Behind an error there are no more.
-type Together<B> = (u64, Vec<Result<B, CaptureError>>);
-
-/// A block to look into, and whether what is in it is to be noted.
-struct Shut {
-    block: FileBlock<Stored>,
-    is_noted: bool,
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    /// About all of its block.
+    findings: Arc<Findings>,
+    number: usize,
 }
+
+impl Note {
+    pub(super) fn walked(&self) -> Walked<'_> {
+        self.findings.get(self.number)
+    }
+}
+
+/// What is still to be opened.
+struct Shut<'b> {
+    blocks: &'b mut Blocks<BufReader<File>>,
+    /// How often blocks were taken off it, and how many bytes they say that they hold.
+    taken: u64,
+    bytes: usize,
+}
+
+/// A block, and whether what is in it is to be noted.
+type Next = (Result<FileBlock<Stored>, CaptureError>, bool);
 
 struct Opened {
     block: FileBlock,
@@ -57,83 +72,131 @@ pub(super) fn read(
     settings: &Settings,
     mut take: impl FnMut(Found<Note>),
 ) -> Result<Deriving<Note>, Failure> {
-    let (hand_over, shut) = mpsc::sync_channel(AHEAD_MAX);
-    let (give, opened) = mpsc::sync_channel(AHEAD_MAX);
-    let shut = Arc::new(Mutex::new(shut));
+    let shut = Mutex::new(Shut { blocks, taken: 0, bytes: 0 });
+    let next = || shut.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let opened = open_by(OPENERS, next, || opener(settings), |opened| derive(opened, &mut take))?;
+    opened.map_err(Failure::Capture)
+}
+
+/// Has threads open what is next, as long as there is something, and gives it to `take` in its order.
+fn open_by<S: Send, O: Send, R, F: FnMut(S) -> O>(
+    threads: usize,
+    next: impl Fn() -> Option<(u64, S)> + Sync,
+    opener: impl Fn() -> F + Sync,
+    take: impl FnOnce(&mut dyn Iterator<Item = O>) -> R,
+) -> Result<R, Failure> {
+    let (give, opened) = mpsc::channel();
+    // Whoever takes something needs leave, which comes back when that is done with: nobody runs ahead of a slow one.
+    let (done, leave) = mpsc::channel();
+    (0..AHEAD_MAX).for_each(|_| _ = done.send(()));
+    let leave = Mutex::new(leave);
+    let next = || leave.lock().unwrap_or_else(PoisonError::into_inner).recv().ok().and_then(|()| next());
+    let (next, opener) = (&next, &opener);
     thread::scope(|scope| {
-        let reading = scope.spawn(move || read_blocks(blocks, &hand_over));
-        // Each ends when there are no more blocks; without any of them nobody waits for one.
-        let openers = vec![(shut, give); OPENERS].into_iter();
-        let opening = openers.map(|(shut, give)| scope.spawn(move || open_blocks(&shut, &give, settings)));
-        let threads: Vec<_> = opening.chain([reading]).collect();
-        let derived = derive(opened, &mut take);
-        let is_whole = threads.into_iter().all(|thread| thread.join().is_ok());
-        if is_whole { derived.map_err(Failure::Capture) } else { Err(Failure::Panic) }
+        // Each ends when there is nothing more, or nobody wants it.
+        let openers = vec![give; threads].into_iter();
+        let openers = openers.map(|give| {
+            scope.spawn(move || {
+                let panics = Panics(&give);
+                let mut open = opener();
+                while let Some((place, shut)) = next() {
+                    if panics.0.send(Some((place, open(shut)))).is_err() {
+                        return;
+                    }
+                }
+            })
+        });
+        let openers: Vec<_> = openers.collect();
+        let taken = take(&mut InOrder::new(opened.iter().map_while(|opened| opened)).inspect(|_| _ = done.send(())));
+        drop((opened, done));
+        let ended: Vec<_> = openers.into_iter().map(|opener| opener.join()).collect();
+        if ended.iter().all(Result::is_ok) { Ok(taken) } else { Err(Failure::Panic) }
     })
 }
 
-/// Hands blocks over until there are no more, or nobody wants them.
-fn read_blocks(blocks: &mut Blocks<BufReader<File>>, hand_over: &SyncSender<Together<Shut>>) {
-    let mut bytes = 0_usize;
-    for place in 0.. {
-        let (mut some, before) = (Vec::new(), bytes);
-        while bytes - before < TOGETHER
-            && let Some(block) = blocks.next_stored()
-        {
-            some.push(block.map(|block| {
-                // The documents of the first are kept.
-                let is_noted = bytes > IN_MEMORY_MAX;
-                bytes = bytes.saturating_add(block.block.content_len());
-                Shut { block, is_noted }
-            }));
-        }
-        if some.is_empty() || hand_over.send((place, some)).is_err() {
-            return;
+/// Tells when its thread panics: what it has taken never comes, and all that the others have would wait for it.
+struct Panics<'g, T>(&'g Sender<Option<T>>);
+
+impl<T> Drop for Panics<'_, T> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // If nobody wants to know, that is as well.
+            _ = self.0.send(None);
         }
     }
 }
 
-/// Looks into blocks as long as there are some.
-fn open_blocks(shut: &Mutex<Receiver<Together<Shut>>>, give: &SyncSender<Together<Opened>>, settings: &Settings) {
-    let mut inflater = Inflater::default();
-    let mut open = |Shut { block, is_noted }| {
-        let block: FileBlock = FileBlock::open(&block, &mut inflater)?;
-        let noted = if is_noted { noted(&block, settings) } else { Vec::new() };
+impl Shut<'_> {
+    /// Blocks that are handed on together, with their place among all such. Behind an error there are no more.
+    fn next(&mut self) -> Option<(u64, Vec<Next>)> {
+        let (mut some, before) = (Vec::new(), self.bytes);
+        while self.bytes - before < TOGETHER
+            && let Some(block) = self.blocks.next_stored()
+        {
+            // The documents of the first are kept.
+            let is_noted = self.bytes > IN_MEMORY_MAX;
+            let len = block.as_ref().map_or(0, |block| block.block.content_len());
+            self.bytes = self.bytes.saturating_add(len);
+            some.push((block, is_noted));
+        }
+        let place = self.taken;
+        self.taken += 1;
+        (!some.is_empty()).then_some((place, some))
+    }
+}
+
+/// Looks into blocks, one after the other.
+fn opener(settings: &Settings) -> impl FnMut(Vec<Next>) -> Vec<Result<Opened, CaptureError>> {
+    let (mut inflater, mut noting) = (Inflater::default(), Noting::new(settings));
+    let mut open = move |(block, is_noted): Next| {
+        let block: FileBlock = FileBlock::open(&block?, &mut inflater)?;
+        let noted = if is_noted { noting.of(&block) } else { Vec::new() };
         Ok(Opened { block, noted })
     };
-    loop {
-        let next = shut.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((place, some)) = next else { return };
-        let some = some.into_iter().map(|shut| shut.and_then(&mut open)).collect();
-        if give.send((place, some)).is_err() {
-            return;
-        }
-    }
+    move |some| some.into_iter().map(&mut open).collect()
 }
 
-/// What is in the plain messages of a block.
-fn noted(FileBlock { header, block, .. }: &FileBlock, settings: &Settings) -> Vec<Noted<Note>> {
-    let inflate_max = header.limits().inflate_max_bytes;
-    let messages = block.records.iter().filter(|(_, record)| matches!(record, InBlock::Message { .. }));
-    let noted = messages.filter_map(|(place, _)| {
-        let plain = Plain::of(&block.content, *place, inflate_max)?;
-        let (outline, walked) = match plain.side {
-            Side::Client => {
-                (outline_of_request(&plain.document), Walked::of_request(&plain.document, plain.at, settings))
-            }
-            Side::Server => (outline_of_reply(&plain.document), Walked::of_reply(&plain.document, plain.at)),
-        };
-        Some(plain.noted(*place, outline, Box::new(walked)))
-    });
-    noted.collect()
+/// Finds out what is in plain messages.
+struct Noting<'s> {
+    settings: &'s Settings,
+    findings: Pool<Findings>,
+    /// For documents that do not stand in a block as they are.
+    room: Vec<u8>,
+}
+
+impl<'s> Noting<'s> {
+    fn new(settings: &'s Settings) -> Self {
+        Self { settings, findings: Pool::default(), room: Vec::new() }
+    }
+
+    /// What is in the plain messages of a block.
+    fn of(&mut self, FileBlock { header, block, .. }: &FileBlock) -> Vec<Noted<Note>> {
+        let inflate_max = header.limits().inflate_max_bytes;
+        let mut shared = self.findings.take();
+        let Some(findings) = Arc::get_mut(&mut shared) else { return Vec::new() };
+        findings.clear();
+        let mut noted = Vec::with_capacity(block.records.len());
+        for (place, _) in block.records.iter().filter(|(_, record)| matches!(record, InBlock::Message { .. })) {
+            let Some(plain) = Plain::of(&block.content, *place, inflate_max, &mut self.room) else { continue };
+            let before = findings.bytes();
+            let number = match plain.side {
+                Side::Client => findings.add_request(plain.document, plain.at, self.settings),
+                Side::Server => findings.add_reply(plain.document, plain.at),
+            };
+            noted.push(plain.noted(*place, findings.bytes() - before, number));
+        }
+        self.findings.keep(&shared);
+        let note = |number| Note { findings: Arc::clone(&shared), number };
+        noted.into_iter().map(|noted| noted.map(note)).collect()
+    }
 }
 
 fn derive(
-    opened: Receiver<Together<Opened>>,
+    opened: &mut dyn Iterator<Item = Vec<Result<Opened, CaptureError>>>,
     take: &mut impl FnMut(Found<Note>),
 ) -> Result<Deriving<Note>, CaptureError> {
     let mut deriving = Deriving::default();
-    for opened in InOrder::new(opened.into_iter()).flatten() {
+    for opened in opened.flatten() {
         let Opened { block, noted } = opened?;
         deriving.push_noted(block, noted);
         std::iter::from_fn(|| deriving.pop()).for_each(&mut *take);
@@ -184,6 +247,8 @@ mod tests {
     use crate::event::{self, Address, Connection, ConnectionId, Given, GivenMessage, Input, Timestamp};
     use crate::replay::Recording;
     use crate::wire::{OpMsg, compress, msg_flags};
+
+    const INFLATE_MAX: usize = 10_000;
 
     /// A capture that is being written, of connections that are opened by what they say first.
     #[derive(Default)]
@@ -255,7 +320,8 @@ mod tests {
         }
 
         fn finish(&self) -> Vec<u8> {
-            let header = Header { max_message_bytes: 48_000_000, inflate_max_bytes: 48_000_000, ..Header::default() };
+            let inflate_max_bytes = INFLATE_MAX;
+            let header = Header { max_message_bytes: 48_000_000, inflate_max_bytes, ..Header::default() };
             let mut bytes = header.to_bytes();
             write_records(&self.records, &mut bytes);
             bytes
@@ -378,6 +444,11 @@ mod tests {
         let mut torn = message(&batch(&[], 0), -1, unread as i32, 0, false);
         torn[20] = 9;
         writing.message(1, Side::Server, unread, torn);
+        // One whose answer is longer than what is inflated.
+        let long = writing.begin(1, &find(7), 0, false);
+        let text = "long ".repeat(INFLATE_MAX);
+        let bytes = message(&batch(&[doc! { "_id": oid(22), "s": text }], 0), -1, long as i32, 0, true);
+        writing.message(1, Side::Server, long, bytes);
         // One whose answer was made anew when it was recorded.
         let masked = writing.begin(1, &find(6), 0, false);
         let bytes = message(&batch(&[doc! { "_id": oid(21), "s": "***" }], 0), -1, masked as i32, 0, false);
@@ -396,13 +467,11 @@ mod tests {
         lines
     }
 
-    fn indexed(settings: &Settings, exchanges: impl Iterator<Item = (Exchange, Option<Note>)>) -> Recording {
+    fn indexed(settings: &Settings, all: impl Iterator<Item = Found<Note>>) -> Recording {
         let mut indexing = crate::replay::Indexing::new(settings.clone());
-        for (exchange, walked) in exchanges {
-            match walked {
-                Some(walked) => indexing.add_walked(&exchange, &walked),
-                None => indexing.add(&exchange),
-            }
+        let mut outlines = crate::net::replay::load::Outlines::default();
+        for mut found in all {
+            outlines.index(&mut found, &mut indexing);
         }
         indexing.finish(Box::new(Vec::new()))
     }
@@ -417,26 +486,38 @@ mod tests {
             let whole: Vec<_> = Exchanges::new([&capture[..]]).map(|exchange| exchange.unwrap()).collect();
             let (mut found, mut with_notes) = (Vec::new(), 0);
             let mut deriving = Deriving::default();
+            let mut noting = Noting::new(&settings);
             let blocks = Blocks::new([&capture[..]]);
             for block in blocks {
                 let block = block.unwrap();
-                let noted = noted(&block, &settings);
+                let noted = noting.of(&block);
                 deriving.push_noted(block, noted);
             }
             deriving.finish();
-            while let Some(Found { exchange, spots, notes }) = deriving.pop() {
-                with_notes += usize::from(!notes.is_empty());
-                assert!(notes.is_empty() || spots.is_some());
-                found.push((exchange, Walked::merged(notes)));
+            while let Some(it) = deriving.pop() {
+                with_notes += usize::from(it.notes.is_some());
+                assert!(it.notes.is_none() || it.spots.is_some());
+                found.push(it);
             }
             assert!(with_notes > 25 && with_notes < whole.len(), "{with_notes} of {}", whole.len());
             let shape =
                 |it: &Exchange| (it.place, it.app_name.clone(), it.phase, it.at, it.wants_reply, it.replies.len());
-            let shapes: Vec<_> = found.iter().map(|(exchange, _)| shape(exchange)).collect();
+            let shapes: Vec<_> = found.iter().map(|found| shape(&found.exchange)).collect();
             assert_eq!(shapes, whole.iter().map(shape).collect::<Vec<_>>());
-            let (noted, whole) =
-                (indexed(&settings, found.into_iter()), indexed(&settings, whole.into_iter().map(|it| (it, None))));
+            let whole = whole.into_iter().map(|exchange| Found { exchange, spots: None, notes: None });
+            let (noted, whole) = (indexed(&settings, found.into_iter()), indexed(&settings, whole));
             assert_eq!(shown(&noted), shown(&whole));
         }
+    }
+
+    #[test]
+    fn a_thread_that_panics_ends_it_all() {
+        let count = std::sync::atomic::AtomicU64::new(0);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        // There is no end of what could be opened.
+        let next = || Some((count.fetch_add(1, order), ()));
+        let opener = || |()| assert!(count.load(order) < 100, "one is asked for too much");
+        let taken = open_by(2, next, opener, |opened| opened.count());
+        assert!(matches!(taken, Err(Failure::Panic)) && count.load(order) < 200);
     }
 }

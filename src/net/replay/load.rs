@@ -9,6 +9,7 @@ use bson::raw::RawDocumentBuf;
 use super::bodies::Keeper;
 use super::captures::{self, Failure, Note};
 use crate::capture::blocks::Blocks;
+use crate::capture::exchange::Exchange;
 use crate::capture::exchanges::Found;
 use crate::capture::mtap::CaptureError;
 use crate::capture::open::{OpenError, Recorded};
@@ -63,6 +64,7 @@ pub(super) struct Loaded {
 pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, LoadError> {
     let mut loading = Loading {
         indexing: Indexing::new(settings),
+        outlines: Outlines::default(),
         keeper: Keeper::default(),
         deployment: Deployment::default(),
         warnings: Vec::new(),
@@ -102,7 +104,7 @@ pub(super) fn load(paths: &[PathBuf], settings: Settings) -> Result<Loaded, Load
             loading.keeper.keep(exchange, None);
         }
     }
-    let Loading { indexing, keeper, deployment, warnings } = loading;
+    let Loading { indexing, keeper, deployment, warnings, .. } = loading;
     let recording = indexing.finish(keeper.finish(files, blocks)).redacted(is_redacted);
     Ok(Loaded { recording, deployment, warnings, rules })
 }
@@ -119,10 +121,14 @@ fn add_rules(more: &[Rules], rules: &mut Vec<Rules>) {
 /// What is being read.
 struct Loading {
     indexing: Indexing,
+    outlines: Outlines,
     keeper: Keeper,
     deployment: Deployment,
     warnings: Vec<String>,
 }
+
+/// Bytes of a capture that are read at a time.
+const READ_AT_ONCE: usize = 256 << 10;
 
 /// The files of captures, and where in them their blocks are.
 type Places = (Vec<(PathBuf, File)>, Vec<BlockPlace>);
@@ -135,8 +141,8 @@ impl Loading {
         }
         let all = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         let failed = |error: OpenError| LoadError::new(Path::new(&all), &error);
-        let readers =
-            files.iter().map(|(_, file)| Ok(BufReader::new(file.try_clone()?))).collect::<io::Result<Vec<_>>>();
+        let readers = files.iter().map(|(_, file)| Ok(BufReader::with_capacity(READ_AT_ONCE, file.try_clone()?)));
+        let readers = readers.collect::<io::Result<Vec<_>>>();
         let mut blocks = Blocks::new(readers.map_err(|error| failed(error.into()))?);
         let settings = self.indexing.settings().clone();
         let deriving = captures::read(&mut blocks, &settings, |found| self.take_captured(found));
@@ -157,15 +163,40 @@ impl Loading {
     }
 
     fn take_captured(&mut self, mut found: Found<Note>) {
-        self.deployment.learn(&found.exchange);
-        match Walked::merged(std::mem::take(&mut found.notes)) {
-            Some(walked) => {
-                self.indexing.add_walked(&found.exchange, &walked);
-                self.keeper.keep_no_more();
-            }
-            None => self.indexing.add(&found.exchange),
+        match found.notes {
+            Some(_) => self.keeper.keep_no_more(),
+            None => self.deployment.learn(&found.exchange),
         }
+        self.outlines.index(&mut found, &mut self.indexing);
         self.keeper.keep(found.exchange, found.spots);
+    }
+}
+
+/// Has exchanges indexed: where messages were noted, outlines stand for their documents meanwhile.
+#[derive(Default)]
+pub(super) struct Outlines {
+    request: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+impl Outlines {
+    pub(super) fn index(&mut self, found: &mut Found<Note>, indexing: &mut Indexing) {
+        let Some((request, reply)) = &found.notes else { return indexing.add(&found.exchange) };
+        let (request, reply) = (request.walked(), reply.as_ref().map(Note::walked));
+        self.request.clear();
+        self.request.extend_from_slice(request.outline());
+        self.reply.clear();
+        self.reply.extend_from_slice(reply.map_or(&[], Walked::outline));
+        self.stand_for(&mut found.exchange);
+        indexing.add_walked(&found.exchange, &request.answered(reply));
+        self.stand_for(&mut found.exchange);
+    }
+
+    /// Changes places with the documents.
+    fn stand_for(&mut self, exchange: &mut Exchange) {
+        std::mem::swap(&mut exchange.request, &mut self.request);
+        let reply = exchange.replies.first_mut();
+        reply.into_iter().for_each(|reply| std::mem::swap(&mut reply.body, &mut self.reply));
     }
 }
 
