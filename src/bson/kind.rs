@@ -164,6 +164,7 @@ impl Kind {
     }
 
     /// Whether values of this type hold elements.
+    #[inline]
     pub fn is_container(self) -> bool {
         matches!(self, Self::Document | Self::Array)
     }

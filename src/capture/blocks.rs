@@ -7,6 +7,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::mtap::{Block, CaptureError, Header, Inflater, Reader, Stored, Torn};
+use crate::event::Input;
 
 /// A block of one of several files.
 #[derive(Debug)]
@@ -25,7 +26,19 @@ impl FileBlock<Stored> {
     /// # Errors
     /// [`CaptureError::Damaged`].
     pub fn open(&self, inflater: &mut Inflater) -> Result<FileBlock, CaptureError> {
-        let block = self.block.open(inflater)?;
+        self.open_showing(inflater, |_, _| {})
+    }
+
+    /// The same, where messages are shown as they are read, each with its place.
+    ///
+    /// # Errors
+    /// [`CaptureError::Damaged`].
+    pub fn open_showing(
+        &self,
+        inflater: &mut Inflater,
+        show: impl FnMut(u32, &Input<'_>),
+    ) -> Result<FileBlock, CaptureError> {
+        let block = self.block.open_showing(inflater, show)?;
         Ok(FileBlock { file: self.file, header: Arc::clone(&self.header), block })
     }
 }

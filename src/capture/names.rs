@@ -169,6 +169,7 @@ impl Value {
 }
 
 /// The value of an element, if it is of a type whose values can have names.
+#[inline]
 pub fn value_of(element: &Element<'_>) -> Option<Value> {
     match element.kind {
         Kind::ObjectId => element.value.first_chunk().map(|bytes| Value::ObjectId(*bytes)),
@@ -182,11 +183,16 @@ pub fn value_of(element: &Element<'_>) -> Option<Value> {
 }
 
 /// The value that a string is the text of, if it is that and nothing else.
+#[inline]
 pub fn text_of(element: &Element<'_>) -> Option<Value> {
     // Nothing else is as long as one of them, with a length before it and a zero byte behind: no other text is looked at.
     if element.kind != Kind::String || !matches!(element.value.len(), 29 | 41) {
         return None;
     }
+    whole_text(element)
+}
+
+fn whole_text(element: &Element<'_>) -> Option<Value> {
     let text = element.as_str_bytes()?;
     let (at, value) = texts(text).next()?;
     (at == (0..text.len())).then_some(value)

@@ -5,12 +5,9 @@
 //! a block can find out what is in them at once, on any thread, and does not hand them on. Everything else, and what a
 //! connection says before it is known to be an application's, is left to the session.
 
-use std::borrow::Cow;
-
 use super::exchange::opens_change_stream;
-use super::mtap::message_at;
 use crate::bson::{Elements, find};
-use crate::event::{ConnectionId, Given, Side, Timestamp};
+use crate::event::{ConnectionId, Given, Input, Side, Timestamp};
 use crate::session::plain_document;
 
 /// A message that needs no session.
@@ -46,16 +43,14 @@ pub struct Noted<N> {
 }
 
 impl<'a> Plain<'a> {
-    /// The message at that place in what a block holds, if it is one; it may have that many bytes inflated. `room` is for a
-    /// document that does not stand there as it is.
-    pub fn of(content: &'a [u8], place: u32, inflate_max: usize, room: &'a mut Vec<u8>) -> Option<Self> {
-        let input = message_at(content, place)?;
-        let Given::Message(message) = input.given else { return None };
+    /// A message as it stands in a block, if it is one; it may have that many bytes inflated. `room` is for a document that
+    /// does not stand there as it is.
+    pub fn of(input: &'a Input<'_>, inflate_max: usize, room: &'a mut Vec<u8>) -> Option<Self> {
+        let Given::Message(message) = &input.given else { return None };
         // One that was made anew when it was recorded is read as it is now.
         let is_whole = message.original.as_ref().is_none_or(|it| it.unread.is_none() && it.flags.is_none());
         let exchange = message.exchange.filter(|_| is_whole && message.continued.is_none())?.0;
-        let Cow::Borrowed(bytes) = message.bytes else { return None };
-        let document = plain_document(bytes, inflate_max, room)?;
+        let document = plain_document(&message.bytes, inflate_max, room)?;
         let is_plain = message.side == Side::Server || is_plain(document);
         let (connection, at, side) = (input.connection, input.at, message.side);
         is_plain.then_some(Self { connection, at, side, exchange, document })

@@ -367,6 +367,20 @@ impl Default for Hash {
 impl Hash {
     pub(super) fn text(&mut self, bytes: &[u8]) {
         let len = bytes.len() as u64;
+        let mut bytes = bytes;
+        let (pairs, rest) = bytes.as_chunks::<32>();
+        if pairs.len() > 1 {
+            // Two go at the same time, neither of which waits for the other.
+            let mut other = Self { lanes: [THIRD, FOURTH] };
+            for pair in pairs {
+                let (first, second) = pair.split_at(16);
+                [&mut *self, &mut other].into_iter().zip([first, second]).for_each(|(hash, half)| {
+                    hash.number(half.first_chunk().map_or(0, |half| Digest::from_le_bytes(*half)));
+                });
+            }
+            self.number(other.finish());
+            bytes = rest;
+        }
         let (pairs, rest) = bytes.as_chunks::<16>();
         pairs.iter().for_each(|pair| self.number(Digest::from_le_bytes(*pair)));
         // The length tells what is in both words, or in neither.

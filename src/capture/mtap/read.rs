@@ -70,12 +70,24 @@ impl Stored {
     /// # Errors
     /// [`CaptureError::Damaged`].
     pub fn open(&self, inflater: &mut Inflater) -> Result<Block, CaptureError> {
+        self.open_showing(inflater, |_, _| {})
+    }
+
+    /// The same, where messages are shown as they are read, each with its place.
+    ///
+    /// # Errors
+    /// [`CaptureError::Damaged`].
+    pub fn open_showing(
+        &self,
+        inflater: &mut Inflater,
+        show: impl FnMut(u32, &Input<'_>),
+    ) -> Result<Block, CaptureError> {
         let damaged = |what: &str| damaged(self.offset, what);
         let content = self.head.content(&self.bytes[HEAD_LEN..], inflater).map_err(damaged)?;
         Ok(Block {
             offset: self.offset,
             len: u32::try_from(self.bytes.len()).unwrap_or(u32::MAX),
-            records: records(&content).map_err(damaged)?,
+            records: records(&content, show).map_err(damaged)?,
             content,
         })
     }
@@ -316,13 +328,17 @@ fn damaged(offset: u64, what: &str) -> CaptureError {
     CaptureError::Damaged { offset, what: what.to_owned() }
 }
 
-fn records(content: &[u8]) -> Result<Vec<(u32, InBlock)>, &'static str> {
+fn records(content: &[u8], mut show: impl FnMut(u32, &Input<'_>)) -> Result<Vec<(u32, InBlock)>, &'static str> {
     let (mut records, mut rest) = (Vec::new(), content);
     while !rest.is_empty() {
         // The length of a block has 32 bits.
         let place = (content.len() - rest.len()) as u32;
         let record = match record::decode_standing(&mut rest)? {
-            Some(Standing::Message(_, at, message)) => InBlock::Message { at, len: message.bytes.len() },
+            Some(Standing::Message(connection, at, message)) => {
+                let shown = InBlock::Message { at, len: message.bytes.len() };
+                show(place, &Input { connection, at, given: Given::Message(message) });
+                shown
+            }
             Some(Standing::Other(record)) => InBlock::Other(Box::new(record)),
             None => continue,
         };

@@ -14,7 +14,7 @@ use std::thread;
 use super::bodies::IN_MEMORY_MAX;
 use crate::capture::blocks::{Blocks, FileBlock};
 use crate::capture::exchanges::{Deriving, Found};
-use crate::capture::mtap::{CaptureError, InBlock, Inflater, Stored};
+use crate::capture::mtap::{CaptureError, Inflater, Stored};
 use crate::capture::plain::{Noted, Plain};
 use crate::capture::pool::Pool;
 use crate::event::Side;
@@ -148,10 +148,9 @@ impl Shut<'_> {
 /// Looks into blocks, one after the other.
 fn opener(settings: &Settings) -> impl FnMut(Vec<Next>) -> Vec<Result<Opened, CaptureError>> {
     let (mut inflater, mut noting) = (Inflater::default(), Noting::new(settings));
-    let mut open = move |(block, is_noted): Next| {
-        let block: FileBlock = FileBlock::open(&block?, &mut inflater)?;
-        let noted = if is_noted { noting.of(&block) } else { Vec::new() };
-        Ok(Opened { block, noted })
+    let mut open = move |(block, is_noted): Next| match is_noted {
+        true => noting.open(&block?, &mut inflater),
+        false => Ok(Opened { block: FileBlock::open(&block?, &mut inflater)?, noted: Vec::new() }),
     };
     move |some| some.into_iter().map(&mut open).collect()
 }
@@ -169,25 +168,29 @@ impl<'s> Noting<'s> {
         Self { settings, findings: Pool::default(), room: Vec::new() }
     }
 
-    /// What is in the plain messages of a block.
-    fn of(&mut self, FileBlock { header, block, .. }: &FileBlock) -> Vec<Noted<Note>> {
-        let inflate_max = header.limits().inflate_max_bytes;
-        let mut shared = self.findings.take();
-        let Some(findings) = Arc::get_mut(&mut shared) else { return Vec::new() };
-        findings.clear();
-        let mut noted = Vec::with_capacity(block.records.len());
-        for (place, _) in block.records.iter().filter(|(_, record)| matches!(record, InBlock::Message { .. })) {
-            let Some(plain) = Plain::of(&block.content, *place, inflate_max, &mut self.room) else { continue };
-            let before = findings.bytes();
+    /// Opens a block, and finds out what is in its plain messages.
+    fn open(&mut self, shut: &FileBlock<Stored>, inflater: &mut Inflater) -> Result<Opened, CaptureError> {
+        let Self { settings, findings, room } = self;
+        let inflate_max = shut.header.limits().inflate_max_bytes;
+        let mut shared = findings.take();
+        let mut noted: Vec<Noted<usize>> = Vec::new();
+        // Nobody else holds them yet.
+        let Some(found) = Arc::get_mut(&mut shared) else {
+            return Ok(Opened { block: shut.open(inflater)?, noted: Vec::new() });
+        };
+        found.clear();
+        let block = shut.open_showing(inflater, |place, message| {
+            let Some(plain) = Plain::of(message, inflate_max, room) else { return };
+            let before = found.bytes();
             let number = match plain.side {
-                Side::Client => findings.add_request(plain.document, plain.at, self.settings),
-                Side::Server => findings.add_reply(plain.document, plain.at),
+                Side::Client => found.add_request(plain.document, plain.at, settings),
+                Side::Server => found.add_reply(plain.document, plain.at),
             };
-            noted.push(plain.noted(*place, findings.bytes() - before, number));
-        }
-        self.findings.keep(&shared);
+            noted.push(plain.noted(place, found.bytes() - before, number));
+        })?;
+        findings.keep(&shared);
         let note = |number| Note { findings: Arc::clone(&shared), number };
-        noted.into_iter().map(|noted| noted.map(note)).collect()
+        Ok(Opened { block, noted: noted.into_iter().map(|noted| noted.map(note)).collect() })
     }
 }
 
@@ -486,11 +489,10 @@ mod tests {
             let whole: Vec<_> = Exchanges::new([&capture[..]]).map(|exchange| exchange.unwrap()).collect();
             let (mut found, mut with_notes) = (Vec::new(), 0);
             let mut deriving = Deriving::default();
-            let mut noting = Noting::new(&settings);
-            let blocks = Blocks::new([&capture[..]]);
-            for block in blocks {
-                let block = block.unwrap();
-                let noted = noting.of(&block);
+            let (mut inflater, mut noting) = (Inflater::default(), Noting::new(&settings));
+            let mut blocks = Blocks::new([&capture[..]]);
+            while let Some(block) = blocks.next_stored() {
+                let Opened { block, noted } = noting.open(&block.unwrap(), &mut inflater).unwrap();
                 deriving.push_noted(block, noted);
             }
             deriving.finish();
