@@ -225,6 +225,13 @@ impl<'a> Iterator for Elements<'a> {
 #[derive(Clone, Debug)]
 pub struct Readable<'a>(Elements<'a>);
 
+impl<'a> Readable<'a> {
+    /// What comes behind the last element, where the document breaks; nothing if it ends as it should.
+    pub(crate) fn unread(&self) -> &'a [u8] {
+        if self.0.rest == TERMINATOR { &[] } else { self.0.rest }
+    }
+}
+
 impl<'a> Iterator for Readable<'a> {
     type Item = Element<'a>;
 

@@ -134,16 +134,12 @@ impl Commands {
                 self.start(request, Document::empty(), frame, at, emit);
                 return Ok(());
             }
-            match request::read(&message, header.request_id, opened.compressor) {
-                Some(started) => {
-                    let document = limited(started.command, opened.shortened, &self.shared.limits);
-                    let mut request = started.request;
-                    request.command = request.repeats.then(|| document.clone().into_owned());
-                    self.start(request, document, frame, at, emit);
-                    Ok(())
-                }
-                None => Err(WireError::Short { field: "command name", needed: 1, had: 0 }),
-            }
+            let started = request::read(&message, header.request_id, opened.compressor)?;
+            let document = limited(started.command, opened.shortened, &self.shared.limits);
+            let mut request = started.request;
+            request.command = request.repeats.then(|| document.clone().into_owned());
+            self.start(request, document, frame, at, emit);
+            Ok(())
         });
         if let Err(error) = decoded {
             self.handle_unread_request(frame, error, at, emit);
@@ -276,8 +272,7 @@ impl Commands {
         let Some(request) = &pending.request else { return };
         let outcome = opened.and_then(|opened| {
             let (_, message) = Message::decode(&opened.bytes)?;
-            let reply = reply::read(&message, request, opened.shortened.as_ref());
-            let reply = reply.ok_or(WireError::Short { field: "reply document", needed: 5, had: 0 })?;
+            let reply = reply::read(&message, request, opened.shortened.as_ref())?;
             let more = reply.more_to_come;
             self.finish(&pending, reply, opened.shortened, opened.compressor, frame, at, emit);
             Ok(more)

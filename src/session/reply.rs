@@ -8,9 +8,10 @@ use super::legacy;
 use super::merge::merged;
 use super::request::{ReplyForm, Request};
 use super::shorten::Shortened;
+use super::within;
 use crate::bson::{Elements, count, find};
 use crate::event::{Compressor, Measures};
-use crate::wire::{Message, msg_flags, reply_flags};
+use crate::wire::{Message, WireError, msg_flags, reply_flags};
 
 /// A decoded reply.
 pub(super) struct Reply<'a> {
@@ -41,8 +42,18 @@ pub(super) struct HelloReply {
     pub(super) compressors: Vec<Compressor>,
 }
 
-/// Reads a decoded reply to `request`. `None` if it is no reply, or has no document where the request wants one.
-pub(super) fn read<'a>(message: &Message<'a>, request: &Request, shortened: Option<&Shortened>) -> Option<Reply<'a>> {
+/// What is said of a reply, or what should be one, without a document.
+const NO_DOCUMENT: WireError = WireError::Short { field: "reply document", needed: 5, had: 0 };
+
+/// Reads a decoded reply to `request`.
+///
+/// # Errors
+/// If it is no reply, has no document where the request wants one, or may hold credentials where it breaks.
+pub(super) fn read<'a>(
+    message: &Message<'a>,
+    request: &Request,
+    shortened: Option<&Shortened>,
+) -> Result<Reply<'a>, WireError> {
     let (document, more_to_come) = match message {
         Message::Msg(message) => (merged(message), message.has(msg_flags::MORE_TO_COME)),
         Message::Reply(reply) => {
@@ -52,20 +63,21 @@ pub(super) fn read<'a>(message: &Message<'a>, request: &Request, shortened: Opti
             let document = match request.reply {
                 ReplyForm::FirstBatch => Cow::Owned(legacy::reply(reply, bson::raw::cstr!("firstBatch"), &namespace())),
                 ReplyForm::NextBatch => Cow::Owned(legacy::reply(reply, bson::raw::cstr!("nextBatch"), &namespace())),
-                ReplyForm::Command | ReplyForm::None => Cow::Borrowed(reply.iter().next()?),
+                ReplyForm::Command | ReplyForm::None => Cow::Borrowed(reply.iter().next().ok_or(NO_DOCUMENT)?),
             };
             (document, more)
         }
-        _ => return None,
+        _ => return Err(NO_DOCUMENT),
     };
-    let facts = facts(&document, shortened);
-    Some(Reply { document, more_to_come, facts })
+    let facts = facts(&document, shortened)?;
+    Ok(Reply { document, more_to_come, facts })
 }
 
 /// Walks over a reply's top level. What was counted before the reply was shortened goes before what is left of it.
-fn facts(document: &[u8], shortened: Option<&Shortened>) -> Facts {
+fn facts(document: &[u8], shortened: Option<&Shortened>) -> Result<Facts, WireError> {
     let mut facts = Facts::default();
-    for element in Elements::readable(document) {
+    let mut elements = Elements::readable(document);
+    for element in elements.by_ref() {
         match element.name {
             b"ok" => facts.ok = element.as_bool_truthy(),
             b"cursor" => {
@@ -87,11 +99,12 @@ fn facts(document: &[u8], shortened: Option<&Shortened>) -> Facts {
             _ => {}
         }
     }
+    within::check_unread(elements.unread())?;
     if let Some(shortened) = shortened {
         facts.measures.documents = shortened.batch.or(facts.measures.documents);
         facts.measures.write_errors = shortened.write_errors.or(facts.measures.write_errors);
     }
-    facts
+    Ok(facts)
 }
 
 fn cursor_facts(cursor: &[u8], measures: &mut Measures) {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::legacy;
 use super::merge::merged;
-use super::names;
+use super::{names, within};
 use crate::bson::{Element, Elements, Kind};
 use crate::event::{CommandInfo, Compressor, Document};
-use crate::wire::{Message, OpMsg, msg_flags, query_flags};
+use crate::wire::{Message, OpMsg, WireError, msg_flags, query_flags};
 
 /// What is remembered of a request until its reply.
 #[derive(Clone, Debug)]
@@ -150,28 +150,42 @@ impl Request {
     }
 }
 
-/// Reads a decoded request. `None` if it is no request, or its body has not even a command's name.
-pub(super) fn read<'a>(message: &Message<'a>, request_id: i32, compressor: Option<Compressor>) -> Option<Started<'a>> {
+/// What is said of a request, or what should be one, without a command.
+const NO_NAME: WireError = WireError::Short { field: "command name", needed: 1, had: 0 };
+
+/// Reads a decoded request.
+///
+/// # Errors
+/// If it is no request, its body has not even a command's name, or may hold credentials where it breaks.
+pub(super) fn read<'a>(
+    message: &Message<'a>,
+    request_id: i32,
+    compressor: Option<Compressor>,
+) -> Result<Started<'a>, WireError> {
     match message {
         Message::Msg(message) => read_msg(message, request_id, compressor),
         Message::Query(query) => {
-            let up = legacy::query(query)?;
+            let up = legacy::query(query).ok_or(NO_NAME)?;
             let exhaust = query.flags & query_flags::EXHAUST != 0;
             let form = if up.is_command { ReplyForm::Command } else { ReplyForm::FirstBatch };
-            Some(up_converted(up, request_id, compressor, form, exhaust))
+            up_converted(up, request_id, compressor, form, exhaust)
         }
         Message::GetMore(message) => {
-            Some(up_converted(legacy::get_more(message), request_id, compressor, ReplyForm::NextBatch, false))
+            up_converted(legacy::get_more(message), request_id, compressor, ReplyForm::NextBatch, false)
         }
         Message::Insert(message) => unanswered(legacy::insert(message), request_id, compressor),
         Message::Update(message) => unanswered(legacy::update(message), request_id, compressor),
         Message::Delete(message) => unanswered(legacy::delete(message), request_id, compressor),
         Message::KillCursors(message) => unanswered(legacy::kill_cursors(message), request_id, compressor),
-        Message::Reply(_) | Message::Compressed(_) => None,
+        Message::Reply(_) | Message::Compressed(_) => Err(NO_NAME),
     }
 }
 
-fn read_msg<'a>(message: &OpMsg<'a>, request_id: i32, compressor: Option<Compressor>) -> Option<Started<'a>> {
+fn read_msg<'a>(
+    message: &OpMsg<'a>,
+    request_id: i32,
+    compressor: Option<Compressor>,
+) -> Result<Started<'a>, WireError> {
     let mut fields = fields(message.body)?;
     if message.sequences.iter().any(|sequence| is_speculative(sequence.identifier)) {
         fields.speculative = true;
@@ -180,7 +194,7 @@ fn read_msg<'a>(message: &OpMsg<'a>, request_id: i32, compressor: Option<Compres
     let command = merged(message);
     let repeats = message.has(msg_flags::EXHAUST_ALLOWED);
     let request = Request::new(fields, request_id, compressor, form_of(message.flags), repeats);
-    Some(Started { request, command })
+    Ok(Started { request, command })
 }
 
 /// Whether an `OP_MSG` of these flags is answered.
@@ -193,8 +207,12 @@ fn is_speculative(name: &[u8]) -> bool {
     name.strip_prefix(b"speculativeAuthenticate").is_some_and(|rest| matches!(rest, [] | [b'.', ..]))
 }
 
-fn unanswered(up: legacy::UpConverted<'_>, request_id: i32, compressor: Option<Compressor>) -> Option<Started<'_>> {
-    Some(up_converted(up, request_id, compressor, ReplyForm::None, false))
+fn unanswered(
+    up: legacy::UpConverted<'_>,
+    request_id: i32,
+    compressor: Option<Compressor>,
+) -> Result<Started<'_>, WireError> {
+    up_converted(up, request_id, compressor, ReplyForm::None, false)
 }
 
 fn up_converted<'a>(
@@ -203,16 +221,16 @@ fn up_converted<'a>(
     compressor: Option<Compressor>,
     form: ReplyForm,
     exhaust: bool,
-) -> Started<'a> {
-    let fields = Fields { database: Some(up.database.as_bytes()), ..fields(&up.command).unwrap_or_default() };
+) -> Result<Started<'a>, WireError> {
+    let fields = Fields { database: Some(up.database.as_bytes()), ..fields(&up.command)? };
     let request = Request::new(fields, request_id, compressor, form, exhaust);
-    Started { request, command: up.command }
+    Ok(Started { request, command: up.command })
 }
 
-/// Walks over a command's top level. `None` if it has no first field.
-fn fields(body: &[u8]) -> Option<Fields<'_>> {
+/// Walks over a command's top level.
+fn fields(body: &[u8]) -> Result<Fields<'_>, WireError> {
     let mut elements = Elements::readable(body);
-    let first = elements.next()?;
+    let first = elements.next().ok_or(NO_NAME)?;
     let name = first.name;
     let is_get_more = name == b"getMore";
     let mut hello = names::is_hello(name).then(Box::<Hello>::default);
@@ -221,7 +239,7 @@ fn fields(body: &[u8]) -> Option<Fields<'_>> {
         // An up-converted OP_KILL_CURSORS names none.
         fields.collection = first.as_str_bytes().filter(|name| !name.is_empty());
     }
-    for element in elements {
+    for element in elements.by_ref() {
         match element.name {
             b"$db" => fields.database = element.as_str_bytes(),
             b"collection" if is_get_more => fields.collection = element.as_str_bytes(),
@@ -234,10 +252,11 @@ fn fields(body: &[u8]) -> Option<Fields<'_>> {
             _ => hello.iter_mut().for_each(|hello| hello.read(&element)),
         }
     }
+    within::check_unread(elements.unread())?;
     if let Some(hello) = &mut hello {
         hello.of_application |= fields.database.is_some_and(|name| name != b"admin");
     }
-    Some(Fields { name, hello, ..fields })
+    Ok(Fields { name, hello, ..fields })
 }
 
 impl Hello {

@@ -11,6 +11,8 @@ use crate::wire::{HEADER_LEN, WireError, msg_flags};
 /// `OP_MSG` and `OP_QUERY`, as they stand in a header; the first also in an `OP_COMPRESSED`, behind its own opcode.
 const MSG: &[u8] = b"\xdd\x07\0\0";
 const QUERY: &[u8] = b"\xd4\x07\0\0";
+/// The first bytes of the two.
+const FIRST: [u8; 2] = *b"\xdd\xd4";
 const COMPRESSED: &[u8] = b"\xdc\x07\0\0";
 
 /// The flags that an `OP_MSG` may have; more than a bit in the upper bytes would be the name of a field behind a number.
@@ -26,7 +28,7 @@ const FIELDS: [&[u8]; 4] = [b"conversationId", b"payload", b"pwd", b"speculative
 pub(super) fn check(message: &[u8]) -> Result<(), WireError> {
     let body = message.get(HEADER_LEN..).unwrap_or_default();
     // Of the bytes of an opcode the first is the rarest. Every message is looked through: one pass for both.
-    let mut found = memchr::memchr2_iter(MSG[0], QUERY[0], body).filter(|at| is_opcode(body, *at));
+    let mut found = memchr::memchr2_iter(FIRST[0], FIRST[1], body).filter(|at| is_opcode(body, *at));
     match found.next() {
         Some(first) if has_credentials(body, first) => Err(WireError::MessageWithin),
         _ => Ok(()),
@@ -41,12 +43,11 @@ fn is_opcode(body: &[u8], at: usize) -> bool {
 #[cold]
 fn has_credentials(body: &[u8], start: usize) -> bool {
     let rest = body.get(start..).unwrap_or_default();
-    let opcodes = memchr::memchr2_iter(MSG[0], QUERY[0], rest).filter(|at| is_opcode(rest, *at));
+    let opcodes = memchr::memchr2_iter(FIRST[0], FIRST[1], rest).filter(|at| is_opcode(rest, *at));
     let mut messages = opcodes.filter_map(|at| within(body, start + at).map(|within| (start + at, within)));
     messages.next().is_some_and(|(at, first)| {
         let behind = body.get(at..).unwrap_or_default();
-        let is_named = || behind.split(|byte| *byte == 0).any(ends_with_sensitive);
-        first == Within::Compressed || is_named() || messages.any(|(_, it)| it == Within::Compressed)
+        first == Within::Compressed || names_credentials(behind) || messages.any(|(_, it)| it == Within::Compressed)
     })
 }
 
@@ -69,6 +70,20 @@ fn within(body: &[u8], at: usize) -> Option<Within> {
         _ => split_at_zero(rest).is_some_and(|(collection, _)| collection.ends_with(b".$cmd")),
     };
     is_message.then_some(Within::Message)
+}
+
+/// Makes sure that what is behind the last field of a document that breaks holds no credentials: a field that is torn is
+/// none that is seen.
+///
+/// # Errors
+/// [`WireError::MessageWithin`] if it may.
+pub(super) fn check_unread(unread: &[u8]) -> Result<(), WireError> {
+    if unread.is_empty() || !names_credentials(unread) { Ok(()) } else { Err(WireError::MessageWithin) }
+}
+
+/// Whether the name of a command or a field with credentials stands in bytes that nobody walks over.
+fn names_credentials(bytes: &[u8]) -> bool {
+    bytes.split(|byte| *byte == 0).any(ends_with_sensitive)
 }
 
 /// Whether a name of a command or a field stands before a zero byte. A command's has its type before it, or is a value.

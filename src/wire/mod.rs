@@ -82,7 +82,7 @@ pub enum WireError {
         /// The one its bytes have.
         computed: u32,
     },
-    /// Where it should have bytes of its own it has those of another message: one of them was torn.
+    /// Where it should have bytes of its own it has, or may have, those of another message: one of them was torn.
     #[error("another message begins within it")]
     MessageWithin,
     /// `OP_COMPRESSED` inside `OP_COMPRESSED`.
