@@ -169,12 +169,22 @@ impl<'a> Elements<'a> {
     #[inline(always)]
     fn step(&mut self) -> Option<Element<'a>> {
         let (&byte, rest) = self.rest.split_first()?;
-        let (kind, fixed) = (*TYPES.get(usize::from(byte))?)?;
+        let of = TYPES.get(usize::from(byte))?;
         let (name, rest) = split_at_zero(rest)?;
-        let length = match fixed {
-            NOT_FIXED => sized(kind, rest)?,
-            length => usize::from(length),
+        let length = match of.length {
+            Length::Fixed => usize::from(of.beyond),
+            Length::Prefixed | Length::Terminated => {
+                let prefix = int32(rest).filter(|prefix| *prefix >= i32::from(of.least))?;
+                let length = prefix as usize + usize::from(of.beyond);
+                if of.length == Length::Terminated && rest.get(length - 1) != Some(&0) {
+                    return None;
+                }
+                length
+            }
+            Length::Odd => value_length(of.kind, rest, 0).ok()?,
+            Length::Unknown => return None,
         };
+        let kind = of.kind;
         let offset = self.end - rest.len();
         let (value, rest) = rest.split_at_checked(length)?;
         self.rest = rest;
@@ -241,35 +251,49 @@ impl<'a> Iterator for Readable<'a> {
     }
 }
 
-/// By their bytes: the types, and the length of their values if all have the same.
+/// What a byte that says a type says of the value's length.
+#[derive(Clone, Copy)]
+struct Type {
+    kind: Kind,
+    length: Length,
+    /// The least that a prefix can say.
+    least: u8,
+    /// The bytes that none says: all, if there is no prefix.
+    beyond: u8,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Length {
+    Fixed,
+    Prefixed,
+    /// Prefixed, and the last byte is zero.
+    Terminated,
+    Odd,
+    Unknown,
+}
+
+/// By their bytes: the types. Asking a table is quicker than asking them.
 #[expect(clippy::indexing_slicing, reason = "each byte has its place")]
-const TYPES: [Option<(Kind, u8)>; 256] = {
-    let mut types = [None; 256];
+const TYPES: [Type; 256] = {
+    let mut types = [Type { kind: Kind::Null, length: Length::Unknown, least: 0, beyond: 0 }; 256];
     let mut byte = 0;
     while byte < 256 {
         if let Some(kind) = Kind::from_byte(byte as u8) {
-            let length = if let Extent::Fixed(length) = kind.extent() { length as u8 } else { NOT_FIXED };
-            types[byte] = Some((kind, length));
+            types[byte] = match (kind, kind.extent()) {
+                (_, Extent::Fixed(length)) => Type { kind, length: Length::Fixed, least: 0, beyond: length as u8 },
+                (Kind::Binary, Extent::Prefixed { least, beyond }) => {
+                    Type { kind, length: Length::Prefixed, least: least as u8, beyond: beyond as u8 }
+                }
+                (Kind::DbPointer, _) | (_, Extent::Regex) => Type { kind, length: Length::Odd, least: 0, beyond: 0 },
+                (_, Extent::Prefixed { least, beyond }) => {
+                    Type { kind, length: Length::Terminated, least: least as u8, beyond: beyond as u8 }
+                }
+            };
         }
         byte += 1;
     }
     types
 };
-const NOT_FIXED: u8 = u8::MAX;
-
-/// The length of a value that has it at its start, or no length at all, if nothing is wrong with it.
-#[inline(always)]
-fn sized(kind: Kind, rest: &[u8]) -> Option<usize> {
-    let Extent::Prefixed { least, beyond } = kind.extent() else { return value_length(kind, rest, 0).ok() };
-    let prefix = int32(rest).filter(|prefix| *prefix >= least)?;
-    let length = prefix as usize + beyond;
-    match kind {
-        Kind::Binary => Some(length),
-        Kind::DbPointer => value_length(kind, rest, 0).ok(),
-        // What ends with a zero byte.
-        _ => (rest.get(length - 1) == Some(&0)).then_some(length),
-    }
-}
 
 /// What is before the first zero byte, and what is after it.
 #[inline]
