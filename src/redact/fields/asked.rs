@@ -113,16 +113,21 @@ impl Asked {
 
     pub(in crate::redact) fn of(fields: &Fields, command: &Command<'_>) -> Self {
         let Some(first) = Elements::readable(command.body).next() else { return Self::anything(fields) };
+        if first.name == b"explain"
+            && let Some(body) = first.as_document()
+        {
+            // No server explains an explanation.
+            if Elements::readable(body).next().is_some_and(|first| first.name == b"explain") {
+                return Self { explains: true, is_cut: true, ..Self::unknown(fields) };
+            }
+            let database = find(command.body, b"$db").and_then(|it| it.as_str()).or(command.database);
+            let explained = Command { body, database, is_cut: command.is_cut, ..Command::new(body) };
+            return Self { explains: true, batch: Batch::Anything, ..Self::of(fields, &explained) };
+        }
         if HELLO.contains(&first.name) {
             return Self::nothing();
         }
         let database = find(command.body, b"$db").and_then(|it| it.as_str()).or(command.database);
-        if first.name == b"explain"
-            && let Some(body) = first.as_document()
-        {
-            let explained = Command { body, database, is_cut: command.is_cut, ..Command::new(body) };
-            return Self { explains: true, batch: Batch::Anything, ..Self::of(fields, &explained) };
-        }
         if first.name == b"getMore"
             && let Some((id, asked)) = first.as_i64().and_then(|id| Some((id, fields.of_cursor(id)?)))
         {

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
-use crate::bson::write::put_string;
+use crate::bson::write::{begin, end, put_name, put_string};
 use crate::bson::{Element, Kind};
+use crate::redact::MARKER;
 
 /// What stands for a string.
 pub(super) const TEXT: &[u8] = b"***";
@@ -97,3 +98,18 @@ fn string(text: &[u8]) -> Cow<'static, [u8]> {
 
 /// 0, with the exponent 0.
 const DECIMAL_ZERO: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x30];
+
+/// The operator that says that something was left out of a filter.
+const LEFT_OUT: &str = "$redacted";
+
+/// A filter of which something was left out, with a mark: it takes more than it did. No server takes it for a filter, lest
+/// it be played and take all.
+pub(super) fn with_mark(filter: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(filter.len() + 32);
+    let start = begin(&mut out);
+    out.extend_from_slice(filter.get(4..filter.len().saturating_sub(1)).unwrap_or_default());
+    put_name(Kind::String, LEFT_OUT.as_bytes(), &mut out);
+    put_string(MARKER.as_bytes(), &mut out);
+    end(start, &mut out);
+    out
+}

@@ -12,11 +12,10 @@ use super::asked::{Asked, Batch};
 use super::expression::{LOOKED_AT_MAX, binds, is_boolean, is_naming, mentions, names_a_field};
 use super::path::Trail;
 use super::plain::{SCHEMA_WORDS, is_brief, says_no_value};
-use super::value::{Mode, TEXT};
+use super::value::{Mode, TEXT, with_mark};
 use super::{Fields, prose};
 use crate::bson::write::{begin, end, put_name, put_string};
 use crate::bson::{Element, Elements, Kind};
-use crate::redact::MARKER;
 
 /// A document within documents deeper than this is not looked into, but goes.
 pub(super) const DEPTH_MAX: usize = 100;
@@ -78,6 +77,8 @@ pub(super) struct Walker<'w> {
     asked: &'w Asked,
     trail: Trail<'w>,
     depth: usize,
+    /// In so many commands of others it is.
+    others: usize,
     changed: bool,
     /// What was taken out of a request, for errors that repeat it.
     texts: Vec<Vec<u8>>,
@@ -97,6 +98,7 @@ impl<'w> Walker<'w> {
             asked,
             trail: Trail::default(),
             depth: 0,
+            others: 0,
             changed: false,
             texts: Vec::new(),
             budget: LOOKED_AT_MAX,
@@ -521,23 +523,8 @@ impl<'w> Walker<'w> {
     }
 }
 
-/// The operator that says that something was left out of a filter.
-const LEFT_OUT: &str = "$redacted";
-
 /// What filters are called.
 const FILTERS: [&[u8]; 4] = [b"$match", b"filter", b"q", b"query"];
-
-/// A filter of which something was left out, with a mark: it takes more than it did. No server takes it for a filter, lest
-/// it be played and take all.
-fn with_mark(filter: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(filter.len() + 32);
-    let start = begin(&mut out);
-    out.extend_from_slice(filter.get(4..filter.len().saturating_sub(1)).unwrap_or_default());
-    put_name(Kind::String, LEFT_OUT.as_bytes(), &mut out);
-    put_string(MARKER.as_bytes(), &mut out);
-    end(start, &mut out);
-    out
-}
 
 /// Whether a field that goes can be left out as it stands: nothing is said by it but a value.
 fn can_be_left_out(element: &Element<'_>, place: Place) -> bool {

@@ -3,6 +3,8 @@
 use bson::{Document, doc};
 
 use super::{SECRET, bytes, document, fields, without};
+use crate::bson::Kind;
+use crate::bson::write::{begin, end, put_name};
 use crate::redact::fields::{Fields, Mode};
 
 fn assert_without(command: &Document, reply: Option<Document>) {
@@ -218,4 +220,45 @@ fn an_error_says_no_stored_value() {
         assert_eq!(found[0].get_i32("code").unwrap(), 9);
     }
     assert!(!format!("{:?}", fields(Mode::Mask)).contains(SECRET));
+}
+
+/// A document under that name, in one that begins so, and so on: more than a library writes or reads.
+fn nested(head: &Document, name: &str, levels: usize, inner: Vec<u8>) -> Vec<u8> {
+    let head = bytes(head);
+    (0..levels).fold(inner, |within, _| {
+        let mut out = Vec::new();
+        let start = begin(&mut out);
+        out.extend_from_slice(&head[4..head.len() - 1]);
+        put_name(Kind::Document, name.as_bytes(), &mut out);
+        out.extend_from_slice(&within);
+        end(start, &mut out);
+        out
+    })
+}
+
+#[test]
+fn commands_within_commands_are_followed_for_few_levels() {
+    let secret = doc! { "a": 1, "ssn": SECRET };
+    for levels in [1, 2, 3, 50, 3_000] {
+        let explained =
+            nested(&doc! {}, "explain", levels, bytes(&doc! { "find": "users", "filter": { "ssn": SECRET } }));
+        let told = nested(&doc! { "find": "other" }, "command", levels, bytes(&secret));
+        let told = nested(&doc! {}, "x", 1, told);
+        for mode in Mode::ALL {
+            let fields = fields(mode);
+            let mut asked = fields.asked(&explained, Some("shop"));
+            let request = fields.request(&mut asked, &explained).unwrap();
+            let asked = fields.asked(&bytes(&doc! { "listDatabases": 1 }), Some("admin"));
+            let reply = fields.reply(&asked, &told).unwrap();
+            for found in [request, reply] {
+                assert!(memchr::memmem::find(&found, SECRET.as_bytes()).is_none(), "{mode:?}, {levels}");
+            }
+        }
+    }
+    let told = |ssn: &str| {
+        let inner = doc! { "a": 1, "ssn": ssn };
+        doc! { "x": document(&nested(&doc! { "n": 1 }, "command", 2, bytes(&inner))), "ok": 1.0 }
+    };
+    let (_, found) = without(Mode::Mask, &doc! { "listDatabases": 1 }, &[told(SECRET)]);
+    assert_eq!(found, [told("***")]);
 }

@@ -3,10 +3,14 @@
 
 use std::borrow::Cow;
 
-use super::{At, DEPTH_MAX, Place, Walker};
+use super::{At, DEPTH_MAX, Place, Walker, text};
 use crate::bson::write::{begin, end, put_name};
 use crate::bson::{Element, Elements, Kind, find};
 use crate::redact::fields::asked::{Asked, Batch, Command};
+use crate::redact::fields::value::TEXT;
+
+/// In so many commands of others one is looked into: servers tell of one, and of what it goes on with. Beyond, it goes.
+const OTHERS_MAX: usize = 2;
 
 impl Walker<'_> {
     /// Whether it is a command of others, as a server tells what it does.
@@ -23,20 +27,22 @@ impl Walker<'_> {
 
     /// Takes the values out of such a one, by what it says itself.
     pub(super) fn of_others(&mut self, element: &Element<'_>, at: At, out: &mut Vec<u8>) {
+        if self.others == OTHERS_MAX || self.depth == DEPTH_MAX {
+            return self.put(element, (Kind::String, text(TEXT)), out);
+        }
         if element.kind == Kind::Array {
             return self.of_view(element, out);
         }
         let mut without = Cow::Borrowed(element.value);
-        if self.depth < DEPTH_MAX {
-            without = self.asked_by_others(element.value).map_or(without, Cow::Owned);
-        }
+        without = self.asked_by_others(element.value).map_or(without, Cow::Owned);
         // It may be no command, but be called so.
         let first = Elements::readable(element.value).next();
         let is_command =
             first.is_some_and(|first| first.name.first() != Some(&b'$')) && find(element.value, b"$db").is_some();
-        if at.goes || !is_command || self.depth == DEPTH_MAX {
+        if at.goes || !is_command {
             let mut walker = Walker::new(self.fields, self.asked);
-            (walker.depth, walker.trail, walker.is_reply) = (self.depth, self.trail.clone(), true);
+            (walker.depth, walker.others) = (self.depth + 1, self.others + 1);
+            (walker.trail, walker.is_reply) = (self.trail.clone(), true);
             let again = walker.document(&without, at);
             without = again.map_or(without, Cow::Owned);
         }
@@ -47,7 +53,7 @@ impl Walker<'_> {
 
     fn asked_by_others(&self, command: &[u8]) -> Option<Vec<u8>> {
         let asked = Asked::of(self.fields, &Command::new(command));
-        let mut walker = Walker { depth: self.depth, ..Walker::new(self.fields, &asked) };
+        let mut walker = Walker { depth: self.depth + 1, ..Walker::new(self.fields, &asked) };
         asked.may_touch(command).then(|| walker.request(command)).flatten()
     }
 
