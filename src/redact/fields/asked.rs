@@ -55,7 +55,7 @@ pub struct Asked {
     pub(super) seeks: bool,
     /// What `$geoNear` measures from is compared with one, or it is not said with what.
     pub(super) is_near: bool,
-    /// Something was left out of it, so what an expression is about may not be seen.
+    /// Something was left out of it, or not looked at, so what an expression is about may not be seen.
     pub(super) is_cut: bool,
     /// It is no command, but asks for documents by a legacy opcode.
     pub(super) is_legacy: bool,
@@ -196,18 +196,23 @@ impl Asked {
             scan.give_at_top(&[b"$", key].concat());
         }
         // A name may be given to what has been given one.
+        let mut is_known = false;
         for _ in 0..ROUNDS_MAX {
             command.parts().for_each(|part| scan.part(&part));
-            if !scan.has_grown() {
+            is_known = !scan.has_grown();
+            if is_known {
                 break;
             }
         }
+        if !is_known {
+            scan.give_up();
+        }
         let is_code = matches!(first.name.to_ascii_lowercase().as_slice(), b"mapreduce");
         // What is not seen of it may have given other names. In a log of a server there are commands, as texts.
-        self.is_whole = scan.is_whole || is_code || command.is_cut || first.name == b"getLog";
-        self.is_cut = command.is_cut;
-        self.refers = scan.refers || command.is_cut;
-        self.runs_code = scan.runs_code || is_code || command.is_cut;
+        self.is_cut = scan.is_cut || command.is_cut;
+        self.is_whole = scan.is_whole || is_code || self.is_cut || first.name == b"getLog";
+        self.refers = scan.refers || self.is_cut;
+        self.runs_code = scan.runs_code || is_code || self.is_cut;
         self.seeks = scan.seeks;
         self.is_near = scan.is_near;
         self.places = scan.places;

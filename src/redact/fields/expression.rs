@@ -148,6 +148,7 @@ pub(super) fn mentions(element: &Element<'_>, places: &[Names], depth: usize, bu
     *budget -= 1;
     let mut whole = Vec::new();
     if let Some(reference) = reference(element, &mut whole) {
+        *budget = budget.saturating_sub(places.len());
         return !left_of(reference, places).is_empty();
     }
     if !element.kind.is_container() || depth == DEPTH_MAX {
@@ -169,7 +170,10 @@ pub(super) struct Scan<'m> {
     pub(super) runs_code: bool,
     pub(super) seeks: bool,
     pub(super) is_near: bool,
+    /// There is more in it than is looked at, so that anything may have the value of a place.
+    pub(super) is_cut: bool,
     before: usize,
+    /// Steps that are still gone: elements, and places that a name is held against.
     budget: usize,
 }
 
@@ -192,9 +196,23 @@ struct At<'a> {
 impl<'m> Scan<'m> {
     pub(super) fn new(places: Vec<Names>, met: &'m Met) -> Self {
         let before = places.len();
-        let (is_whole, refers, runs_code, seeks, is_near) = Default::default();
-        let values = places.clone();
-        Self { places, values, met, is_whole, refers, runs_code, seeks, is_near, before, budget: LOOKED_AT_MAX }
+        let (is_whole, refers, runs_code, seeks, is_near, is_cut) = Default::default();
+        let (values, budget) = (places.clone(), LOOKED_AT_MAX);
+        Self { places, values, met, is_whole, refers, runs_code, seeks, is_near, is_cut, before, budget }
+    }
+
+    /// Takes anything for values.
+    pub(super) fn give_up(&mut self) {
+        (self.is_whole, self.refers, self.is_cut) = (true, true, true);
+    }
+
+    /// Whether so many steps more are gone.
+    fn pays(&mut self, steps: usize) -> bool {
+        self.budget = self.budget.saturating_sub(steps);
+        if self.budget == 0 {
+            self.give_up();
+        }
+        !self.is_cut
     }
 
     /// Whether names were added since it was asked last.
@@ -218,9 +236,14 @@ impl<'m> Scan<'m> {
         if self.places.contains(&names) {
             return;
         }
-        // What is called by a number is not told from a place in an array.
-        let is_told = !names.is_empty() && self.places.len() < PLACES_MAX;
-        if is_told { self.places.push(names) } else { self.is_whole = true }
+        if names.is_empty() {
+            // What is called by a number is not told from a place in an array.
+            self.is_whole = true;
+        } else if self.places.len() < PLACES_MAX {
+            self.places.push(names);
+        } else {
+            self.give_up();
+        }
     }
 
     /// Takes a part of a command.
@@ -234,9 +257,7 @@ impl<'m> Scan<'m> {
     }
 
     fn walk<'a>(&mut self, element: &Element<'a>, at: At<'a>) {
-        self.budget = self.budget.saturating_sub(1);
-        if self.budget == 0 {
-            (self.is_whole, self.refers) = (true, true);
+        if !self.pays(1) {
             return;
         }
         // Before anything is said of what it is about: that may be a field by its name.
@@ -262,7 +283,7 @@ impl<'m> Scan<'m> {
     fn compared(&mut self, element: &Element<'_>) {
         if COMPARES.contains(&element.name) {
             let mut names = Vec::new();
-            references(element, 0, &mut names);
+            references(element, 0, &mut self.budget, &mut names);
             self.equate(&names);
         }
         for (_, one, other) in JOINS.iter().filter(|(stage, ..)| *stage == element.name) {
@@ -270,7 +291,7 @@ impl<'m> Scan<'m> {
             let mut names: Vec<_> = other.as_str_bytes().map(|name| [b"$", name].concat()).into_iter().collect();
             match one.as_str_bytes() {
                 Some(name) if !name.starts_with(b"$") => names.push([b"$", name].concat()),
-                _ => references(&one, 0, &mut names),
+                _ => references(&one, 0, &mut self.budget, &mut names),
             }
             self.equate(&names);
         }
@@ -288,10 +309,17 @@ impl<'m> Scan<'m> {
 
     fn equate(&mut self, references: &[Vec<u8>]) {
         for one in references {
-            for other in references.iter().filter(|other| *other != one) {
-                let name = name_of(other);
-                let same: Vec<Names> = left_of(one, &self.places).iter().map(|left| left.under(name, false)).collect();
-                same.into_iter().for_each(|names| self.add_same(names));
+            if !self.pays(self.places.len()) {
+                return;
+            }
+            let left: Vec<Names> = left_of(one, &self.places).iter().map(|left| left.under(b"", false)).collect();
+            for left in left {
+                // Each is held against those that are known.
+                if !self.pays(references.len() * self.places.len()) {
+                    return;
+                }
+                let others = references.iter().filter(|other| *other != one);
+                others.for_each(|other| self.add_same(left.under(name_of(other))));
             }
         }
     }
@@ -306,7 +334,7 @@ impl<'m> Scan<'m> {
 
     /// Adds what has the value of a place.
     fn add_same(&mut self, names: Names) {
-        if !names.is_empty() {
+        if !names.is_empty() && !self.is_cut {
             if !self.values.contains(&names) && self.values.len() < PLACES_MAX {
                 self.values.push(names.clone());
             }
@@ -315,6 +343,9 @@ impl<'m> Scan<'m> {
     }
 
     fn reference(&mut self, reference: &[u8], at: At<'_>) {
+        if !self.pays(self.places.len() + self.values.len()) {
+            return;
+        }
         self.made_of(reference, at);
         let left = left_of(reference, &self.places);
         if left.is_empty() {
@@ -337,20 +368,17 @@ impl<'m> Scan<'m> {
 }
 
 /// The fields that the arguments of an operator refer to, but for those of other comparisons in it.
-fn references(element: &Element<'_>, depth: usize, to: &mut Vec<Vec<u8>>) {
+fn references(element: &Element<'_>, depth: usize, budget: &mut usize, to: &mut Vec<Vec<u8>>) {
+    *budget = budget.saturating_sub(1);
     let mut whole = Vec::new();
-    if let Some(reference) = reference(element, &mut whole) {
-        // Not more are compared with each other than can be read.
-        if to.len() < REFERENCES_MAX {
-            to.push(reference.to_vec());
-        }
+    if *budget == 0 {
+        // What is compared is not asked then.
+    } else if let Some(reference) = reference(element, &mut whole) {
+        to.push(reference.to_vec());
     } else if element.kind.is_container() && depth < DEPTH_MAX && !(depth > 0 && is_boolean(element.name)) {
-        Elements::readable(element.value).for_each(|inner| references(&inner, depth + 1, to));
+        Elements::readable(element.value).for_each(|inner| references(&inner, depth + 1, budget, to));
     }
 }
-
-/// As many fields are taken of one comparison.
-const REFERENCES_MAX: usize = 32;
 
 /// The name by which others know what is referred to: that of a variable counts where nothing of it is meant.
 fn name_of(reference: &[u8]) -> &[u8] {

@@ -27,6 +27,13 @@ pub(super) struct Names {
     path: usize,
 }
 
+impl Names {
+    /// The same, where that stands under this name.
+    pub(super) fn under(&self, name: &[u8]) -> Self {
+        Self { names: names_of(name).chain(self.names.iter().cloned()).collect(), path: self.path }
+    }
+}
+
 impl Deref for Names {
     type Target = [Box<[u8]>];
 
@@ -237,6 +244,8 @@ impl<'n> Left<'n> {
 /// What of the places is within the field that `reference` names, as `$a.b` or `$$variable.b`: for each of them that it
 /// leads to or above, the names that are left. None are left where it leads to the place itself, or into it.
 pub(super) fn left_of<'n>(reference: &[u8], places: &'n [Names]) -> Vec<Left<'n>> {
+    #[cfg(test)]
+    tests::HELD_AGAINST.set(tests::HELD_AGAINST.get() + places.len());
     let Some(path) = reference.strip_prefix(b"$") else { return Vec::new() };
     let mut trail = Trail::default();
     let mut left = Vec::new();
@@ -264,8 +273,15 @@ pub(super) fn left_of<'n>(reference: &[u8], places: &'n [Names]) -> Vec<Left<'n>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// Places that references were held against, by this thread.
+        pub(in crate::redact::fields) static HELD_AGAINST: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn names(path: &str, database: Option<&str>, collection: Option<&str>) -> Vec<String> {
         let mut places = Vec::new();

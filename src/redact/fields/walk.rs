@@ -478,7 +478,7 @@ impl<'w> Walker<'w> {
             b"let" | b"vars" => expression(goes || self.asked.refers),
             b"near" if self.asked.is_near => expression(true),
             b"startWith" => expression(true),
-            b"$project" => At { place: Place::Projection, ..at },
+            b"$project" => At { place: Place::Projection, goes: at.goes || goes },
             b"$sort" | b"sortBy" => At { place: Place::Shape, ..at },
             b"$unset" => Place::Other.into(),
             // Not a name, whatever it begins with.
@@ -509,7 +509,7 @@ impl<'w> Walker<'w> {
         match element.name {
             b"$elemMatch" => At { place: Place::Query, ..at },
             b"$meta" | b"$slice" => Place::Other.into(),
-            [b'$', ..] => self.of_expression(element, at, false),
+            [b'$', ..] => self.of_expression(element, at, self.asked.is_cut),
             name => {
                 let goes = self.push(name) || at.goes;
                 // What is no operator says it of a field within.

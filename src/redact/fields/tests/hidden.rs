@@ -5,6 +5,8 @@ use bson::{Document, doc};
 use super::{SECRET, bytes, document, fields, without};
 use crate::bson::Kind;
 use crate::bson::write::{begin, end, put_name};
+use crate::redact::fields::expression::LOOKED_AT_MAX;
+use crate::redact::fields::path::tests::HELD_AGAINST;
 use crate::redact::fields::{Fields, Mode};
 
 fn assert_without(command: &Document, reply: Option<Document>) {
@@ -261,4 +263,34 @@ fn commands_within_commands_are_followed_for_few_levels() {
     };
     let (_, found) = without(Mode::Mask, &doc! { "listDatabases": 1 }, &[told(SECRET)]);
     assert_eq!(found, [told("***")]);
+}
+
+#[test]
+fn comparisons_are_looked_at_in_bounded_steps() {
+    for (comparisons, names) in [(200, 32), (3_000, 2), (1, 3_000)] {
+        let name = |at: usize, of: usize| if of == 0 { "$ssn".to_owned() } else { format!("$f{at}_{of}") };
+        let compared = |at: usize| doc! { "$eq": (0..names).map(|of| name(at, of)).collect::<Vec<_>>() };
+        let all: Vec<Document> = (0..comparisons).map(compared).collect();
+        let last = &name(comparisons - 1, names - 1)[1..];
+        let stages = vec![
+            doc! { "$addFields": { last: SECRET, "x.y": { "$literal": SECRET } } },
+            doc! { "$project": { "z": { "$concat": [SECRET, "x"] }, "a": SECRET } },
+            doc! { "$match": { "$expr": { "$and": all } } },
+        ];
+        let before = HELD_AGAINST.get();
+        assert_without(&doc! { "aggregate": "users", "pipeline": stages }, None);
+        // Each of the modes looks ahead, and goes through it.
+        let steps = HELD_AGAINST.get() - before;
+        assert!(steps <= Mode::ALL.len() * 2 * LOOKED_AT_MAX, "{comparisons} of {names}: {steps}");
+    }
+}
+
+#[test]
+fn all_that_is_compared_at_once_is_the_same() {
+    let names: Vec<String> = (0..40).map(|of| format!("$k{of}")).collect();
+    for name in &names {
+        let within = doc! { "$match": { "$expr": { "$in": ["$ssn", &names] } } };
+        let asked = |value: &str| doc! { "aggregate": "users", "pipeline": [{ "$addFields": { &name[1..]: value, "n": "kept" } }, within.clone()] };
+        assert_eq!(without(Mode::Mask, &asked(SECRET), &[]).0, asked("***"));
+    }
 }
