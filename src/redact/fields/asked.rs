@@ -64,8 +64,10 @@ pub struct Asked {
     pub(super) batch: Batch,
     /// The cursor that it goes on with, if that was remembered.
     pub(super) cursor: Option<i64>,
-    /// The values that the command had, as far as an error may repeat them.
+    /// The values that the command had, as far as an error or a comment may repeat them.
     pub(super) texts: Vec<Vec<u8>>,
+    /// It has a comment, as what its cursor goes on with may have.
+    is_commented: bool,
 }
 
 /// What is in it is not for logs.
@@ -95,6 +97,7 @@ impl Asked {
             batch: Batch::Documents,
             cursor: None,
             texts: Vec::new(),
+            is_commented: false,
         }
     }
 
@@ -216,11 +219,19 @@ impl Asked {
         self.seeks = scan.seeks;
         self.is_near = scan.is_near;
         self.places = scan.places;
+        self.is_commented = find(command.body, b"comment").is_some();
     }
 
-    /// Whether its cursor is to be remembered: what it gives has other names than the documents of its collection have.
+    /// Whether its cursor is to be remembered: what it gives has other names than the documents of its collection have, or
+    /// the comment comes again that may repeat values.
     pub(super) fn is_special(&self) -> bool {
-        self.is_whole || self.places.len() > self.own || self.batch == Batch::Indexes
+        let may_repeat = self.is_commented && !self.texts.is_empty();
+        self.is_whole || self.places.len() > self.own || self.batch == Batch::Indexes || may_repeat
+    }
+
+    /// Whether a comment in these bytes may repeat values that were known before.
+    pub(super) fn may_repeat(&self, bytes: &[u8]) -> bool {
+        !self.texts.is_empty() && memchr::memmem::find(bytes, b"comment").is_some()
     }
 
     /// Keeps what an error may repeat.

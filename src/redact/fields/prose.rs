@@ -71,7 +71,7 @@ pub(super) fn without(message: &[u8], asked: &Asked) -> Option<Vec<u8>> {
 }
 
 /// The text without what was taken out elsewhere; `None` if there is nothing of it.
-pub(super) fn repeated(text: &[u8], texts: &[Vec<u8>]) -> Option<Vec<u8>> {
+pub(super) fn repeated<'t>(text: &[u8], texts: impl IntoIterator<Item = &'t Vec<u8>>) -> Option<Vec<u8>> {
     let mut without = None;
     for repeated in texts {
         let text = without.as_deref().unwrap_or(text);

@@ -118,14 +118,20 @@ impl<'w> Walker<'w> {
         if !self.may_repeat(document) {
             return without;
         }
-        // A comment may come before what it repeats.
+        self.again(document, Place::Command.into())
+    }
+
+    /// Once more, as a comment may come before what it repeats.
+    fn again(&mut self, document: &'w [u8], at: At) -> Option<Vec<u8>> {
         self.repeats.clone_from(&self.texts);
-        self.document(document, Place::Command.into())
+        let without = self.document(document, at);
+        self.texts.clone_from(&self.repeats);
+        without
     }
 
     /// Whether it knows of something that a comment in that command may repeat.
     pub(super) fn may_repeat(&self, command: &[u8]) -> bool {
-        !self.texts.is_empty() && memchr::memmem::find(command, b"comment").is_some()
+        self.asked.may_repeat(command) || !self.texts.is_empty() && memchr::memmem::find(command, b"comment").is_some()
     }
 
     /// Of a document that stands beside a command or a reply, under that name.
@@ -154,8 +160,7 @@ impl<'w> Walker<'w> {
         let at = At { place, goes: self.asked.is_whole && place == Place::Data };
         let mut without = self.document(document, at);
         if place == Place::Query && self.may_repeat(document) {
-            self.repeats.clone_from(&self.texts);
-            without = self.document(document, at);
+            without = self.again(document, at);
         }
         without.map(|without| if self.is_wider { with_mark(&without) } else { without })
     }
@@ -248,11 +253,13 @@ impl<'w> Walker<'w> {
                 return self.text(element, Some(prose::without_cause(element.as_str_bytes().unwrap_or_default())), out);
             }
             Place::Comment if element.kind != Kind::String => {
-                prose::text_of(element).is_some_and(|text| self.repeats.contains(&text))
+                let text = prose::text_of(element);
+                text.is_some_and(|text| self.repeats.contains(&text) || self.asked.texts.contains(&text))
             }
             Place::Comment => {
                 let said = element.as_str_bytes().unwrap_or_default();
-                return self.text(element, prose::repeated(said, &self.repeats), out);
+                let known = self.asked.texts.iter().chain(&self.repeats);
+                return self.text(element, prose::repeated(said, known), out);
             }
             Place::Shape => at.goes && !is_brief(element),
             Place::Schema => at.goes && !SCHEMA_WORDS.contains(&element.name),
