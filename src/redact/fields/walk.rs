@@ -262,7 +262,7 @@ impl<'w> Walker<'w> {
                 return self.text(element, prose::repeated(said, known), out);
             }
             Place::Shape => at.goes && !is_brief(element),
-            Place::Schema => at.goes && !SCHEMA_WORDS.contains(&element.name),
+            Place::Schema => at.goes && !(SCHEMA_WORDS.contains(&element.name) && says_no_value(element)),
             Place::Projection => at.goes && !is_brief(element) && !names_a_field(element),
             Place::Expression { goes } => (goes || at.goes) && !names_a_field(element),
             _ => at.goes,
@@ -443,11 +443,11 @@ impl<'w> Walker<'w> {
     fn of_query(&mut self, element: &Element<'w>, at: At) -> At {
         match element.name {
             b"$expr" => At { place: Place::Expression { goes: self.asked.is_cut }, ..at },
-            b"$rename" => Place::Other.into(),
+            b"$rename" if !at.goes => Place::Other.into(),
             b"$exists" | b"$options" | b"$position" | b"$size" | b"$slice" | b"$type" if says_no_value(element) => {
                 Place::Other.into()
             }
-            b"$comment" => Place::Comment.into(),
+            b"$comment" if !at.goes => Place::Comment.into(),
             b"$jsonSchema" => At { place: Place::Schema, ..at },
             // Words may be of any field, and so may what is found of them in an index.
             b"$search" | b"parsedTextQuery" => At { goes: true, ..at },
@@ -506,6 +506,8 @@ impl<'w> Walker<'w> {
     fn of_schema(&mut self, element: &Element<'_>, at: At) -> At {
         match element.name {
             b"properties" => At { place: Place::Properties, ..at },
+            // Values, and whatever they are called.
+            b"enum" => At { place: Place::Data, ..at },
             // Which fields are meant is not known.
             b"patternProperties" => At { place: Place::Schema, goes: true },
             _ => at,
