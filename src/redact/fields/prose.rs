@@ -31,8 +31,9 @@ const WORDS: [&[u8]; 4] = [b"32-bit", b"64-bit", b"UTF-16", b"UTF-8"];
 pub(super) fn text_of(element: &Element<'_>) -> Option<Vec<u8>> {
     let text = match element.kind {
         Kind::Int32 | Kind::Int64 => element.as_i64()?.to_string().into_bytes(),
-        // As the milliseconds that they are, and as servers shorten numbers.
+        // As the milliseconds that they are.
         Kind::DateTime => i64::from_le_bytes(element.value.try_into().ok()?).to_string().into_bytes(),
+        // In full: one that a server shortens, as 1.23457e+06, goes only where words with digits do.
         Kind::Double => f64::from_le_bytes(element.value.try_into().ok()?).to_string().into_bytes(),
         Kind::Binary => element.value.get(5..)?.iter().flat_map(|it| format!("{it:02X}").into_bytes()).collect(),
         Kind::ObjectId => element.as_object_id()?.to_hex().into_bytes(),
@@ -64,7 +65,7 @@ pub(super) fn without(message: &[u8], asked: &Asked) -> Option<Vec<u8>> {
     let is_duplicate = text.starts_with(b"E11000 ");
     if asked.runs_code && !is_duplicate {
         text = Cow::Owned(without_cause(&text));
-    } else if asked.refers && !is_duplicate {
+    } else if (asked.refers || asked.texts.len() >= TEXTS_MAX) && !is_duplicate {
         text = Cow::Owned(words(&text));
     }
     (*text != *message).then(|| text.into_owned())

@@ -252,6 +252,8 @@ impl<'w> Walker<'w> {
             Place::Query if self.is_reply && element.name == b"errMsg" => {
                 return self.text(element, Some(prose::without_cause(element.as_str_bytes().unwrap_or_default())), out);
             }
+            // It may repeat one that was not kept.
+            Place::Comment if self.repeats.len().max(self.asked.texts.len()) >= prose::TEXTS_MAX => true,
             Place::Comment if element.kind != Kind::String => {
                 let text = prose::text_of(element);
                 text.is_some_and(|text| self.repeats.contains(&text) || self.asked.texts.contains(&text))

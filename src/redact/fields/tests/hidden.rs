@@ -311,3 +311,18 @@ fn a_comment_that_comes_again_repeats_nothing() {
         assert!(!found.to_string().contains(SECRET) && found.to_string().contains("***"), "{found}");
     }
 }
+
+#[test]
+fn a_comment_goes_with_more_values_than_are_kept() {
+    let wanted: Vec<String> = (100..180).map(|it| format!("{it}-45-6789")).collect();
+    let find = doc! { "find": "users", "filter": { "ssn": { "$in": &wanted } }, "comment": "for 179-45-6789" };
+    for mode in Mode::ALL {
+        let failed = doc! { "ok": 0.0, "errmsg": "cannot find '179-45-6789'" };
+        let (found, replies) = without(mode, &find, &[failed]);
+        assert!(!found.to_string().contains("179"), "{found}");
+        assert_eq!(replies[0].get_str("errmsg").unwrap(), "cannot find '***'");
+    }
+    let few =
+        doc! { "find": "users", "filter": { "ssn": { "$in": &wanted[..40] } }, "comment": "for 101-45-6789, now" };
+    assert_eq!(without(Mode::Mask, &few, &[]).0.get_str("comment").unwrap(), "for ***, now");
+}
