@@ -1,9 +1,10 @@
 //! What of a command and its replies is to be taken out: found out from the command, before anything of it is.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Fields;
-use super::expression::Scan;
+use super::expression::{Scan, named};
 use super::path::Names;
 use super::prose::TEXTS_MAX;
 use crate::bson::{Element, Elements, find};
@@ -66,6 +67,8 @@ pub struct Asked {
     pub(super) cursor: Option<i64>,
     /// The values that the command had, as far as an error or a comment may repeat them.
     pub(super) texts: Vec<Vec<u8>>,
+    /// Operators and fields that the command has in its expressions, which errors name in quotes.
+    pub(super) named: BTreeSet<Vec<u8>>,
     /// It has a comment, as what its cursor goes on with may have.
     is_commented: bool,
 }
@@ -97,6 +100,7 @@ impl Asked {
             batch: Batch::Documents,
             cursor: None,
             texts: Vec::new(),
+            named: BTreeSet::new(),
             is_commented: false,
         }
     }
@@ -219,6 +223,9 @@ impl Asked {
         self.seeks = scan.seeks;
         self.is_near = scan.is_near;
         self.places = scan.places;
+        if self.refers {
+            command.parts().for_each(|part| named(&part, 0, &mut self.named));
+        }
         self.is_commented = find(command.body, b"comment").is_some();
     }
 

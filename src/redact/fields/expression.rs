@@ -1,5 +1,7 @@
 //! Expressions: which refer to a place, which give it another name, and which only say something about it.
 
+use std::collections::BTreeSet;
+
 use super::path::{Left, Met, Names, left_of};
 use super::walk::DEPTH_MAX;
 use crate::bson::{Element, Elements, Kind, find};
@@ -379,6 +381,30 @@ fn references(element: &Element<'_>, depth: usize, budget: &mut usize, to: &mut 
         Elements::readable(element.value).for_each(|inner| references(&inner, depth + 1, budget, to));
     }
 }
+
+/// The operators, and the fields that are referred to, but for what is said to be a constant.
+pub(super) fn named(element: &Element<'_>, depth: usize, to: &mut BTreeSet<Vec<u8>>) {
+    let mut add = |name: &[u8]| {
+        if to.len() < NAMED_MAX && !to.contains(name) {
+            to.insert(name.to_vec());
+        }
+    };
+    if element.name.first() == Some(&b'$') {
+        add(element.name);
+    }
+    if matches!(element.name, b"$const" | b"$literal") {
+        return;
+    }
+    if names_a_field(element) {
+        add(element.as_str_bytes().unwrap_or_default());
+    }
+    if element.kind.is_container() && depth < DEPTH_MAX {
+        Elements::readable(element.value).for_each(|inner| named(&inner, depth + 1, to));
+    }
+}
+
+/// As many are known of a command: others are taken for values.
+const NAMED_MAX: usize = 256;
 
 /// The name by which others know what is referred to: that of a variable counts where nothing of it is meant.
 fn name_of(reference: &[u8]) -> &[u8] {

@@ -5,6 +5,7 @@
 //! digit in it. What code throws is all its own. A word that stands alone in a sentence is not told from the server's.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::Asked;
 use crate::bson::{Element, Kind};
@@ -66,7 +67,7 @@ pub(super) fn without(message: &[u8], asked: &Asked) -> Option<Vec<u8>> {
     if asked.runs_code && !is_duplicate {
         text = Cow::Owned(without_cause(&text));
     } else if (asked.refers || asked.texts.len() >= TEXTS_MAX) && !is_duplicate {
-        text = Cow::Owned(words(&text));
+        text = Cow::Owned(words(&text, &asked.named));
     }
     (*text != *message).then(|| text.into_owned())
 }
@@ -106,11 +107,11 @@ fn cause(text: &[u8]) -> usize {
     memchr::memmem::find(text, CAUSE).map_or(0, |at| at + CAUSE.len())
 }
 
-/// The server's words, as far as they can be told.
-fn words(text: &[u8]) -> Vec<u8> {
+/// The server's words, as far as they can be told, and what of the command has these names.
+fn words(text: &[u8], named: &BTreeSet<Vec<u8>>) -> Vec<u8> {
     let (done, cause) = text.split_at(cause(text));
     let mut out = done.to_vec();
-    let unquoted = unquoted(cause);
+    let unquoted = unquoted(cause, named);
     let cause = unquoted.as_deref().unwrap_or(cause);
     // What is in it of the command, which is wrong as it stands.
     let is_about_command = done.starts_with(b"Invalid $");
@@ -118,7 +119,7 @@ fn words(text: &[u8]) -> Vec<u8> {
         if place > 0 {
             out.push(b' ');
         }
-        let is_operator = word.first() == Some(&b'$');
+        let is_operator = named.contains(word.strip_suffix(b":").unwrap_or(word));
         let has_digit = word.iter().any(u8::is_ascii_digit) && !is_operator && !WORDS.contains(&word);
         out.extend_from_slice(if has_digit && !is_about_command { GONE } else { word });
         // What comes then is what it is about.
@@ -130,8 +131,8 @@ fn words(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The text from its first quotation mark to its last one gone, but for operators before.
-fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
+/// The text from its first quotation mark to its last one gone, but for names before.
+fn unquoted(text: &[u8], named: &BTreeSet<Vec<u8>>) -> Option<Vec<u8>> {
     let is_letter = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphanumeric);
     // Not the apostrophe of "can't".
     let is_quote = |at: usize| {
@@ -142,17 +143,13 @@ fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
         // One that ends a word is of a genitive.
         let first = (from..text.len()).find(|at| is_quote(*at) && !is_letter(at.checked_sub(1)))?;
         let end = (first + 1..text.len()).find(|at| text[*at] == text[first]);
-        match end.filter(|end| is_operator(&text[first + 1..*end])) {
+        match end.filter(|end| named.contains(&text[first + 1..*end])) {
             Some(end) => from = end + 1,
             None => break first,
         }
     };
     let last = (first + 1..text.len()).rev().find(|at| is_quote(*at)).unwrap_or(text.len());
     Some([&text[..=first], GONE, text.get(last..).unwrap_or_default()].concat())
-}
-
-fn is_operator(text: &[u8]) -> bool {
-    text.first() == Some(&b'$') && text.iter().all(|byte| *byte == b'$' || byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
@@ -165,6 +162,8 @@ mod tests {
 
     #[test]
     fn the_servers_words_stay() {
+        let named = ["$dateTrunc", "$log", "$mergeObjects", "$ssn", "$substrCP"].map(|name| name.as_bytes().to_vec());
+        let words = |text: &[u8]| words(text, &BTreeSet::from(named.clone()));
         let aggregate = "PlanExecutor error during aggregation :: caused by :: ";
         for (cause, expected) in [
             (
@@ -201,13 +200,18 @@ mod tests {
                 "'$ssn' must evaluate to an integer, found string with value \"***\"",
             ),
             ("unrecognized time zone identifier: \"12\"", "unrecognized time zone identifier: ***"),
+            (
+                "Failed to parse number '$ecretWord' in $convert with no onError value",
+                "Failed to parse number '***' in $convert with no onError value",
+            ),
+            ("cannot take $ecret1 for $ecret2: 5", "cannot take *** for *** ***"),
             ("the users' own \"x", "the users' own \"***"),
         ] {
             let expected = if expected.is_empty() { cause } else { expected };
-            assert_eq!(text(words, &format!("{aggregate}{cause}")), format!("{aggregate}{expected}"));
+            assert_eq!(text(&words, &format!("{aggregate}{cause}")), format!("{aggregate}{expected}"));
         }
         let wrong = "Invalid $project :: caused by :: Expression $log takes exactly 2 arguments. 1 were passed in.";
-        assert_eq!(text(words, wrong), wrong);
+        assert_eq!(text(&words, wrong), wrong);
     }
 
     #[test]
