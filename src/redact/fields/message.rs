@@ -89,8 +89,10 @@ fn request(
                 }
                 return Ok((Some(asked), without.is_some()));
             }
-            let asked = legacy(fields, database, collection, query.query);
-            let filter = found(fields, &asked, query.query, Place::Query);
+            let mut asked = legacy(fields, database, collection, query.query);
+            let mut walker = Walker::new(fields, &asked);
+            let filter = found_by(&mut walker, &asked, query.query, Place::Query);
+            let texts = walker.into_texts();
             let selector = query.return_fields_selector;
             let selected = selector.and_then(|it| found(fields, &asked, it, Place::Projection));
             let is_changed = filter.is_some() || selected.is_some();
@@ -99,6 +101,7 @@ fn request(
                 let filter = filter.as_deref().unwrap_or(query.query);
                 OpQuery { query: filter, return_fields_selector, ..*query }.encode(id, out)?;
             }
+            asked.repeats(texts);
             Ok((Some(asked), is_changed))
         }
         Message::GetMore(message) => {
@@ -122,8 +125,10 @@ fn request(
         Message::Update(message) => {
             let (database, collection) = namespace(message.full_collection_name);
             let asked = legacy(fields, database, collection, message.selector);
-            let parts = [message.selector, message.update].map(|it| found(fields, &asked, it, Place::Query));
-            let [selector, update] = &parts;
+            // A comment of the selector may repeat what is in the update.
+            let mut walker = Walker::new(fields, &asked);
+            let parts = [message.update, message.selector].map(|it| found_by(&mut walker, &asked, it, Place::Query));
+            let [update, selector] = &parts;
             let (selector, update) =
                 (selector.as_deref().unwrap_or(message.selector), update.as_deref().unwrap_or(message.update));
             OpUpdate { selector, update, ..*message }.encode(id, out)?;
@@ -226,7 +231,12 @@ fn legacy(fields: &Fields, database: Option<&str>, collection: Option<&str>, fil
 }
 
 fn found(fields: &Fields, asked: &Asked, document: &[u8], place: Place) -> Option<Vec<u8>> {
-    asked.may_touch(document).then(|| Walker::new(fields, asked).found(document, place)).flatten()
+    found_by(&mut Walker::new(fields, asked), asked, document, place)
+}
+
+fn found_by<'d>(walker: &mut Walker<'d>, asked: &Asked, document: &'d [u8], place: Place) -> Option<Vec<u8>> {
+    let touches = asked.may_touch(document) || walker.may_repeat(document);
+    touches.then(|| walker.found(document, place)).flatten()
 }
 
 fn all_found<'d>(fields: &Fields, asked: &Asked, documents: impl Iterator<Item = &'d [u8]>) -> Option<Vec<u8>> {

@@ -157,6 +157,7 @@ impl<'w> Walker<'w> {
 
     /// Of a document that is found, or that is to be found.
     pub(super) fn found(&mut self, document: &'w [u8], place: Place) -> Option<Vec<u8>> {
+        self.is_wider = false;
         let at = At { place, goes: self.asked.is_whole && place == Place::Data };
         let mut without = self.document(document, at);
         if place == Place::Query && self.may_repeat(document) {

@@ -1,13 +1,16 @@
 //! Secrets that stand where nothing names their field: compared by way of a name, told of others, said in words.
 
 use bson::{Document, doc};
+use bytes::BytesMut;
 
 use super::{SECRET, bytes, document, fields, without};
 use crate::bson::Kind;
 use crate::bson::write::{begin, end, put_name};
+use crate::event::{Exchange, Side};
 use crate::redact::fields::expression::LOOKED_AT_MAX;
 use crate::redact::fields::path::tests::HELD_AGAINST;
-use crate::redact::fields::{Fields, Mode};
+use crate::redact::fields::{Fields, Mode, Pending, Said, rewritten};
+use crate::wire::{OpQuery, OpReply, OpUpdate};
 
 fn assert_without(command: &Document, reply: Option<Document>) {
     for mode in Mode::ALL {
@@ -325,4 +328,52 @@ fn a_comment_goes_with_more_values_than_are_kept() {
     let few =
         doc! { "find": "users", "filter": { "ssn": { "$in": &wanted[..40] } }, "comment": "for 101-45-6789, now" };
     assert_eq!(without(Mode::Mask, &few, &[]).0.get_str("comment").unwrap(), "for ***, now");
+}
+
+#[test]
+fn comments_and_errors_of_legacy_messages_repeat_nothing() {
+    let (comment, secret) = (format!("for {SECRET}"), doc! { "ssn": SECRET });
+    let update = |selector: Document, update: Document| {
+        let (selector, update) = (bytes(&selector), bytes(&update));
+        let mut out = BytesMut::new();
+        let update = OpUpdate { full_collection_name: b"shop.users", flags: 0, selector: &selector, update: &update };
+        update.encode(1, &mut out).unwrap();
+        out
+    };
+    let query = |query: Document| {
+        let mut out = BytesMut::new();
+        let (query, full_collection_name) = (bytes(&query), b"shop.users".as_slice());
+        let query = OpQuery {
+            flags: 0,
+            full_collection_name,
+            number_to_skip: 0,
+            number_to_return: 0,
+            query: &query,
+            return_fields_selector: None,
+        };
+        query.encode(1, &mut out).unwrap();
+        out
+    };
+    let failed = bytes(&doc! { "$err": format!("bad regex {SECRET}(") });
+    let failed = OpReply { flags: 2, cursor_id: 0, starting_from: 0, number_returned: 1, documents: &failed };
+    let mut reply = BytesMut::new();
+    failed.encode(2, 1, &mut reply).unwrap();
+    for mode in Mode::ALL {
+        for (request, is_answered) in [
+            (update(doc! { "n": 1, "$comment": &comment }, doc! { "$set": secret.clone() }), false),
+            (query(doc! { "$comment": &comment, "ssn": SECRET }), true),
+            (query(doc! { "$query": secret.clone(), "$comment": &comment }), true),
+        ] {
+            let (fields, mut pending) = (fields(mode), Pending::default());
+            let mut said = |side: Side, bytes: &[u8]| {
+                let said = Said { side, exchange: Some(Exchange(1)), continued: None };
+                let found = rewritten(&fields, &mut pending, said, bytes).unwrap().unwrap();
+                assert!(memchr::memmem::find(&found, SECRET.as_bytes()).is_none(), "{mode:?}: {found:?}");
+            };
+            said(Side::Client, &request);
+            if is_answered {
+                said(Side::Server, &reply);
+            }
+        }
+    }
 }
