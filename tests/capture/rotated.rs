@@ -78,6 +78,39 @@ fn all_files_together_tell_what_the_log_tells() {
     assert_eq!(code, Some(0), "{said}");
 }
 
+/// Copied and then cut, as `copytruncate` does: a connection that was opened in between is in the second file alone.
+#[test]
+fn a_connection_opened_between_a_copy_and_a_cut_is_converted() {
+    let (proxy, capture, directory) = capturing(&Mongod::shared().uri(), &[]);
+    let ask = |client: &mut Client, name: &str| {
+        client.command(&doc! { "find": name, "$db": "cut" });
+        wait_for(name, Duration::from_secs(20), || show(&capture, &["--db", "cut"]).0.contains(name).then_some(()));
+    };
+    let mut first = Client::handshake(&proxy.address, "first");
+    ask(&mut first, "before");
+    let copy = directory.path().join("run.mtap.1");
+    fs::copy(&capture, &copy).unwrap();
+    let mut second = Client::handshake(&proxy.address, "second");
+    ask(&mut second, "between");
+    fs::OpenOptions::new().write(true).open(&capture).unwrap().set_len(0).unwrap();
+    for (client, name) in [(&mut second, "then"), (&mut first, "last")] {
+        ask(client, name);
+    }
+    drop((first, second));
+    proxy.end();
+    let one = directory.path().join("one.mtap");
+    let (_, said, code) = run(&["convert"], &[copy.clone(), capture.clone()], &[one.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let finds = |files: &[PathBuf]| {
+        let (shown, said, code) = show_all(files, &["--db", "cut", "--format", "text"]);
+        assert_eq!(code, Some(0), "{said}");
+        shown.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(finds(&[copy, capture]), finds(std::slice::from_ref(&one)));
+    let (shown, ..) = show(&one, &["--db", "cut"]);
+    assert!(["before", "then", "last"].iter().all(|name| shown.contains(name)), "{shown}");
+}
+
 #[test]
 fn files_that_are_not_of_one_capture_are_not_converted_together() {
     let directory = tempfile::tempdir().unwrap();

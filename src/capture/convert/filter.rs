@@ -1,7 +1,7 @@
 //! A capture of a capture: the records of what is wanted, their messages masked if that is wanted too.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 
 use bytes::BytesMut;
@@ -10,7 +10,7 @@ use super::select::Selection;
 use super::{CaptureWriter, Masking, mask};
 use crate::capture::blocks::{Blocks, FileBlock};
 use crate::capture::mtap::{CaptureError, Record, Torn};
-use crate::event::{Compressor, Given, GivenMessage, Input, Original, Side};
+use crate::event::{Compressor, ConnectionId, Given, GivenMessage, Input, Original, Side};
 use crate::redact::Redactor;
 use crate::wire::{
     HEADER_LEN, Header, Message, OpCompressed, OpMsg, OpQuery, OpReply, Reader as WireReader, Sequence, WireError,
@@ -39,7 +39,7 @@ pub fn filter_capture<R: Read>(
         inflate_max: header.inflate_max_bytes,
         parts: HashMap::new(),
         part: header.part,
-        goes_on: false,
+        open: HashSet::new(),
     };
     for block in blocks.by_ref() {
         let FileBlock { header, block, .. } = block?;
@@ -64,24 +64,33 @@ struct Filtering<'s> {
     parts: HashMap<u64, u64>,
     /// Which file of the run is read.
     part: u64,
-    /// The one before it was read as well: what it says of connections that are open is known.
-    goes_on: bool,
+    /// Connections that are open, as far as was read: what the next file says of them is known.
+    open: HashSet<ConnectionId>,
 }
 
 impl Filtering<'_> {
     fn begin_part(&mut self, part: u64) {
-        if part != self.part {
-            self.goes_on = part == self.part + 1;
-            self.part = part;
+        if part > self.part + 1 {
+            self.open.clear();
         }
+        self.part = part;
     }
 
     /// Whether a record is wanted; it is masked then.
     fn wants(&mut self, record: &mut Record) -> bool {
         match record {
             Record::Missing { .. } | Record::Ended { .. } => true,
-            Record::Carried { connection, .. } => !self.goes_on && self.selection.has_connection(connection.id),
-            Record::Input(input) => self.selection.has_connection(input.connection) && self.wants_input(input),
+            Record::Carried { connection, .. } => {
+                self.open.insert(connection.id) && self.selection.has_connection(connection.id)
+            }
+            Record::Input(input) => {
+                match &input.given {
+                    Given::Opened(connection) => _ = self.open.insert(connection.id),
+                    Given::Closed { .. } => _ = self.open.remove(&input.connection),
+                    _ => {}
+                }
+                self.selection.has_connection(input.connection) && self.wants_input(input)
+            }
         }
     }
 
