@@ -358,6 +358,27 @@ fn stats_count_what_the_log_holds() {
     assert_eq!((&slow["requestBytes"], &slow["replyBytes"]), (&100.into(), &50.into()));
 }
 
+/// Two logs of one run, each of other commands: the first of either begins with the same number.
+#[test]
+fn logs_of_one_run_are_not_taken_for_copies() {
+    let mut logs = [Log::new(), Log::new()];
+    logs[0].command("find", "shop.orders", 362, End::Ok);
+    let next = logs[0].lines[0].replacen("\"seq\":0,", "\"seq\":3,", 1);
+    logs[0].lines.push(next);
+    logs[0].command("drop", "shop.orders", 362, End::Ok);
+    logs[1].command("insert", "shop.items", 400, End::Ok);
+    let directory = Directory::with(&logs[0].lines[..3].concat());
+    let path = |name: &str| directory.directory.path().join(name);
+    fs::rename(&directory.path, path("log.jsonl-20261122")).unwrap();
+    fs::write(&directory.path, logs[0].lines[3..].concat()).unwrap();
+    fs::write(path("other.jsonl"), logs[1].text()).unwrap();
+    let files = ["other.jsonl", "log.jsonl-20261122", "./log.jsonl", "--format", "jsonl"];
+    let (out, err, code) = directory.run("show", &files);
+    let again = "mongotap: ./log.jsonl: the same part of the recording as log.jsonl, it is read once\n";
+    assert_eq!((err.as_str(), code), (again, 0));
+    assert_eq!(out, logs[0].text() + &logs[1].text());
+}
+
 fn spawn(path: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_mongotap"))
         .arg("show")

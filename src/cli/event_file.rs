@@ -217,6 +217,11 @@ impl EventFile {
         self.file.metadata().is_ok_and(|it| it.is_file() && it.len() == 0)
     }
 
+    /// Whether it is the same file, whatever it is called.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.file.metadata().is_ok_and(|ours| other.file.metadata().is_ok_and(|theirs| is_same(&ours, &theirs)))
+    }
+
     /// The file of a capture that goes on where this one ends, if it is there beside it.
     pub(super) fn next(&self) -> Option<Self> {
         let part = self.part.as_ref()?;

@@ -1,5 +1,7 @@
 //! The files that a recording was rotated to: which are beside one, and in which order they were written.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::net::say::{say, with_hint};
@@ -43,7 +45,8 @@ pub(super) fn in_order(files: Vec<EventFile>) -> Result<Vec<EventFile>, Error> {
     let mut keyed: Vec<_> = keys.into_iter().zip(files.drain(..)).collect();
     keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
     keyed.dedup_by(|(key, file), (before, kept)| {
-        let is_same = key.is_some() && key == before;
+        // Several logs of a run may begin with the same number.
+        let is_same = key.is_some() && key == before && (is_capture(&&*file) || file.is_same_as(kept));
         if is_same {
             let (file, kept) = (file.path.display(), kept.path.display());
             say(format_args!("mongotap: {file}: the same part of the recording as {kept}, it is read once"));
@@ -55,14 +58,23 @@ pub(super) fn in_order(files: Vec<EventFile>) -> Result<Vec<EventFile>, Error> {
     Ok(files)
 }
 
-/// What a file is sorted by: when its run began, which run that is, and which file of it.
-type Key = Option<(i64, Option<String>, u64)>;
+/// What a file is sorted by: when its run began, which run that is, which log of it, and which file of that.
+type Key = Option<(i64, Option<String>, Option<OsString>, u64)>;
 
 fn key(file: &EventFile, all: &[EventFile]) -> Key {
     let part = file.part.as_ref()?;
     let of_run = all.iter().filter_map(|it| it.part.as_ref()).filter(|it| it.run == part.run);
     let began = of_run.map(|it| it.started_micros).min()?;
-    Some((began, part.run.clone(), part.number))
+    let log = if part.is_capture { None } else { Some(log_of(&file.path)) };
+    Some((began, part.run.clone(), log, part.number))
+}
+
+/// What the files of one log have in common, whatever they were put aside under: `a.log`, `a.log.1`, `a.log-20261123`.
+fn log_of(path: &Path) -> OsString {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let is_added = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
+    let kept = name.iter().rposition(|byte| !is_added(byte)).map_or(name.len(), |at| at + 1);
+    OsStr::from_bytes(&name[..kept]).to_owned()
 }
 
 /// Says that a file is missing between two of a capture.
