@@ -379,6 +379,32 @@ fn logs_of_one_run_are_not_taken_for_copies() {
     assert_eq!(out, logs[0].text() + &logs[1].text());
 }
 
+/// A log that comes through a pipe has no next file, and a pipe is none: neither is waited for.
+#[test]
+fn a_pipe_is_read_to_its_end_once() {
+    let mut log = Log::new();
+    log.start("find", "shop.orders");
+    let directory = Directory::with(&log.text());
+    let pipe = directory.directory.path().join("log.jsonl.1");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let shown = |path: &Path, write: &dyn Fn()| {
+        let mut child = spawn(path, &["--format", "jsonl"]);
+        write();
+        let has_ended = (0..2000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            child.try_wait().unwrap().is_some()
+        });
+        if !has_ended {
+            child.kill().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap(), output.status.code())
+    };
+    let expected = (log.text(), String::new(), Some(0));
+    assert_eq!(shown(&pipe, &|| fs::write(&pipe, log.text()).unwrap()), expected);
+    assert_eq!(shown(&directory.path, &|| {}), expected);
+}
+
 fn spawn(path: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_mongotap"))
         .arg("show")

@@ -150,6 +150,9 @@ impl EventFiles {
         let base = base_of(self.paths.last()?);
         let ours = self.last.metadata().ok()?;
         let now = base.metadata().ok()?;
+        if !now.is_file() {
+            return None;
+        }
         if is_same(&ours, &now) {
             let read = (&self.last).stream_position().ok()?;
             return (now.len() < read).then(|| EventFile::open(&base).ok()).flatten();
@@ -177,7 +180,10 @@ impl EventFiles {
 
 /// The first of the files beside a path that are of a run, and not before that number; not the one whose metadata that is.
 fn first_of(path: &Path, ours: &Metadata, run: Option<&str>, number: u64) -> Option<EventFile> {
-    let files = beside(path).into_iter().filter_map(|path| EventFile::open(&path).ok());
+    // Opening a pipe waits for who writes to it; nothing is put aside of one.
+    let is_file = |path: &PathBuf| path.metadata().is_ok_and(|it| it.is_file());
+    let there = if ours.is_file() { beside(path) } else { Vec::new() };
+    let files = there.into_iter().filter(is_file).filter_map(|path| EventFile::open(&path).ok());
     let others = files.filter(|file| file.file.metadata().is_ok_and(|it| !is_same(ours, &it)));
     let number_of = |file: &EventFile| file.part.as_ref().map(|part| part.number);
     let is_wanted = |file: &EventFile| file.part.as_ref().is_some_and(|it| it.is_of(run) && it.number >= number);
