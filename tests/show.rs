@@ -520,6 +520,21 @@ fn follow_over_rotations() {
 }
 
 #[test]
+fn follow_a_name_that_ends_in_a_number() {
+    let log = Log::sample();
+    let directory = Directory::with("");
+    let named = |name: &str| directory.directory.path().join(name);
+    fs::remove_file(&directory.path).unwrap();
+    fs::write(named("log.2026"), log.lines[..3].concat()).unwrap();
+    let mut following = Following::new(&named("log.2026"), &["--format", "jsonl"]);
+    following.expect(&log.lines[..3]);
+    fs::rename(named("log.2026"), named("log.2026.1")).unwrap();
+    fs::write(named("log.2026"), log.lines[3..].concat()).unwrap();
+    following.expect(&log.lines[3..]);
+    assert_eq!(following.interrupt(), (String::new(), String::new(), Some(0)));
+}
+
+#[test]
 fn follow_ends_with_its_reader() {
     let log = Log::sample();
     let directory = Directory::with(&log.lines[..3].concat());

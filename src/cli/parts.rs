@@ -9,10 +9,15 @@ use crate::net::say::{say, with_hint};
 use super::event_file::EventFile;
 use super::{Code, Error};
 
-/// The file that is written, where the given one was put aside: its name without the number behind it.
+/// The file that is written, where the given one was put aside: its name without the number behind it. A number with no
+/// such file is a part of the name.
 pub(super) fn base_of(path: &Path) -> PathBuf {
-    let is_aside = path.extension().is_some_and(|it| it.as_encoded_bytes().iter().all(u8::is_ascii_digit));
-    if is_aside { path.with_extension("") } else { path.to_owned() }
+    without_number(path).filter(|base| base.exists()).unwrap_or_else(|| path.to_owned())
+}
+
+fn without_number(path: &Path) -> Option<PathBuf> {
+    let is_number = |it: &OsStr| it.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    path.extension().is_some_and(is_number).then(|| path.with_extension(""))
 }
 
 /// The file that is written and those put aside, the given one among them, in no order.
@@ -23,7 +28,7 @@ pub(super) fn beside(path: &Path) -> Vec<PathBuf> {
         _ => Path::new("."),
     };
     let Ok(entries) = directory.read_dir() else { return Vec::new() };
-    let is_one = |path: &PathBuf| base_of(path).file_name() == base.file_name();
+    let is_one = |path: &PathBuf| *path == base || without_number(path).is_some_and(|it| it == base);
     let names = entries.flatten().filter_map(|entry| entry.path().file_name().map(|name| base.with_file_name(name)));
     names.filter(is_one).collect()
 }
