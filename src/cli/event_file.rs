@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::net::say::{say, with_hint};
 use crate::sink::{Options, plural};
 
-use super::parts::{base_of, beside, in_order};
+use super::parts::{all_empty, base_of, beside, in_order};
 use super::{Code, Error};
 
 const BUFFER_LEN: usize = 256 * 1024;
@@ -47,9 +47,7 @@ impl EventFiles {
             files = in_order(files)?;
         }
         let mut files = files.into_iter();
-        let Some(first) = files.next() else {
-            return Err(Error::new(Code::Input, "all of the files are empty").hint(EMPTY_HINT));
-        };
+        let Some(first) = files.next() else { return Err(all_empty()) };
         let source = Source::open(first.reader()?, lines).map_err(|error| refused(&first.path, &error))?;
         let mut all = Self {
             paths: vec![first.path],
@@ -281,4 +279,4 @@ const FORMAT_HINT: &str = "mongotap reads captures, and logs in the jsonl format
 const LINE_HINT: &str = "the line is not one that mongotap writes; without it the rest can be read";
 const NEWER_HINT: &str = "a later mongotap reads it";
 const DAMAGED_HINT: &str = "what comes before was read; a copy of the file may be whole";
-const EMPTY_HINT: &str = "a proxy writes the first line when it starts; mongotap show --follow waits for it";
+pub(super) const EMPTY_HINT: &str = "a proxy writes the first line when it starts; mongotap show --follow waits for it";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::net::say::{say, with_hint};
 
-use super::event_file::EventFile;
+use super::event_file::{EMPTY_HINT, EventFile};
 use super::{Code, Error};
 
 /// The file that is written, where the given one was put aside: its name without the number behind it. A number with no
@@ -40,6 +40,9 @@ pub(super) fn in_order(files: Vec<EventFile>) -> Result<Vec<EventFile>, Error> {
     for file in empty {
         say(format_args!("mongotap: {}: empty", file.path.display()));
     }
+    if files.is_empty() {
+        return Err(all_empty());
+    }
     let is_capture = |file: &&EventFile| file.part.as_ref().is_some_and(|part| part.is_capture);
     let is_log = |file: &&EventFile| file.part.as_ref().is_some_and(|part| !part.is_capture);
     if let (Some(capture), Some(log)) = (files.iter().find(is_capture), files.iter().find(is_log)) {
@@ -61,6 +64,11 @@ pub(super) fn in_order(files: Vec<EventFile>) -> Result<Vec<EventFile>, Error> {
     let files: Vec<_> = keyed.into_iter().map(|(_, file)| file).collect();
     files.windows(2).for_each(|pair| tell_gap(&pair[0], &pair[1]));
     Ok(files)
+}
+
+/// There is nothing to read.
+pub(super) fn all_empty() -> Error {
+    Error::new(Code::Input, "all of the files are empty").hint(EMPTY_HINT)
 }
 
 /// What a file is sorted by: when its run began, which run that is, which log of it, and which file of that.

@@ -128,6 +128,12 @@ fn files_that_are_not_of_one_capture_are_not_converted_together() {
     assert!(refused(&[path("a.mtap"), other.clone()]).contains("are of different recordings\nhint: convert each"));
     fs::write(path("f.jsonl"), "{}").unwrap();
     assert!(refused(&[path("a.mtap"), path("f.jsonl")]).contains("f.jsonl: not a capture\nhint: "));
+    for name in ["none.mtap", "none.mtap.1"] {
+        fs::write(path(name), "").unwrap();
+    }
+    let out = path("out.mtap");
+    let (_, said, code) = run(&["convert"], &[path("none.mtap"), path("none.mtap.1")], &[out.to_str().unwrap()]);
+    assert!(said.contains("all of the files are empty\nhint: ") && code == Some(3) && !out.exists(), "{said}");
     // They can be shown one behind the other, each once.
     fs::write(path("again.mtap"), bytes).unwrap();
     let (shown, said, code) = show_all(&[other, path("a.mtap"), path("again.mtap")], &["--format", "jsonl"]);
