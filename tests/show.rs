@@ -315,10 +315,14 @@ fn usage_errors() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let mut log = Log::new();
-    for _ in 0..3000 {
+    let waiting = log.start("find", "shop.orders");
+    for _ in 0..6000 {
         log.command("find", "shop.orders", 100, End::Ok);
     }
+    log.end(waiting, 100, End::Ok);
     let directory = Directory::with(&log.text());
+    // What is not read to its end is not said to go on elsewhere.
+    fs::write(directory.directory.path().join("log.jsonl.1"), &log.lines[11_000]).unwrap();
     let mut child = spawn(&directory.path, &["--format", "jsonl"]);
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();

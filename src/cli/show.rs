@@ -137,8 +137,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
             progress => break progress,
         }
     };
+    if progress == Progress::ReaderGone {
+        return Ok(());
+    }
     file.finish()?;
-    if progress == Progress::AtEnd && !show.any_printed {
+    if !show.any_printed {
         say(format_args!("mongotap: {}: no events match", file.name()));
         if let Some((database, collection)) = args.dotted_collection() {
             say(format_args!("hint: --db {database} --collection {collection}"));
