@@ -226,9 +226,43 @@ fn what_is_there_is_not_overwritten() {
     assert!(said.contains("capture DIR/run.mtap: there is a file already"), "{said}");
     assert!(said.contains("hint: --force overwrites it"), "{said}");
     assert_eq!(fs::read_to_string(&capture).unwrap(), "mine");
+    let configuration = directory.path().join("p.toml");
+    fs::write(&configuration, format!("[capture]\npath = {capture:?}\n")).unwrap();
+    let checked = command().args(["check", "--config"]).arg(&configuration).output().unwrap();
+    assert!(String::from_utf8(checked.stdout).unwrap().contains("is there already"));
     let proxy = Proxy::start("mongodb://127.0.0.1:1", &["--capture", capture.to_str().unwrap(), "--force"]);
     proxy.stop();
     assert!(fs::read(&capture).unwrap().starts_with(b"MTAP\r\n\x1a\n"));
+}
+
+#[test]
+fn what_an_earlier_run_has_left_is_put_aside_where_captures_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = directory.path().join("run.mtap");
+    let arguments = ["--capture", capture.to_str().unwrap(), "--capture-rotate-bytes", "1MB", "--capture-keep", "2"];
+    let read = |number: u32| {
+        let name = if number == 0 { "run.mtap".to_owned() } else { format!("run.mtap.{number}") };
+        fs::read(directory.path().join(name)).unwrap_or_default()
+    };
+    let mut first = Proxy::start("mongodb://127.0.0.1:1", &arguments);
+    let started = read(0);
+    assert!(!started.is_empty());
+    // While it is written nobody else takes it, whatever he says.
+    for force in [&[][..], &["--force"]] {
+        let mut second = command();
+        second.args(["proxy", "--listen", "127.0.0.1:0"]).args(arguments).args(force);
+        let output = second.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("another process is writing it") && output.status.code() == Some(4), "{said}");
+    }
+    assert_eq!(read(0), started);
+    first.signal(Signal::KILL);
+    first.wait();
+    let second = Proxy::start("mongodb://127.0.0.1:1", &arguments);
+    second.stop();
+    assert_eq!(read(1), started);
+    Proxy::start("mongodb://127.0.0.1:1", &arguments).stop();
+    assert!(read(2) == started && !read(1).is_empty() && read(1) != started && !read(0).is_empty());
 }
 
 #[test]

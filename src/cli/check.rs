@@ -135,6 +135,10 @@ fn describe_capture(capture: &Capture, text: &mut String) {
     _ = writeln!(text, "capture {}", capture.path.display());
     let mut line = |key: &str, value: String| _ = writeln!(text, "  {key:<18} {value}");
     describe_writing(&capture.writing, &mut line);
+    if !capture.writing.rotates() && capture.path.metadata().is_ok_and(|it| it.is_file() && it.len() > 0) {
+        let what = "is there already: proxy does not start without --force; with rotate_bytes it is put aside";
+        _ = writeln!(text, "  {what}");
+    }
 }
 
 fn describe_writing(writing: &Writing, line: &mut impl FnMut(&str, String)) {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use super::capture_file::CaptureFile;
+use super::capture_file::{CaptureFile, put_out_of_the_way};
 use super::queue::{HAND_OVER_AFTER, Health, Queue};
 use super::retry::{Retry, Spoilt};
 use super::{Context, Written};
@@ -166,8 +166,11 @@ impl CaptureWriter {
         queue: Arc<Queue<Chunk>>,
         context: &Context,
     ) -> io::Result<Self> {
-        let file = CaptureFile::create(capture, header, (context.clock)())?;
         let retry = Retry::new(format!("capture {}", capture.path.display()), capture.writing.on_error, context);
+        if put_out_of_the_way(capture)? {
+            retry.say(format_args!("what an earlier run has left there is put aside"));
+        }
+        let file = CaptureFile::create(capture, header, (context.clock)())?;
         file.say_too_many(&retry);
         Ok(Self {
             queue,

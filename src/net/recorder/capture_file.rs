@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use super::file::{beyond, has_moved, is_removed, put_aside};
 use super::retry::Retry;
 use crate::capture::mtap::{Header, Index, MAGIC, Records, write_records};
@@ -30,7 +33,8 @@ pub(super) struct CaptureFile {
 }
 
 impl CaptureFile {
-    /// Makes the first file of a run. One that is there already is overwritten if that is wanted, or if it is empty.
+    /// Makes the first file of a run. One that is there already is overwritten if that is wanted, or if it is empty; it
+    /// should have been put [out of the way](put_out_of_the_way) before where captures rotate.
     pub(super) fn create(capture: &Capture, header: Header, now: Timestamp) -> io::Result<Self> {
         let (file, size) = begin(&capture.path, &header, capture.force)?;
         Ok(Self {
@@ -143,17 +147,44 @@ impl CaptureFile {
     }
 }
 
+/// Puts a capture aside that an earlier run has left where the next is to be, if captures are put aside at all and it is
+/// not to be overwritten. Whether there was one.
+pub(super) fn put_out_of_the_way(capture: &Capture) -> io::Result<bool> {
+    let is_in_the_way = capture.writing.rotates() && !capture.force && holds_something(&capture.path);
+    if is_in_the_way {
+        lock(&File::open(&capture.path)?)?;
+        put_aside(&capture.path, capture.writing.keep)?;
+    }
+    Ok(is_in_the_way)
+}
+
+fn holds_something(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0)
+}
+
+/// Makes sure that nobody else writes the file, as long as it is open here.
+fn lock(file: &File) -> io::Result<()> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing it: name another file"))
+        }
+        // Where files cannot be locked there is nothing to be made sure of.
+        _ => Ok(()),
+    }
+}
+
 /// Makes a file with nothing in it but the header, whose length is said. If that fails it is left empty. One that is
 /// there already is overwritten if that is wanted, or if it is empty.
 fn begin(path: &Path, header: &Header, force: bool) -> io::Result<(File, u64)> {
-    let is_there = fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0);
-    if is_there && !force {
+    if holds_something(path) && !force {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file already"));
     }
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
     }
+    lock(&file)?;
+    file.set_len(0)?;
     let bytes = header.to_bytes();
     if let Err(error) = file.write_all_at(&bytes, 0) {
         _ = file.set_len(0);
