@@ -305,6 +305,9 @@ impl CaptureWriter {
         }
         self.totals.dropped_exchanges += missing.exchanges;
         self.totals.dropped_bytes += missing.bytes;
+        if self.retry.is_over() {
+            return;
+        }
         let reason = self.retry.take_reason();
         let mut records = Records::default();
         let reason = reason.as_deref().unwrap_or("queue full");
