@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         Case::new("a_disk_that_is_read_only_for_a_while", disks::read_only),
         Case::new("a_disk_that_is_full_may_end_the_proxy", disks::full_and_the_end),
         Case::new("a_disk_that_fails_to_the_end", disks::failing_to_the_end),
+        Case::new("a_disk_that_has_no_room_for_an_index", disks::full_at_the_end),
         Case::new("a_disk_that_is_slow", disks::slow),
         Case::new("a_disk_that_is_slow_and_waited_for", disks::slow_and_waited_for),
         Case::new("files_that_are_moved_away_again_and_again", moved::a_hundred_times),

@@ -69,7 +69,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
 fn recorded(totals: &[Total]) -> Result<(), Error> {
     let untold = totals.iter().filter_map(|total| total.untold.as_ref().map(|reason| (total, reason)));
     let said = untold.map(|(total, reason)| {
-        let missing = plural(total.counts.dropped_exchanges, "exchange");
+        let missing = match total.counts.dropped_exchanges {
+            0 => plural(total.counts.dropped_bytes, "byte"),
+            exchanges => plural(exchanges, "exchange"),
+        };
         format!("{}: {reason}, to the end: {missing} not recorded", total.name)
     });
     match said.collect::<Vec<_>>() {

@@ -283,6 +283,27 @@ pub(crate) fn failing_to_the_end() -> String {
     "commands that are in no file are told by the exit code and the last line".to_owned()
 }
 
+/// What a disk has no room for is the end of the log and the index of the capture: no exchange is missing.
+pub(crate) fn full_at_the_end() -> String {
+    let server = Server::start();
+    let mut recorded = Recorded::start(&server, &[]);
+    recorded.commands(50);
+    recorded.wait_until_written();
+    let length = fs::metadata(recorded.path(CAPTURE)).expect("it is there").len();
+    usage::allow_no_longer_files_than(recorded.proxy.pid(), Some(length + 150));
+    let Recorded { mut proxy, client, directory, .. } = recorded;
+    drop(client);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().code(), Some(4));
+    let said = proxy.stderr();
+    assert!(said.contains(&format!("capture {CAPTURE}: file too large")), "{said}");
+    let last = said.lines().rev().find(|line| !line.starts_with("hint: ")).expect("it says why");
+    assert!(last.contains(&format!("{LOG}: file too large, to the end: ")), "{said}");
+    assert!(last.ends_with(" bytes not recorded") && !last.contains(CAPTURE), "{said}");
+    assert_eq!(captured(&directory.path().join(CAPTURE)), (50, 0), "{said}");
+    "the capture has all of 50 commands, and no index".to_owned()
+}
+
 /// A log whose queue is full is told what it misses.
 pub(crate) fn slow() -> String {
     let (took, tally, said) = to_a_slow_reader("drop");

@@ -318,10 +318,12 @@ impl CaptureWriter {
     fn end(mut self) -> Written {
         self.notice_loss();
         self.tell_missing();
+        let untold = self.retry.untold().filter(|_| self.totals.dropped_exchanges > 0);
+        // Without its index all of it can be read.
         self.attempt(|file, _| file.close());
         self.queue.set_health(Health::Closed);
         self.retry.say_missing(self.totals.dropped_exchanges, self.totals.dropped_bytes);
         let counts = RecorderStopped { at: (self.clock)(), ..self.totals };
-        Written { counts, untold: self.retry.untold() }
+        Written { counts, untold }
     }
 }
