@@ -208,10 +208,10 @@ mod tests {
             ("the users' own \"x", "the users' own \"***"),
         ] {
             let expected = if expected.is_empty() { cause } else { expected };
-            assert_eq!(text(&words, &format!("{aggregate}{cause}")), format!("{aggregate}{expected}"));
+            assert_eq!(text(words, &format!("{aggregate}{cause}")), format!("{aggregate}{expected}"));
         }
         let wrong = "Invalid $project :: caused by :: Expression $log takes exactly 2 arguments. 1 were passed in.";
-        assert_eq!(text(&words, wrong), wrong);
+        assert_eq!(text(words, wrong), wrong);
     }
 
     #[test]
