@@ -180,7 +180,19 @@ impl Asked {
         if !asked.places.is_empty() {
             asked.scan(fields, &first, command);
         }
+        if first.name == b"getMore" {
+            asked.of_unknown_origin(fields);
+        }
         asked
+    }
+
+    /// What a cursor gives that was opened before anything was seen: a pipeline may have given the values other names, or
+    /// have joined them from another collection.
+    fn of_unknown_origin(&mut self, fields: &Fields) {
+        (self.is_whole, self.refers, self.runs_code) = (self.own > 0, true, self.own > 0);
+        if self.own == 0 {
+            fields.places(None, None, &mut self.places);
+        }
     }
 
     /// Adds the places of the collections that several writes name at their beginning.
@@ -229,8 +241,8 @@ impl Asked {
         self.is_commented = find(command.body, b"comment").is_some();
     }
 
-    /// Whether its cursor is to be remembered: what it gives has other names than the documents of its collection have, or
-    /// the comment comes again that may repeat values.
+    /// Whether its cursor is to be remembered with the values that it had: what it gives has other names than the documents
+    /// of its collection have, or the comment comes again that may repeat values.
     pub(super) fn is_special(&self) -> bool {
         let may_repeat = self.is_commented && !self.texts.is_empty();
         self.is_whole || self.places.len() > self.own || self.batch == Batch::Indexes || may_repeat

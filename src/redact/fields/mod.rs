@@ -138,14 +138,18 @@ impl Fields {
         if asked.may_touch(reply) { Walker::new(self, asked).reply(reply) } else { None }
     }
 
-    /// A cursor whose documents are not simply those of its collection goes on to be one.
+    /// What is asked of a cursor is asked of it as it goes on. Each is remembered, for of one that is not anything may have
+    /// been asked.
     fn note_cursor(&self, asked: &Asked, reply: &[u8]) {
-        if !asked.is_special() {
-            return;
-        }
         let id = crate::bson::find_path(reply, &[b"cursor", b"id"]).and_then(|id| id.as_i64());
         match id.filter(|id| *id != 0) {
-            Some(id) => self.cursors.lock().unwrap_or_else(PoisonError::into_inner).insert(id, asked.clone()),
+            Some(id) => {
+                let mut asked = asked.clone();
+                if !asked.is_special() {
+                    asked.texts.clear();
+                }
+                self.cursors.lock().unwrap_or_else(PoisonError::into_inner).insert(id, asked);
+            }
             // It is at its end, or the server does not know it any more.
             None => asked.cursor.into_iter().for_each(|id| self.forget_cursor(id)),
         }

@@ -477,5 +477,34 @@ fn a_cursor_that_goes_on_is_remembered() {
     }
     assert!(!ask(pipeline(), 2) && !ask(pipeline(), 3));
     fields.asked(&bytes(&doc! { "killCursors": "users", "cursors": [2_i64, 3_i64] }), Some("shop"));
-    assert!(ask(doc! { "getMore": 2_i64, "collection": "users" }, 2) && remembered() <= CURSORS_MAX - 2);
+    assert!(remembered() <= CURSORS_MAX - 2);
+}
+
+#[test]
+fn of_a_cursor_whose_beginning_was_not_seen_everything_goes() {
+    let got = |opened: Option<Document>, collection: &str, document: Document| {
+        let fields = fields(Mode::Mask);
+        let ask = |command: Document, reply: Document| {
+            let asked = fields.asked(&bytes(&command), Some("shop"));
+            let reply = bytes(&reply);
+            self::document(&fields.reply(&asked, &reply).unwrap_or(reply))
+        };
+        if let Some(command) = opened {
+            ask(command, doc! { "cursor": { "firstBatch": [], "id": 5_i64 } });
+        }
+        let more = doc! { "getMore": 5_i64, "collection": collection };
+        let reply = ask(more, doc! { "cursor": { "nextBatch": [document], "id": 5_i64 }, "ok": 1.0 });
+        reply.get_document("cursor").unwrap().get_array("nextBatch").unwrap()[0].as_document().unwrap().clone()
+    };
+    let row = || doc! { "tax": SECRET, "user": { "ssn": SECRET }, "n": 7 };
+    assert_eq!(got(None, "users", row()), doc! { "tax": "***", "user": { "ssn": "***" }, "n": 0 });
+    let find = doc! { "find": "users" };
+    assert_eq!(got(Some(find), "users", row()), doc! { "tax": SECRET, "user": { "ssn": "***" }, "n": 7 });
+    // What has none of the fields may have joined them.
+    let paths = vec!["users.ssn".parse().unwrap()];
+    let fields = Fields::new(paths, Mode::Mask, b"key").unwrap();
+    let asked = fields.asked(&bytes(&doc! { "getMore": 5_i64, "collection": "orders" }), Some("shop"));
+    let reply = bytes(&doc! { "cursor": { "nextBatch": [{ "user": { "ssn": SECRET }, "n": 7 }], "id": 0_i64 } });
+    let found = document(&fields.reply(&asked, &reply).unwrap());
+    assert_eq!(found, doc! { "cursor": { "nextBatch": [{ "user": { "ssn": "***" }, "n": 7 }], "id": 0_i64 } });
 }
