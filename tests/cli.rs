@@ -156,6 +156,23 @@ fn a_log_whose_reader_has_gone_ends_quietly_and_the_proxy_goes_on() {
 }
 
 #[test]
+fn a_format_that_a_name_belies_is_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("events.jsonl").to_str().unwrap().to_owned();
+    let (mut child, mut stderr) = proxy(&["--log", "-", "--log", &path, "--log-format", "compact"]);
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    stderr.read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let hint = "hint: --log-format holds for all logs; [[log]] in the file of --config says it for each\n";
+    assert_eq!(line, format!("warning: log {path} is not in the format jsonl, but compact\n{hint}"));
+    let (help, ..) = run(&["proxy", "--help"]);
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("each --log-… flag holds for all of them"), "{help}");
+}
+
+#[test]
 fn a_log_that_may_not_fail_ends_the_proxy_with_code_4() {
     let (mut child, mut stderr) = proxy(&["--log", "/dev/full", "--log-format", "jsonl", "--log-on-error", "stop"]);
     assert_eq!(child.wait().unwrap().code(), Some(4));

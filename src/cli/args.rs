@@ -58,7 +58,8 @@ pub struct ConfigArgs {
     #[command(flatten)]
     tls: TlsArgs,
 
-    /// Write a log to this file, or to standard output if it is `-`; may be repeated [default: -]
+    /// Write a log to this file, or to standard output if it is `-`; may be repeated, and each --log-… flag holds for all
+    /// of them [default: -]
     #[arg(long = "log", value_name = "PATH", help_heading = "Logs")]
     logs: Vec<String>,
 
@@ -199,7 +200,7 @@ impl TlsArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Logs")]
 struct LogArgs {
-    /// compact, text or jsonl [default: compact on standard output, jsonl for *.jsonl, else text]
+    /// compact, text or jsonl, for all logs [default: compact on standard output, jsonl for *.jsonl, else text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
 

@@ -10,12 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::ConfigArgs;
 use super::{Code, Error};
-use crate::config::{Config, Endpoint, io_reason};
+use crate::config::{Config, Endpoint, Log, Target, io_reason};
 use crate::net::recorder::Total;
 use crate::net::say::{say, with_hint};
 use crate::net::signals::Ending;
 use crate::net::{Proxy, StartError};
-use crate::sink::plural;
+use crate::sink::{Format, plural};
 
 /// The arguments of `proxy`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         // Before the ready line: whoever has read it may send any signal.
         let mut signals = Signals::listen().map_err(start_failed)?;
         let (exposed, redacting) = (exposed(&config), config.redact.line());
+        let belied = config.logs.iter().filter_map(belied).collect::<Vec<_>>();
         let proxy = Proxy::builder().config(config).start().await?;
         for (endpoint, upstream) in proxy.listeners() {
             say(format_args!("listening on {endpoint} -> {upstream}"));
@@ -47,6 +48,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         if let Some(line) = redacting {
             say(line);
         }
+        belied.iter().for_each(say);
         if let Some(warning) = few_descriptors(max_connections) {
             say(warning);
         }
@@ -119,6 +121,16 @@ fn exposed(config: &Config) -> Option<String> {
         format!("warning: {host} may be reached from other machines, by {whom}, and is not encrypted: see [tls.listen]")
     })
 }
+
+/// What is to be said of a log whose name says another format than it has.
+fn belied(log: &Log) -> Option<String> {
+    let Target::File(path) = &log.target else { return None };
+    let is_belied = log.format != Format::Jsonl && path.extension().is_some_and(|it| it == "jsonl");
+    let trouble = format_args!("warning: log {} is not in the format jsonl, but {}", log.target, log.format.as_str());
+    is_belied.then(|| with_hint(trouble, Some(BELIED_HINT)))
+}
+
+const BELIED_HINT: &str = "--log-format holds for all logs; [[log]] in the file of --config says it for each";
 
 /// Serves until it is told to end, or cannot go on: then with the reason.
 async fn serve(proxy: &Proxy, signals: &mut Signals) -> Option<String> {
