@@ -348,6 +348,10 @@ fn stats_count_what_the_log_holds() {
     assert!(help.contains("sorted by the total time") && help.contains("sums of bytes on the wire"), "{help}");
     let nothing = Directory::with(&Log::new().text()).run("stats", &[]);
     assert_eq!(nothing, ("no commands\n".to_owned(), String::new(), 0));
+    // What comes before a line that is wrong is counted.
+    let torn = Directory::with(&(Log::sample().text() + "{\"seq\":\n{}\n"));
+    let (counted, err, code) = torn.run("stats", &[]);
+    assert!(counted == out && code == 3 && err.contains("mongotap: log.jsonl: line "), "{code} {err}\n{counted}");
     let (out, _, code) = directory.run("stats", &["--format", "json"]);
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(code, 0);

@@ -38,21 +38,27 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let mut file = EventFiles::open(&args.files, None)?;
     let mut statistics = Statistics::default();
     let mut missing = 0;
-    while let Some((item, _)) = file.next_item()? {
-        match item {
-            Item::Entry(entry) => statistics.observe(&entry),
-            Item::Dropped { exchanges, .. } => missing += exchanges,
-            Item::Other => {}
+    let read = loop {
+        match file.next_item() {
+            Ok(Some((Item::Entry(entry), _))) => statistics.observe(&entry),
+            Ok(Some((Item::Dropped { exchanges, .. }, _))) => missing += exchanges,
+            Ok(Some((Item::Other, _))) => {}
+            Ok(None) => break file.finish(),
+            Err(error) => break Err(error),
         }
+    };
+    // What came before what is wrong is counted all the same.
+    if statistics.is_empty() && read.is_err() {
+        return read;
     }
-    file.finish()?;
     if missing > 0 {
         say(format_args!("mongotap: {}: {} missing", file.name(), plural(missing, "exchange")));
     }
     match args.format {
-        Output::Table => print(&statistics.table()),
-        Output::Json => print(&format!("{:#}\n", statistics.json())),
+        Output::Table => print(&statistics.table())?,
+        Output::Json => print(&format!("{:#}\n", statistics.json()))?,
     }
+    read
 }
 
 const AFTER_HELP: &str = "\

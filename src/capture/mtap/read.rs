@@ -148,6 +148,8 @@ pub struct Reader<R> {
     offset: u64,
     /// What was read of it.
     pending: Vec<u8>,
+    /// Zeros that were read behind that, and are not kept.
+    zeros: u64,
     expects: Expects,
     inflater: Inflater,
 }
@@ -175,6 +177,7 @@ impl<R: Read> Reader<R> {
             header: None,
             offset: 0,
             pending: Vec::new(),
+            zeros: 0,
             expects: Expects::Blocks,
             inflater: Inflater::default(),
         }
@@ -242,7 +245,7 @@ impl<R: Read> Reader<R> {
 
     /// What is there behind the last whole block, once [`next_block`](Self::next_block) gave `None`.
     pub fn torn(&self) -> Option<Torn> {
-        let bytes = self.pending.len() as u64;
+        let bytes = self.pending.len() as u64 + self.zeros;
         (bytes > 0).then_some(Torn { offset: self.offset, bytes })
     }
 
@@ -264,6 +267,9 @@ impl<R: Read> Reader<R> {
 
     fn block(&mut self) -> Result<Step, CaptureError> {
         if !self.fill(HEAD_LEN)? {
+            return Ok(Step::NotYet);
+        }
+        if self.is_zeros_to_the_end()? {
             return Ok(Step::NotYet);
         }
         let Some(head) = self.pending.first_chunk() else { return Ok(Step::NotYet) };
@@ -293,6 +299,9 @@ impl<R: Read> Reader<R> {
         if !self.fill(TRAILER_LEN)? {
             return Ok(Step::NotYet);
         }
+        if self.is_zeros_to_the_end()? {
+            return Ok(Step::NotYet);
+        }
         if !self.pending.ends_with(TRAILER) {
             return Err(self.damaged("no trailer is here"));
         }
@@ -302,7 +311,26 @@ impl<R: Read> Reader<R> {
     }
 
     fn end(&mut self) -> Result<Step, CaptureError> {
-        if self.fill(1)? { Err(self.damaged("there is more behind the end")) } else { Ok(Step::NotYet) }
+        let is_more = self.fill(1)? && !self.is_zeros_to_the_end()?;
+        if is_more { Err(self.damaged("there is more behind the end")) } else { Ok(Step::NotYet) }
+    }
+
+    /// Whether nothing but zeros is pending and behind it: where power fails, a file may be longer than what of it has come
+    /// to the disk.
+    fn is_zeros_to_the_end(&mut self) -> io::Result<bool> {
+        let mut some = [0; 4096];
+        if !self.pending.iter().all(|byte| *byte == 0) {
+            return Ok(false);
+        }
+        loop {
+            match self.input.read(&mut some) {
+                Ok(0) => return Ok(true),
+                Ok(read) if some[..read].iter().all(|byte| *byte == 0) => self.zeros += read as u64,
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Reads until so many bytes are there; whether they are.

@@ -171,6 +171,10 @@ proptest! {
             Err(CaptureError::NotACapture) => prop_assert!(changed < MAGIC.len()),
             // The trailer's offset is for those who seek.
             Ok(None) => prop_assert!(whole && changed >= bytes.len() - 16),
+            // Nothing but zeros is a torn end.
+            Ok(Some(torn)) if torn.offset >= offset as u64 && bytes[torn.offset as usize..].iter().all(|it| *it == 0) => {
+                prop_assert_eq!(torn.offset + torn.bytes, bytes.len() as u64);
+            }
             // The header's length has no checksum of its own: it is longer than all that there is.
             Ok(Some(torn)) => prop_assert!((12..16).contains(&changed) && torn.offset == 0),
             other => prop_assert!(false, "{:?}", other),
@@ -213,6 +217,28 @@ fn a_file_that_grows_is_read_on() {
     }
     assert_eq!(found, blocks.concat());
     assert!(reader.is_whole() && reader.torn().is_none());
+}
+
+#[test]
+fn zeros_at_the_end_are_a_torn_one() {
+    let block = |id| vec![Record::Carried { at: at(id * 100), connection: connection(id, None) }];
+    let blocks = [block(1), block(2)];
+    for whole in [false, true] {
+        let (bytes, _) = file(&blocks, whole);
+        for zeros in [1, 15, 16, 64, 3000, 70_000] {
+            let behind = [&bytes[..], &vec![0; zeros][..]].concat();
+            let (records, end) = read(&behind);
+            assert_eq!(records, blocks.concat(), "{whole} {zeros}");
+            assert_eq!(end.unwrap(), Some(Torn { offset: bytes.len() as u64, bytes: zeros as u64 }), "{whole} {zeros}");
+            let (records, end) = read(&[&behind[..], b"x"].concat());
+            assert!(records == blocks.concat() && (end.is_err() || zeros < 64), "{whole} {zeros}");
+        }
+    }
+    // Where the end was to be, too.
+    let (bytes, _) = file(&blocks, true);
+    let offset = bytes.len() - 16;
+    let (_, end) = read(&[&bytes[..offset], &[0; 900]].concat());
+    assert_eq!(end.unwrap(), Some(Torn { offset: offset as u64, bytes: 900 }));
 }
 
 #[test]
