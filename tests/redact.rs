@@ -307,6 +307,20 @@ fn a_fixture_of_exec_has_none_and_gets_none() {
 }
 
 #[test]
+fn a_fixture_whose_hashes_nobody_could_make_again_is_not_recorded() {
+    let directory = tempfile::tempdir().unwrap();
+    let fixture = directory.path().join("run.jsonl");
+    let mut exec = command();
+    exec.arg("exec").arg("--fixture").arg(&fixture).args(["--redact-fields", FIELDS, "--redact-mode", "hash"]);
+    let refused = exec.args(["--", "true"]).env_remove("CI").env("MONGODB_URI", Mongod::shared().uri()).output();
+    let refused = refused.unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.starts_with("mongotap: redact: mode is \"hash\", and no key is given: "), "{said}");
+    assert!(said.contains("\nhint: --redact-key env:NAME") && refused.status.code() == Some(125), "{said}");
+    assert!(!fixture.exists());
+}
+
+#[test]
 fn hashes_want_their_key_and_a_miss_says_so_without_the_value() {
     let directory = tempfile::tempdir().unwrap();
     let name = "redact_key";

@@ -41,6 +41,11 @@ impl Redact {
         (!self.fields.is_empty()).then(|| format!("redacting {fields} ({mode}{key})"))
     }
 
+    /// Whether values become hashes with a key that nobody knows once the run is over.
+    pub fn is_key_lost(&self) -> bool {
+        !self.fields.is_empty() && self.mode == Mode::Hash && self.key.is_none()
+    }
+
     /// Whether what was asked for can be done where something is recorded: without fields nothing has a mode or a key.
     ///
     /// # Errors
