@@ -115,6 +115,14 @@ fn check_refuses_what_is_wrong() {
         assert_eq!((out.as_str(), code), ("", 2));
         assert!(err.starts_with(&format!("mongotap: proxy.toml: {message}")), "{err}");
     }
+    let text = "[redact]\nfields = [\"users.ssn\"]\nmode = \"hash\"\nkey = \"file:none.key\"";
+    std::fs::write(directory.path().join("proxy.toml"), text).unwrap();
+    let (out, err, code) = self::text(mongotap(directory.path(), &["check"]));
+    assert_eq!((out.as_str(), code), ("", 2));
+    let said = "mongotap: the key of [redact]: none.key: no such file or directory\nhint: ";
+    assert!(err.starts_with(said), "{err}");
+    let proxy = self::text(mongotap(directory.path(), &["proxy", "--config", "proxy.toml", "--listen", "127.0.0.1:0"]));
+    assert_eq!(proxy, (out, err, code));
 }
 
 #[test]

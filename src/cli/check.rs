@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{
     Advertise, Capture, Config, Flags, Log, Tls, TlsListen, Topology, Writing, show_duration, show_size,
 };
-use crate::net::tls;
+use crate::net::{secrets, tls};
 
 use super::{Code, Error, print};
 
@@ -31,7 +31,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     }
     let config = Config::load(Some(path), &Flags::default())?;
     tls::check(&config.tls)?;
-    config.redact.check()?;
+    secrets::fields(&config.redact)?;
     print(&describe(&path.display().to_string(), &config))
 }
 
