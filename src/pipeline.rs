@@ -153,6 +153,11 @@ impl Pipeline {
         self.session.is_undecided()
     }
 
+    /// See [`Session::is_heard`].
+    pub fn is_heard(&self) -> bool {
+        self.session.is_heard()
+    }
+
     /// See [`Session::is_unanswered`].
     pub fn is_unanswered(&self) -> bool {
         self.session.is_unanswered()

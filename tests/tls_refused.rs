@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -106,6 +106,29 @@ fn bad_certificates_of_the_server() {
         let proxy = Proxy::start(&format!("mongodb://{address}"), &["--tls-upstream-ca", &file(ca)]);
         refused(proxy, plain_hello, &format!("upstream {address}"), &message, &hint);
     }
+}
+
+/// Who hangs up on one client, and has answered others, does not want TLS.
+#[test]
+fn a_server_that_was_heard_is_not_told_to_want_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let upstream = format!("mongodb://{}", listener.local_addr().expect("a bound socket has an address"));
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for (number, mut socket) in listener.incoming().map_while(Result::ok).enumerate() {
+            let read = socket.read(&mut [0; 4096]);
+            if number == 0 && read.is_ok() {
+                _ = socket.write_all(&op_msg(1, 0, &doc! { "ok": 1.0 }));
+                open.push(socket);
+            }
+        }
+    });
+    let proxy = Proxy::start(&upstream, &[]);
+    let mut answered = Client::connect(&proxy.address);
+    assert!(answered.try_command(&hello("answered")).is_some());
+    plain_hello(&proxy.address);
+    let stderr = proxy.stop().stderr;
+    assert!(!stderr.contains("without a word"), "{stderr}");
 }
 
 /// What makes a bad certificate do, and for whom it must be said.

@@ -46,6 +46,8 @@ pub(super) struct Member {
     dial: Mutex<Dial>,
     /// Whether it could be reached when last tried: its going and its return are said once each.
     pub(super) reachable: AtomicBool,
+    /// It has said something to somebody.
+    pub(super) heard: AtomicBool,
     /// It has said what it calls itself, or that it has no name.
     is_learnt: AtomicBool,
 }
@@ -304,6 +306,7 @@ impl Table {
             server,
             dial: Mutex::new(dial),
             reachable: AtomicBool::new(true),
+            heard: AtomicBool::new(false),
             is_learnt: AtomicBool::new(false),
         });
         self.names.extend(names().map(|name| (name.to_owned(), position)));

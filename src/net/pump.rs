@@ -125,6 +125,11 @@ impl<S: Socket> Pump<S> {
         }
     }
 
+    /// Whether the server has said anything.
+    pub(super) fn is_heard(&self) -> bool {
+        self.pipeline.is_heard()
+    }
+
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         // Both are polled at every wake: the idle one asks tokio's readiness, not the kernel.
         let requests = self.turn_unless_refused(Side::Client, cx).map_err(|failed| self.cause(failed))?;

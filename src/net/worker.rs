@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -301,8 +302,18 @@ async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
         Ok((client, Ok(server))) => {
             let rewriting = Rewriting::of(&context.members, &member, context.shared.limits.max_message_bytes);
             let idle_after = context.shared.idle_after;
-            let is_unanswered = Pump::new(client, server, pipeline, rewriting, idle_after, &context.stop).await;
-            if is_unanswered && context.connector.is_none() {
+            let mut pump = Pump::new(client, server, pipeline, rewriting, idle_after, &context.stop);
+            let mut is_heard = false;
+            let is_unanswered = poll_fn(|cx| {
+                let ended = Pin::new(&mut pump).poll(cx);
+                if !is_heard && pump.is_heard() {
+                    is_heard = true;
+                    member.heard.store(true, Ordering::Relaxed);
+                }
+                ended
+            });
+            // Who has answered others without TLS does not want it.
+            if is_unanswered.await && context.connector.is_none() && !member.heard.load(Ordering::Relaxed) {
                 let endpoint = member.dial();
                 let trouble = format_args!("upstream {endpoint}: it closed a connection without a word");
                 context.members.say_once(with_hint(trouble, Some(TLS_HINT)));

@@ -317,9 +317,14 @@ impl Session {
         self.commands.handle_withheld(side, framer.offset(), message, at, emit);
     }
 
+    /// Whether the server has said anything.
+    pub fn is_heard(&self) -> bool {
+        self.server.offset() > 0 || self.server.is_within_message()
+    }
+
     /// Whether the client has said something and the server nothing at all.
     pub fn is_unanswered(&self) -> bool {
-        self.client.offset() > 0 && self.server.offset() == 0 && !self.server.is_within_message()
+        self.client.offset() > 0 && !self.is_heard()
     }
 
     /// Notes the end of the connection. `by` is who ended it first, `None` for the proxy itself; `error` says what went
