@@ -211,6 +211,29 @@ fn what_was_pipelined_is_pipelined_again() {
 }
 
 #[test]
+fn values_that_are_not_in_the_recording_are_told_before_they_are_written() {
+    let mongod = Mongod::start(Options::default());
+    let directory = tempfile::tempdir().unwrap();
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo.jsonl");
+    let recording = directory.path().join("redacted.jsonl");
+    for (flags, told) in [
+        (
+            vec!["--redact-fields", "orders.city"],
+            "orders.city: masked in the recording: so they are sent, and written\n",
+        ),
+        (vec!["--redact"], "all values are masked in the recording: so they are sent, and written\n"),
+    ] {
+        output(support::proxy::command().args(["convert", "--force"]).args(flags).arg(demo).arg(&recording));
+        // Its data is there already when it is played again.
+        play(&recording, &mongod.uri(), &["--speed", "max"]);
+        let played = play(&recording, &mongod.uri(), &["--speed", "max"]);
+        assert_eq!(played.code, Some(1), "{}", played.said());
+        assert!(played.stderr.contains(told), "{}", played.stderr);
+        assert!(!played.stderr.contains("restore it"), "{}", played.stderr);
+    }
+}
+
+#[test]
 fn who_one_is_is_said_as_the_connection_string_wants() {
     let directory = tempfile::tempdir().unwrap();
     let find =

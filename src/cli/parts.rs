@@ -66,6 +66,25 @@ pub(super) fn in_order(files: Vec<EventFile>) -> Result<Vec<EventFile>, Error> {
     Ok(files)
 }
 
+/// The files of one capture, in the order in which they were written.
+pub(super) fn of_one_capture(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let files = paths.iter().map(|path| EventFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let files = in_order(files)?;
+    let run = |file: &EventFile| file.part.as_ref().filter(|part| part.is_capture).and_then(|part| part.run.clone());
+    for file in &files {
+        if run(file).is_none() {
+            let error = Error::new(Code::Usage, format!("{}: not a capture", file.path.display()));
+            return Err(error.hint("several files are taken together if they are those of one capture"));
+        }
+        if run(file) != run(&files[0]) {
+            let (one, other) = (files[0].path.display(), file.path.display());
+            let error = Error::new(Code::Usage, format!("{one} and {other} are of different recordings"));
+            return Err(error.hint("take each by itself; mongotap replay takes several"));
+        }
+    }
+    Ok(files.into_iter().map(|file| file.path).collect())
+}
+
 /// There is nothing to read.
 pub(super) fn all_empty() -> Error {
     Error::new(Code::Input, "all of the files are empty").hint(EMPTY_HINT)

@@ -6,23 +6,26 @@ use std::fs::{self, File};
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use super::parts::{all_empty, of_one_capture};
 use super::{Code, Error, print};
 use crate::capture::exchange::Exchange;
+use crate::capture::exchanges;
 use crate::capture::open::{OpenError, Recorded};
 use crate::config::{ApplicationUri, io_reason};
 use crate::net::play::{PlayError, Target, play};
 use crate::net::say::say;
 use crate::net::signals::Ending;
 use crate::net::terminal;
+use crate::redact::fields::{Mode, Rules};
 use crate::replay::play::{Plan, Report};
 use crate::sink::printed_lines;
 
 /// The arguments of `play`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A capture or a fixture
-    #[arg(value_name = "CAPTURE")]
-    recording: PathBuf,
+    /// A capture or a fixture; of a capture that was rotated all its files, in any order
+    #[arg(required = true, value_name = "CAPTURE")]
+    recordings: Vec<PathBuf>,
 
     /// The server to ask, as an application would name it: mongodb://user:password@host/?tls=true
     #[arg(long, value_name = "URI")]
@@ -54,6 +57,14 @@ pub struct Args {
     report: Option<PathBuf>,
 }
 
+/// What is played.
+#[derive(Debug)]
+struct Played {
+    paths: Vec<PathBuf>,
+    /// What became of values that are not in it, for people.
+    withheld: Vec<String>,
+}
+
 /// How fast; `None` is as fast as possible.
 #[derive(Clone, Copy, Debug)]
 struct Speed(Option<f64>);
@@ -76,7 +87,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let message = error.message.replace("the connection string", "--to");
         Error { code: Code::Usage, message, hint: error.hint }
     })?;
-    let (plan, has_times) = plan(args)?;
+    let recording = Played::find(&args.recordings)?;
+    let (plan, has_times) = plan(args, &recording)?;
     // A fixture has no times to keep.
     let speed = args.speed.0.filter(|_| has_times);
     if let Some(path) = &args.report {
@@ -86,7 +98,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(Code::Io, format!("cannot start: {error}")))?;
     let mut report = Report::new(speed.is_some());
-    let played = runtime.block_on(play_all(args, speed, &uri, &plan, &mut report));
+    let played = runtime.block_on(play_all(args, &recording, speed, &uri, &plan, &mut report));
     // A server that never answers holds nobody up.
     runtime.shutdown_background();
     if report.exchanges > 0 || played.is_ok() {
@@ -96,24 +108,78 @@ pub fn run(args: &Args) -> Result<(), Error> {
         print(&printed_lines(&report.text()))?;
     }
     played?;
+    let hint = if recording.withheld.is_empty() { DIFFER_HINT } else { WITHHELD_HINT };
     match report.differ {
         0 => Ok(()),
-        1 => Err(Error::new(Code::Failed, "1 answer differs from the recorded one").hint(DIFFER_HINT)),
-        differ => {
-            Err(Error::new(Code::Failed, format!("{differ} answers differ from the recorded ones")).hint(DIFFER_HINT))
+        1 => Err(Error::new(Code::Failed, "1 answer differs from the recorded one").hint(hint)),
+        differ => Err(Error::new(Code::Failed, format!("{differ} answers differ from the recorded ones")).hint(hint)),
+    }
+}
+
+impl Played {
+    /// Looks at the files, and at what they say was taken out of them.
+    fn find(paths: &[PathBuf]) -> Result<Self, Error> {
+        let paths = if paths.len() > 1 { of_one_capture(paths)? } else { paths.to_vec() };
+        let Some(first) = paths.first() else {
+            return Err(all_empty());
+        };
+        let unreadable = |error| unreadable(first, error);
+        let (is_redacted, rules) = match recorded(first)? {
+            Recorded::Capture(mut capture) => {
+                let header = capture.header().map_err(|error| unreadable(error.into()))?;
+                header.map_or((false, Vec::new()), |header| (header.redacted, header.redact.clone()))
+            }
+            Recorded::Fixture(fixture) => (fixture.header().redacted, fixture.header().redact.clone()),
+        };
+        let mut withheld: Vec<_> = rules.iter().map(withheld).collect();
+        if is_redacted && withheld.is_empty() {
+            withheld.push("all values are masked in the recording: so they are sent, and written".to_owned());
         }
+        Ok(Self { paths, withheld })
+    }
+
+    /// How it is called: by the first file, if there are several.
+    fn name(&self) -> String {
+        let first = self.paths[0].display();
+        if self.paths.len() == 1 { first.to_string() } else { format!("{first} and {} more", self.paths.len() - 1) }
+    }
+
+    /// The exchanges, and whether their times are real ones.
+    fn open(&self) -> Result<(Exchanges, bool), Error> {
+        let [path] = &self.paths[..] else {
+            let files = self.paths.iter().map(|path| file(path)).collect::<Result<Vec<_>, _>>()?;
+            let exchanges = exchanges::Exchanges::new(files).map(|it| it.map_err(OpenError::from));
+            return Ok((Box::new(exchanges), true));
+        };
+        let recorded = recorded(path)?;
+        let has_times = matches!(recorded, Recorded::Capture(_));
+        Ok((recorded.exchanges(), has_times))
+    }
+
+    fn unreadable(&self, error: OpenError) -> Error {
+        unreadable(Path::new(&self.name()), error)
+    }
+}
+
+/// What becomes of fields whose values are not in the recording.
+fn withheld(rules: &Rules) -> String {
+    let fields = rules.fields.join(", ");
+    match rules.mode {
+        Mode::Mask => format!("{fields}: masked in the recording: so they are sent, and written"),
+        Mode::Hash => format!("{fields}: hashed in the recording: so they are sent, and written"),
+        Mode::Drop => format!("{fields}: left out of the recording: they are not sent, nor written"),
     }
 }
 
 /// Reads the recording once, to know what it would do, and whether it has times.
-fn plan(args: &Args) -> Result<(Plan, bool), Error> {
+fn plan(args: &Args, recording: &Played) -> Result<(Plan, bool), Error> {
     let mut plan = Plan::default();
-    let (exchanges, has_times) = open(&args.recording)?;
+    let (exchanges, has_times) = recording.open()?;
     for exchange in exchanges {
-        plan.add(&exchange.map_err(|error| unreadable(&args.recording, error))?);
+        plan.add(&exchange.map_err(|error| recording.unreadable(error))?);
     }
     if plan.exchanges == 0 {
-        let message = format!("{}: nothing in it can be sent", args.recording.display());
+        let message = format!("{}: nothing in it can be sent", recording.name());
         return Err(Error::new(Code::Input, message).hint("it has handshakes and the like alone"));
     }
     if plan.writes > 0 && !args.allow_writes {
@@ -127,12 +193,12 @@ fn plan(args: &Args) -> Result<(Plan, bool), Error> {
 
 type Exchanges = Box<dyn Iterator<Item = Result<Exchange, OpenError>>>;
 
-/// The exchanges of a file, and whether their times are real ones.
-fn open(path: &Path) -> Result<(Exchanges, bool), Error> {
-    let file = File::open(path).map_err(|error| unreadable(path, error.into()))?;
-    let recorded = Recorded::open(BufReader::new(file)).map_err(|error| unreadable(path, error))?;
-    let has_times = matches!(recorded, Recorded::Capture(_));
-    Ok((recorded.exchanges(), has_times))
+fn file(path: &Path) -> Result<BufReader<File>, Error> {
+    Ok(BufReader::new(File::open(path).map_err(|error| unreadable(path, error.into()))?))
+}
+
+fn recorded(path: &Path) -> Result<Recorded<BufReader<File>>, Error> {
+    Recorded::open(file(path)?).map_err(|error| unreadable(path, error))
 }
 
 fn unreadable(path: &Path, error: OpenError) -> Error {
@@ -150,6 +216,7 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
 
 async fn play_all(
     args: &Args,
+    recording: &Played,
     speed: Option<f64>,
     uri: &ApplicationUri,
     plan: &Plan,
@@ -161,17 +228,17 @@ async fn play_all(
         target = Target::find(uri) => target?,
         _ = ending.wait() => return Ok(()),
     };
-    say_plan(args, plan, &target);
+    say_plan(args, recording, plan, &target);
     let bar = Bar { total: plan.exchanges * u64::from(args.times), width: terminal::error_width() };
     for _ in 0..args.times {
-        let (exchanges, has_times) = open(&args.recording)?;
+        let (exchanges, has_times) = recording.open()?;
         let stop = async { _ = ending.wait().await };
         let played = play(&target, exchanges, (speed, has_times), report, &mut |it| bar.draw(it), stop).await;
         if played.is_err() || report.interrupted {
             bar.clear();
         }
         played.map_err(|error| match error {
-            PlayError::Recording(error) => unreadable(&args.recording, error),
+            PlayError::Recording(error) => recording.unreadable(error),
             other => other.into(),
         })?;
         if report.interrupted {
@@ -183,17 +250,18 @@ async fn play_all(
 }
 
 /// Says what will be done to whom.
-fn say_plan(args: &Args, plan: &Plan, target: &Target) {
+fn say_plan(args: &Args, recording: &Played, plan: &Plan, target: &Target) {
     let Plan { exchanges, writes, without_credentials, .. } = plan;
     let times = if args.times > 1 { format!(", {} times", args.times) } else { String::new() };
     say(format_args!(
         "playing {} to {}: {exchanges} exchanges, {writes} of which may write{times}",
-        args.recording.display(),
+        recording.name(),
         target.endpoint()
     ));
     if *without_credentials > 0 {
         say(format_args!("{without_credentials} more are left out: what was secret in them is not in the recording"));
     }
+    recording.withheld.iter().for_each(say);
 }
 
 impl From<PlayError> for Error {
@@ -243,4 +311,6 @@ fn show(text: &str) {
 }
 
 const DIFFER_HINT: &str = "the data must be what it was when the recording began: restore it, and play again";
+const WITHHELD_HINT: &str = "values were taken out of the recording: answers that have them, or are found by them, cannot be the \
+     same";
 const TARGET_HINT: &str = "name a server that is up, and a user who may do what was recorded";

@@ -72,6 +72,11 @@ fn all_files_together_tell_what_the_log_tells() {
     let (_, said, code) = run(&["convert"], &files, &[one.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{said}");
     compare(&log, &one);
+    // As many exchanges are played: it is said before one is sent.
+    let play = |files: &[PathBuf]| run(&["play", "--to", "mongodb://127.0.0.1:1"], files, &[]);
+    let (_, said, code) = play(&files);
+    assert!(said.contains(" exchanges may write\nhint: ") && code == Some(2), "{said}");
+    assert_eq!(said, play(std::slice::from_ref(&one)).1);
     let (_, said, code) = run(&["convert"], &files, &[directory.path().join("one.jsonl").to_str().unwrap()]);
     assert_eq!(code, Some(0), "{said}");
     let (_, said, code) = run(&["convert"], &files[1..2], &[directory.path().join("part.jsonl").to_str().unwrap()]);
@@ -125,7 +130,7 @@ fn files_that_are_not_of_one_capture_are_not_converted_together() {
         assert!(code == Some(2) && !out.exists(), "{said}");
         said
     };
-    assert!(refused(&[path("a.mtap"), other.clone()]).contains("are of different recordings\nhint: convert each"));
+    assert!(refused(&[path("a.mtap"), other.clone()]).contains("are of different recordings\nhint: take each"));
     fs::write(path("f.jsonl"), "{}").unwrap();
     assert!(refused(&[path("a.mtap"), path("f.jsonl")]).contains("f.jsonl: not a capture\nhint: "));
     for name in ["none.mtap", "none.mtap.1"] {

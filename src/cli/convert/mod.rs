@@ -13,7 +13,7 @@ use output::{Output, clear_on_signals, refused};
 
 use super::args::RedactArgs;
 use super::event_file::{EventFile, say_next, say_torn};
-use super::parts::in_order;
+use super::parts::of_one_capture;
 use super::proxy::say_met_nowhere;
 use super::{Code, Error, print};
 use crate::bson::nearest;
@@ -217,7 +217,7 @@ const NAMES_TOLD: usize = 20;
 
 /// Opens the input; packets are made a capture of, which `packets` keeps as long as it is needed.
 fn open(args: &Args, packets: &mut Option<Output>) -> Result<Input, Error> {
-    let [input] = &args.inputs[..] else { return open_parts(args) };
+    let [input] = &args.inputs[..] else { return Ok(Input::Capture(of_one_capture(&args.inputs)?)) };
     let mut first = [0; 8];
     let read = file(input)?.read(&mut first).map_err(|error| unread(args, error.into()))?;
     if is_pcap(&first[..read]) {
@@ -237,25 +237,6 @@ fn open(args: &Args, packets: &mut Option<Output>) -> Result<Input, Error> {
         }
         Recorded::Fixture(fixture) => Ok(Input::Fixture(fixture.header().clone())),
     }
-}
-
-/// Opens the files of one capture.
-fn open_parts(args: &Args) -> Result<Input, Error> {
-    let files = args.inputs.iter().map(|path| EventFile::open(path)).collect::<Result<Vec<_>, _>>()?;
-    let files = in_order(files)?;
-    let run = |file: &EventFile| file.part.as_ref().filter(|part| part.is_capture).and_then(|part| part.run.clone());
-    for file in &files {
-        if run(file).is_none() {
-            let error = Error::new(Code::Usage, format!("{}: not a capture", file.path.display()));
-            return Err(error.hint("several files are converted at once if they are those of one capture"));
-        }
-        if run(file) != run(&files[0]) {
-            let (one, other) = (files[0].path.display(), file.path.display());
-            let error = Error::new(Code::Usage, format!("{one} and {other} are of different recordings"));
-            return Err(error.hint("convert each by itself; mongotap replay takes several"));
-        }
-    }
-    Ok(Input::Capture(files.into_iter().map(|file| file.path).collect()))
 }
 
 fn say_of_packets(args: &Args, summary: &Summary) {
