@@ -54,7 +54,12 @@ impl CaptureFile {
     /// Makes the next file of the run, where the one before is no more, and closes that.
     pub(super) fn begin_next(&mut self, now: Timestamp) -> io::Result<()> {
         let header = Header { part: self.header.part + 1, ..self.header.clone() };
-        let (file, size) = begin(&self.path, &header, self.is_given_up && !self.has_moved())?;
+        let is_same = self.is_given_up && !self.has_moved();
+        if is_same {
+            // It is opened anew where it is: the lock of before would be taken for another process's.
+            _ = flock(&self.file, FlockOperation::Unlock);
+        }
+        let (file, size) = begin(&self.path, &header, is_same)?;
         // The one before is in order without an index.
         if !std::mem::take(&mut self.is_given_up) {
             _ = self.close();
