@@ -15,8 +15,8 @@ const QUERY: &[u8] = b"\xd4\x07\0\0";
 const FIRST: [u8; 2] = *b"\xdd\xd4";
 const COMPRESSED: &[u8] = b"\xdc\x07\0\0";
 
-/// The flags that an `OP_MSG` may have; more than a bit in the upper bytes would be the name of a field behind a number.
-const MSG_FLAGS: u32 = msg_flags::CHECKSUM_PRESENT | msg_flags::MORE_TO_COME | msg_flags::EXHAUST_ALLOWED;
+/// The flags of an `OP_MSG`, known or not, but for those where the name of a field would stand if the opcode were a number.
+const MSG_FLAGS: u32 = 0xff | msg_flags::EXHAUST_ALLOWED;
 
 /// Fields and sequences of steps of an authentication, which may be all that there is of one.
 const FIELDS: [&[u8]; 4] = [b"conversationId", b"payload", b"pwd", b"speculativeAuthenticate"];
@@ -26,7 +26,11 @@ const FIELDS: [&[u8]; 4] = [b"conversationId", b"payload", b"pwd", b"speculative
 /// # Errors
 /// [`WireError::MessageWithin`] if it does or may: what is compressed is not looked into.
 pub(super) fn check(message: &[u8]) -> Result<(), WireError> {
-    let body = message.get(HEADER_LEN..).unwrap_or_default();
+    let (header, body) = message.split_at_checked(HEADER_LEN).unwrap_or_default();
+    // Where it says what it inflates to there would be an opcode.
+    if header.ends_with(COMPRESSED) {
+        return Ok(());
+    }
     // Of the bytes of an opcode the first is the rarest. Every message is looked through: one pass for both.
     let mut found = memchr::memchr2_iter(FIRST[0], FIRST[1], body).filter(|at| is_opcode(body, *at));
     match found.next() {

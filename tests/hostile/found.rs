@@ -147,4 +147,9 @@ pub(crate) const FOUND: &[(&str, &str, &str)] = &[
         "625914d38e4500ffba712ca19c5b16cd24646200884702f9b4732ee5a09f5ae7a2995413ce85403ffab16c2be6dd985712c98443 \
          3ef559142ae1dc9b560dc887",
     ),
+    (
+        "redaction",
+        "a request that was torn in a text, and swallowed one with flags that nobody knows, was recorded with its credentials",
+        "1524137200248677d1e04d445f5669607b723242",
+    ),
 ];
