@@ -93,7 +93,8 @@ fn ended_and_missing(log: &str, format: &str, commands: usize) -> (usize, usize)
         client.command(&doc! { "ping": 1, "$db": "shop" });
     }
     drop(client);
-    let said = program.end();
+    // The disk was full to the end, and no file tells what is missing.
+    let said = program.end_with(4);
     let written = std::fs::read_to_string(directory.path().join("log")).expect("the log is text");
     let whole = written.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let ended =

@@ -139,10 +139,19 @@ impl Proxy {
         self.terminate()
     }
 
+    /// The same where it is not to end well, but with that code.
+    pub(crate) fn end_with(mut self, code: i32) -> String {
+        self.terminate_with(code)
+    }
+
     fn terminate(&mut self) -> String {
+        self.terminate_with(0)
+    }
+
+    fn terminate_with(&mut self, code: i32) -> String {
         self.signal(Signal::TERM);
         let status = self.wait();
-        assert_eq!(status.code(), Some(0), "the proxy ends well: {}", self.stderr());
+        assert_eq!(status.code(), Some(code), "how the proxy ends: {}", self.stderr());
         self.stderr()
     }
 
