@@ -40,7 +40,7 @@ const ROUNDS: usize = 5;
 const SECONDS: f64 = 2.0;
 
 /// Bytes of the large capture.
-const LARGE: u64 = 100 << 20;
+const LARGE: u64 = 100_000_000;
 
 /// What must be kept to: how many times the mongod's finds, and seconds to the first answer.
 const RATIO_MIN: f64 = 3.0;
