@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{
     Advertise, Capture, Config, Flags, Log, Tls, TlsListen, Topology, Writing, show_duration, show_size,
 };
+use crate::net::recorder::holds_something;
 use crate::net::{secrets, tls};
 
 use super::{Code, Error, print};
@@ -135,7 +136,7 @@ fn describe_capture(capture: &Capture, text: &mut String) {
     _ = writeln!(text, "capture {}", capture.path.display());
     let mut line = |key: &str, value: String| _ = writeln!(text, "  {key:<18} {value}");
     describe_writing(&capture.writing, &mut line);
-    if !capture.writing.rotates() && capture.path.metadata().is_ok_and(|it| it.is_file() && it.len() > 0) {
+    if !capture.writing.rotates() && holds_something(&capture.path) {
         let what = "is there already: proxy does not start without --force; with rotate_bytes it is put aside";
         _ = writeln!(text, "  {what}");
     }

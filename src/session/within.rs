@@ -31,24 +31,23 @@ pub(super) fn check(message: &[u8]) -> Result<(), WireError> {
     if header.ends_with(COMPRESSED) {
         return Ok(());
     }
-    // Of the bytes of an opcode the first is the rarest. Every message is looked through: one pass for both.
-    let mut found = memchr::memchr2_iter(FIRST[0], FIRST[1], body).filter(|at| is_opcode(body, *at));
-    match found.next() {
+    match opcodes(body).next() {
         Some(first) if has_credentials(body, first) => Err(WireError::MessageWithin),
         _ => Ok(()),
     }
 }
 
-fn is_opcode(body: &[u8], at: usize) -> bool {
-    matches!(body.get(at..at + MSG.len()), Some(MSG | QUERY))
+/// Where the opcodes stand. Their first bytes are the rarest; every message is looked through: one pass for both.
+fn opcodes(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let is_opcode = |at: &usize| matches!(bytes.get(*at..*at + MSG.len()), Some(MSG | QUERY));
+    memchr::memchr2_iter(FIRST[0], FIRST[1], bytes).filter(is_opcode)
 }
 
 /// Whether there is a message with credentials. No opcode is before `start`.
 #[cold]
 fn has_credentials(body: &[u8], start: usize) -> bool {
     let rest = body.get(start..).unwrap_or_default();
-    let opcodes = memchr::memchr2_iter(FIRST[0], FIRST[1], rest).filter(|at| is_opcode(rest, *at));
-    let mut messages = opcodes.filter_map(|at| within(body, start + at).map(|within| (start + at, within)));
+    let mut messages = opcodes(rest).filter_map(|at| within(body, start + at).map(|within| (start + at, within)));
     messages.next().is_some_and(|(at, first)| {
         let behind = body.get(at..).unwrap_or_default();
         first == Within::Compressed || names_credentials(behind) || messages.any(|(_, it)| it == Within::Compressed)

@@ -163,7 +163,8 @@ pub(super) fn put_out_of_the_way(capture: &Capture) -> io::Result<bool> {
     Ok(is_in_the_way)
 }
 
-fn holds_something(path: &Path) -> bool {
+/// Whether there is a file with something in it, which is not overwritten unasked.
+pub(crate) fn holds_something(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0)
 }
 
