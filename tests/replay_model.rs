@@ -406,6 +406,14 @@ fn dates_are_as_far_away_as_they_were() {
     assert_eq!(found, first_batch(0, [doc! { "_id": 1, "made": date(LIVE_MS - 1) }]));
     asker.miss(find(doc! { "fixed": date(1_600_000_000_001) }));
     asker.ask(find(doc! { "fixed": date(1_600_000_000_000) }));
+
+    for (seconds, taken, missed) in [(10, 9000, 11_000), (2, 900, 3000)] {
+        let live = tape.replay(Settings { date_tolerance: std::time::Duration::from_secs(seconds), ..once() });
+        let mut asker = live.connect();
+        let since = |off: i64| find(doc! { "at": { "$gt": date(LIVE_MS - 7 * 1440 * MINUTE - off) } });
+        asker.miss(since(missed));
+        asker.ask(since(taken));
+    }
 }
 
 #[test]
