@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Output;
+use std::thread;
+use std::time::Duration;
 
 use bson::{Document, doc};
 use rustix::process::Signal;
@@ -439,8 +441,8 @@ fn messages_of_many_megabytes_arrive_as_they_were_sent() {
     client.command(&doc! { "drop": "large", "$db": "proxy" });
     drop(client);
 
-    let log = proxy.stop().log;
     let passed = relay::assert_same(outer.finish(), inner.finish());
+    let log = proxy.stop().log;
     assert!(passed.to_server > 90 << 20 && passed.to_client > 30 << 20, "{passed:?}");
     for end in log.ends("insert") {
         let start = log.start_of(end);
@@ -455,6 +457,29 @@ fn messages_of_many_megabytes_arrive_as_they_were_sent() {
         assert_eq!(end.0["reply"]["cursor"]["ns"], "proxy.large");
         assert_eq!(end.proxy_i64("documents"), Some(1));
     }
+}
+
+/// A client that has had enough says goodbye and closes, with replies on their way to it: its socket answers them with a
+/// reset. What it said before goes on to the server all the same.
+#[test]
+fn the_last_words_of_a_client_arrive() {
+    let inner = Relay::start(&Mongod::shared().address());
+    let proxy = Proxy::start(&format!("mongodb://{}", inner.address()), &[]);
+    let outer = Relay::start(&proxy.address);
+    for round in 0..300 {
+        let mut client = Client::handshake(&outer.address(), "last words");
+        for _ in 0..round % 7 {
+            client.send(0, &ping()).expect("a request goes out");
+        }
+        // The replies come somewhere between here and the close.
+        thread::sleep(Duration::from_micros(round * 37 % 1_000));
+        client.send(0, &doc! { "endSessions": [], "$db": "admin" }).expect("the last words go out");
+        drop(client);
+    }
+    // Stopped before, the proxy would close what is idle, whatever is on the way to it.
+    let passed = relay::assert_same(outer.finish(), inner.finish());
+    assert_eq!(passed.connections, 300);
+    assert_eq!(proxy.stop().log.ends("endSessions").count(), 300);
 }
 
 /// An OP_MSG with its `documents` as a sequence.

@@ -193,8 +193,8 @@ fn no_byte_is_changed_between_two_proxies() {
     let far = Proxy::start(&format!("mongodb://{}/?tls=true", near.address), &as_str(&Sides::Originated.arguments()));
     let outer = Relay::start(&far.address);
     work(&driver("pymongo"), &format!("mongodb://{}/?directConnection=true", outer.address()), "tls_chain");
-    let (far, near) = (far.stop().log, near.stop().log);
     let passed = relay::assert_same(outer.finish(), inner.finish());
+    let (far, near) = (far.stop().log, near.stop().log);
     assert!(passed.to_server > 1_000_000 && passed.to_client > 1_000_000, "{passed:?}");
     assert_eq!(far.commands().count(), near.commands().count());
 }

@@ -110,10 +110,12 @@ fn connection(client: TcpStream, target: String) -> JoinHandle<Transfer> {
     })
 }
 
-/// Copies until the end, and passes the end on.
+/// Copies until the end, and passes the end on. A reader that is gone may have said something before: so what else is
+/// said to it goes nowhere, and nothing is closed until it was heard to its own end.
 fn copy(mut from: TcpStream, mut to: TcpStream, kept: &Mutex<Vec<u8>>) {
     let _ = (from.set_nodelay(true), to.set_nodelay(true));
     let mut buffer = [0; 1 << 16];
+    let mut is_read = true;
     loop {
         match from.read(&mut buffer) {
             Ok(0) => {
@@ -122,11 +124,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, kept: &Mutex<Vec<u8>>) {
             }
             Ok(length) => {
                 kept.lock().expect("copying does not panic").extend(&buffer[..length]);
-                if to.write_all(&buffer[..length]).is_err() {
-                    // The reader is gone: what else the writer says is read by nobody.
-                    let _ = from.shutdown(Shutdown::Both);
-                    return;
-                }
+                is_read = is_read && to.write_all(&buffer[..length]).is_ok();
             }
             Err(_) => {
                 let _ = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
