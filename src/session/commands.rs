@@ -104,7 +104,11 @@ impl Commands {
             Ok(content) => open(frame, content, &self.shared.limits, &mut inflated),
             Err(error) => Err(error),
         };
-        let opened = opened.and_then(|opened| within::check(&opened.bytes).map(|()| opened));
+        let opened = opened.and_then(|opened| match opened.shortened {
+            // It was looked through when it was whole.
+            Some(_) => Ok(opened),
+            None => within::check(&opened.bytes).map(|()| opened),
+        });
         match side {
             Side::Client => self.handle_request(frame, opened, at, emit),
             Side::Server => self.handle_reply(frame, opened, at, emit),

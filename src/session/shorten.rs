@@ -5,6 +5,7 @@
 //! beyond the limit are stepped over by their length prefix. What the message says of itself that is lost by cutting,
 //! how many documents a batch has, is counted here.
 
+use super::within::Search;
 use crate::bson::cut::Cutter;
 use crate::event::Truncated;
 use crate::wire::{HEADER_LEN, Header, WireError, msg_flags};
@@ -36,6 +37,8 @@ pub(super) struct Shortener {
     flags: u32,
     checksum: Checksum,
     shortened: Shortened,
+    /// What is left out is looked through like what is kept.
+    search: Search,
 }
 
 #[derive(Debug)]
@@ -95,6 +98,7 @@ impl Shortener {
             flags: 0,
             checksum: Checksum { present: false, computed: 0 },
             shortened: Shortened::default(),
+            search: Search::default(),
         }
     }
 
@@ -115,6 +119,10 @@ impl Shortener {
     /// Takes the bytes that are the message's from the front of `chunk`, and says how many those were.
     pub(super) fn push(&mut self, chunk: &[u8]) -> usize {
         let mine = chunk.get(..self.remaining.min(chunk.len())).unwrap_or_default();
+        self.search.push(match self.state {
+            State::Header => mine.get(HEADER_LEN - self.partial.len()..).unwrap_or_default(),
+            _ => mine,
+        });
         let mut rest = mine;
         while !rest.is_empty() {
             // Known only once the flags are read: see `on_flags` for what is before.
@@ -135,7 +143,11 @@ impl Shortener {
     }
 
     /// The shorter message and what is not in it.
+    ///
+    /// # Errors
+    /// If it cannot be read, or holds another message with credentials in it, shown or left out.
     pub(super) fn finish(mut self) -> Result<(Vec<u8>, Shortened), WireError> {
+        self.search.check()?;
         match self.state {
             // A checksum that was announced is the message's end.
             State::SectionKind if !self.checksum.present => {}

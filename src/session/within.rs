@@ -21,6 +21,12 @@ const MSG_FLAGS: u32 = 0xff | msg_flags::EXHAUST_ALLOWED;
 /// Fields and sequences of steps of an authentication, which may be all that there is of one.
 const FIELDS: [&[u8]; 4] = [b"conversationId", b"payload", b"pwd", b"speculativeAuthenticate"];
 
+/// The longest name that commands of an `OP_QUERY` are sent to: a database's, `.$cmd` and the zero byte.
+const COLLECTION_MAX: usize = 63 + 6;
+
+/// As far as anything reaches that is looked for: an opcode behind another, the flags and the collection behind it.
+const REACH: usize = 4 + 8 + COLLECTION_MAX;
+
 /// Makes sure that a message, out of its compression, holds no other message with credentials in it.
 ///
 /// # Errors
@@ -28,13 +34,12 @@ const FIELDS: [&[u8]; 4] = [b"conversationId", b"payload", b"pwd", b"speculative
 pub(super) fn check(message: &[u8]) -> Result<(), WireError> {
     let (header, body) = message.split_at_checked(HEADER_LEN).unwrap_or_default();
     // Where it says what it inflates to there would be an opcode.
-    if header.ends_with(COMPRESSED) {
+    if header.ends_with(COMPRESSED) || opcodes(body).next().is_none() {
         return Ok(());
     }
-    match opcodes(body).next() {
-        Some(first) if has_credentials(body, first) => Err(WireError::MessageWithin),
-        _ => Ok(()),
-    }
+    let mut search = Search::default();
+    search.push(body);
+    search.check()
 }
 
 /// Where the opcodes stand. Their first bytes are the rarest; every message is looked through: one pass for both.
@@ -43,15 +48,74 @@ fn opcodes(bytes: &[u8]) -> impl Iterator<Item = usize> {
     memchr::memchr2_iter(FIRST[0], FIRST[1], bytes).filter(is_opcode)
 }
 
-/// Whether there is a message with credentials. No opcode is before `start`.
-#[cold]
-fn has_credentials(body: &[u8], start: usize) -> bool {
-    let rest = body.get(start..).unwrap_or_default();
-    let mut messages = opcodes(rest).filter_map(|at| within(body, start + at).map(|within| (start + at, within)));
-    messages.next().is_some_and(|(at, first)| {
-        let behind = body.get(at..).unwrap_or_default();
-        first == Within::Compressed || names_credentials(behind) || messages.any(|(_, it)| it == Within::Compressed)
-    })
+/// Looks for a message with credentials in what is behind the header of another. That may come in pieces of any length,
+/// and nothing of it need be kept.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// The last bytes that came, for what begins in them.
+    tail: Vec<u8>,
+    found: Found,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Found {
+    #[default]
+    Nothing,
+    /// A message, so far without credentials.
+    Message,
+    Credentials,
+}
+
+impl Search {
+    /// Takes the next piece.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.found == Found::Credentials {
+            return;
+        }
+        let mut tail = std::mem::take(&mut self.tail);
+        let had = tail.len();
+        tail.extend_from_slice(bytes.get(..REACH).unwrap_or(bytes));
+        let start = self.look_through(&tail);
+        if bytes.len() <= REACH {
+            tail.drain(..start.max(tail.len().saturating_sub(REACH)));
+        } else {
+            let rest = bytes.get(start.saturating_sub(had)..).unwrap_or_default();
+            let start = self.look_through(rest).max(rest.len().saturating_sub(REACH));
+            tail.clear();
+            tail.extend_from_slice(rest.get(start..).unwrap_or_default());
+        }
+        self.tail = tail;
+    }
+
+    /// What was found in all of it.
+    ///
+    /// # Errors
+    /// [`WireError::MessageWithin`] if there are credentials or may be: what is compressed is not looked into.
+    pub(super) fn check(&self) -> Result<(), WireError> {
+        if self.found == Found::Credentials { Err(WireError::MessageWithin) } else { Ok(()) }
+    }
+
+    /// Where the bytes begin that count: only what is behind a message's opcode is its.
+    fn look_through(&mut self, bytes: &[u8]) -> usize {
+        let first = || opcodes(bytes).find_map(|at| within(bytes, at).map(|it| (at, it)));
+        let start = match self.found {
+            Found::Nothing => match first() {
+                Some((at, Within::Message)) => at,
+                Some((_, Within::Compressed)) => {
+                    self.found = Found::Credentials;
+                    return 0;
+                }
+                None => return 0,
+            },
+            Found::Message => 0,
+            Found::Credentials => return 0,
+        };
+        let behind = bytes.get(start..).unwrap_or_default();
+        let is_compressed = |at| within(behind, at) == Some(Within::Compressed);
+        let is_concealed = names_credentials(behind) || opcodes(behind).any(is_compressed);
+        self.found = if is_concealed { Found::Credentials } else { Found::Message };
+        start
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -69,8 +133,11 @@ fn within(body: &[u8], at: usize) -> Option<Within> {
     let (opcode, rest) = rest.split_first_chunk::<4>()?;
     let (flags, rest) = rest.split_first_chunk()?;
     let is_message = match &opcode[..] {
-        MSG => u32::from_le_bytes(*flags) & !MSG_FLAGS == 0 && matches!(rest.first(), None | Some(0 | 1)),
-        _ => split_at_zero(rest).is_some_and(|(collection, _)| collection.ends_with(b".$cmd")),
+        MSG => u32::from_le_bytes(*flags) & !MSG_FLAGS == 0 && matches!(rest.first(), Some(0 | 1)),
+        _ => {
+            let rest = rest.get(..COLLECTION_MAX).unwrap_or(rest);
+            split_at_zero(rest).is_some_and(|(collection, _)| collection.ends_with(b".$cmd"))
+        }
     };
     is_message.then_some(Within::Message)
 }
@@ -86,7 +153,9 @@ pub(super) fn check_unread(unread: &[u8]) -> Result<(), WireError> {
 
 /// Whether the name of a command or a field with credentials stands in bytes that nobody walks over.
 fn names_credentials(bytes: &[u8]) -> bool {
-    bytes.split(|byte| *byte == 0).any(ends_with_sensitive)
+    // A name that is not whole has no value behind it.
+    let whole = memchr::memrchr(0, bytes).and_then(|last| bytes.get(..last)).unwrap_or_default();
+    whole.split(|byte| *byte == 0).any(ends_with_sensitive)
 }
 
 /// Whether a name of a command or a field stands before a zero byte. A command's has its type before it, or is a value.
@@ -99,6 +168,7 @@ fn ends_with_sensitive(text: &[u8]) -> bool {
 mod tests {
     use bson::rawdoc;
     use bytes::BytesMut;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::wire::{Compressor, OpMsg, compress};
@@ -130,7 +200,47 @@ mod tests {
         ] {
             assert_eq!(check(&[&find[..], within].concat()), expected, "{within:?}");
             // Behind one that is harmless, and torn itself.
-            assert_eq!(check(&[&find[..40], &other, &within[..within.len() - 5]].concat()), expected, "{within:?}");
+            let torn = [&find[..40], &other, &within[..within.len() - 5]].concat();
+            assert_eq!(check(&torn), expected, "{within:?}");
+            // Far behind, in pieces.
+            let torn = [&[1; 300][..], &torn[16..], &[1; 300]].concat();
+            for length in [1, 2, 7, 100, REACH, REACH + 1, 200] {
+                let mut search = Search::default();
+                torn.chunks(length).for_each(|piece| search.push(piece));
+                assert_eq!(search.check(), expected, "{within:?}, in pieces of {length}");
+            }
+        }
+    }
+
+    /// What is looked for, and bytes that look like it, in any order.
+    fn like_messages() -> impl Strategy<Value = Vec<u8>> {
+        let parts: [&'static [u8]; 14] = [
+            b"\xdd\x07\0\0\0\0\x01\0\0",
+            b"\xd4\x07\0\0\0\0\0\0admin.$cmd\0",
+            MSG,
+            QUERY,
+            COMPRESSED,
+            b"\0\0\0\0",
+            b"\0",
+            b"\x10SaslStart\0",
+            b"saslStart\0",
+            b"\x02payload\0",
+            b"pwd",
+            b"admin.$cmd\0",
+            &[0xdd; 30],
+            &[b'x'; 70],
+        ];
+        proptest::collection::vec(proptest::sample::select(parts.to_vec()), 0..12).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #[test]
+        fn pieces_of_any_length_give_the_same(bytes in like_messages(), length in 1_usize..200, before in 0_usize..200) {
+            let body = [&vec![1; before][..], &bytes].concat();
+            let mut search = Search::default();
+            body.chunks(length).for_each(|piece| search.push(piece));
+            prop_assert_eq!(search.check(), check(&[&[0; HEADER_LEN][..], &body].concat()));
         }
     }
 }

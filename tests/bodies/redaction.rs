@@ -69,8 +69,19 @@ pub(crate) fn where_swallowed_shows() -> Vec<(&'static str, String)> {
     let noop = packed(&starts[1], Some(Compressor::Noop));
     let padding = doc! { "find": "a", "comment": "x".repeat(200), "filter": { "n": 1 }, "$db": "a" };
     let torn = op_msg((1, 0), 0, &padding, None);
+    let padding = doc! { "find": "a", "comment": "x".repeat(300), "filter": { "n": "y".repeat(100) }, "$db": "a" };
+    let long = op_msg((1, 0), 0, &padding, None);
     let mut shows = Vec::new();
     for next in starts.iter().chain([&noop]) {
+        // The long text is not kept, and ends somewhere in what is behind: what is left of that may look like fields.
+        for left_out in 140..140 + next.len() {
+            let bytes = [&long[..long.len() - left_out], next, &[0; 40]].concat();
+            let said = [Said { side: Side::Client, bytes }];
+            let limits = Limits { max_document_bytes: 150, ..Limits::default() };
+            for (name, bytes) in outputs(&said, 100, limits) {
+                shows.extend(shown(&bytes).map(|form| (name, form)));
+            }
+        }
         for left_out in (1..torn.len()).filter(|left_out| left_out % 3 == 0 || *left_out > 90) {
             // What is behind is in the middle of a message, and with more zeros at its end may be taken for another.
             let bytes = [&torn[..torn.len() - left_out], next, &[0; 40]].concat();

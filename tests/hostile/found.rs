@@ -152,4 +152,10 @@ pub(crate) const FOUND: &[(&str, &str, &str)] = &[
         "a request that was torn in a text, and swallowed one with flags that nobody knows, was recorded with its credentials",
         "1524137200248677d1e04d445f5669607b723242",
     ),
+    (
+        "redaction",
+        "a request that was torn in a text too long to be kept, and swallowed one with credentials, was logged with those",
+        "5c7106ff632d72db22626f6479223a75737077646f72005764394d6f726500e2e2e2e2e2e2e24ee2e2e2e2e2e2e2e272005764394d6f \
+         726500e2e291a6293c00000000003c0000000000000070617468203d206a77642191a629972d2c2f2efc91a629",
+    ),
 ];
