@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod exchanges;
 pub mod fixture;
 pub mod json;
+mod line;
 pub mod log;
 mod monitoring;
 pub mod mtap;

@@ -9,7 +9,7 @@ use ::bson::{Bson, Document};
 use serde_json::{Map, Value};
 
 use super::json::document;
-use super::log::{Expected, Raw, RawProxy};
+use super::line::{Expected, Raw, RawProxy};
 use crate::event::{
     Address, Event, ServerClosed, ServerDescription, ServerDescriptionChanged, ServerHeartbeatFailed,
     ServerHeartbeatStarted, ServerHeartbeatSucceeded, ServerOpening, ServerType, TopologyClosed, TopologyDescription,

@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 use serde::Deserialize;
 
-use super::log::timestamp;
+use super::line::timestamp;
 use super::mtap::{MAGIC, Reader};
 use crate::sink::jsonl::LINE_START;
 
