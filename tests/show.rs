@@ -3,17 +3,22 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+#[path = "show/follow.rs"]
+mod follow;
+#[path = "show/missing.rs"]
+mod missing;
 #[path = "show/topologies.rs"]
 mod topologies;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bson::rawdoc;
+use follow::spawn;
 use mongotap::event::{
     Address, CommandFailed, CommandInfo, CommandStarted, CommandSucceeded, Connection, ConnectionCreated, ConnectionId,
     Entry, Event, Exchange, Failure, Measures, Phase, Timestamp,
@@ -124,8 +129,13 @@ impl Log {
         let dropped = EventsDropped { at: AT, exchanges: 3, bytes: 900, reason: "queue full" };
         log.add(|out| Format::Jsonl.events_dropped(&dropped, out));
         log.command("FIND", "shop.orders", 600, End::Ok);
-        log.add(|out| Format::Jsonl.recorder_stopped(&RecorderStopped { at: AT, ..RecorderStopped::default() }, out));
-        log
+        log.ended()
+    }
+
+    /// With its last line.
+    fn ended(mut self) -> Self {
+        self.add(|out| Format::Jsonl.recorder_stopped(&RecorderStopped { at: AT, ..RecorderStopped::default() }, out));
+        self
     }
 
     fn text(&self) -> String {
@@ -235,6 +245,9 @@ fn filters_keep_exchanges_whole_and_the_log_a_log() {
         let said = if kept.len() > 3 { "" } else { "mongotap: log.jsonl: no events match\n" };
         assert!(err == said && code == 0, "{args:?}: {err}");
         let kept_lines: Vec<_> = kept.iter().map(|seq| log.lines[*seq].as_str()).collect();
+        let first = kept_lines[0].replace("}\n", ",\"filtered\":true}\n");
+        assert!(out.starts_with(&first), "the first line says that others are left out: {out}");
+        let out = out.replacen(&first, &log.lines[0], 1);
         let mut sorted: Vec<_> = out.split_inclusive('\n').collect();
         // A start that waited for its end comes right before it.
         sorted.sort_by_key(|line| log.lines.iter().position(|it| it == line));
@@ -346,7 +359,7 @@ fn stats_count_what_the_log_holds() {
     assert_eq!(rows[1][10], "15.0ms");
     let (help, ..) = directory.run("stats", &["--help"]);
     assert!(help.contains("sorted by the total time") && help.contains("sums of bytes on the wire"), "{help}");
-    let nothing = Directory::with(&Log::new().text()).run("stats", &[]);
+    let nothing = Directory::with(&Log::new().ended().text()).run("stats", &[]);
     assert_eq!(nothing, ("no commands\n".to_owned(), String::new(), 0));
     // What comes before a line that is wrong is counted.
     let torn = Directory::with(&(Log::sample().text() + "{\"seq\":\n{}\n"));
@@ -375,6 +388,7 @@ fn logs_of_one_run_are_not_taken_for_copies() {
     logs[0].lines.push(next);
     logs[0].command("drop", "shop.orders", 362, End::Ok);
     logs[1].command("insert", "shop.items", 400, End::Ok);
+    let logs = logs.map(Log::ended);
     let directory = Directory::with(&logs[0].lines[..3].concat());
     let path = |name: &str| directory.directory.path().join(name);
     fs::rename(&directory.path, path("log.jsonl-20261122")).unwrap();
@@ -392,6 +406,7 @@ fn logs_of_one_run_are_not_taken_for_copies() {
 fn a_pipe_is_read_to_its_end_once() {
     let mut log = Log::new();
     log.start("find", "shop.orders");
+    let log = log.ended();
     let directory = Directory::with(&log.text());
     let pipe = directory.directory.path().join("log.jsonl.1");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -411,144 +426,4 @@ fn a_pipe_is_read_to_its_end_once() {
     let expected = (log.text(), String::new(), Some(0));
     assert_eq!(shown(&pipe, &|| fs::write(&pipe, log.text()).unwrap()), expected);
     assert_eq!(shown(&directory.path, &|| {}), expected);
-}
-
-fn spawn(path: &Path, args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_mongotap"))
-        .arg("show")
-        .arg(path)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// A `show --follow` that is ended with its test.
-struct Following {
-    child: Child,
-    out: BufReader<ChildStdout>,
-}
-
-impl Following {
-    fn new(path: &Path, args: &[&str]) -> Self {
-        let mut child = spawn(path, &[&["--follow"], args].concat());
-        let out = BufReader::new(child.stdout.take().unwrap());
-        Self { child, out }
-    }
-
-    /// Waits for these lines, and for no others before them.
-    fn expect(&mut self, lines: &[String]) {
-        for line in lines {
-            let mut found = String::new();
-            self.out.read_line(&mut found).unwrap();
-            assert_eq!(&found, line);
-        }
-    }
-
-    /// Ends it as Ctrl-C would; gives what it still printed, what it said, and how it ended.
-    fn interrupt(mut self) -> (String, String, Option<i32>) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
-        let (mut out, mut err) = (String::new(), String::new());
-        self.out.read_to_string(&mut out).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-        (out, err, self.child.wait().unwrap().code())
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-fn append(path: &Path, text: &str) {
-    OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
-}
-
-#[test]
-fn follow_waits_for_more() {
-    let log = Log::sample();
-    let directory = Directory::with(&log.lines[..3].concat());
-    let mut following = Following::new(&directory.path, &["--format", "jsonl"]);
-    following.expect(&log.lines[..3]);
-    append(&directory.path, &log.lines[3..5].concat());
-    following.expect(&log.lines[3..5]);
-    // A line that is still being written is not shown in parts.
-    let (head, tail) = log.lines[5].split_at(40);
-    append(&directory.path, head);
-    std::thread::sleep(Duration::from_millis(250));
-    append(&directory.path, tail);
-    following.expect(&log.lines[5..6]);
-    append(&directory.path, &log.lines[6..].concat());
-    following.expect(&log.lines[6..]);
-    assert_eq!(following.interrupt(), (String::new(), String::new(), Some(0)));
-}
-
-#[test]
-fn follow_an_empty_file() {
-    let log = Log::sample();
-    let directory = Directory::with("");
-    let mut following = Following::new(&directory.path, &["--format", "jsonl"]);
-    std::thread::sleep(Duration::from_millis(250));
-    append(&directory.path, &log.text());
-    following.expect(&log.lines);
-    assert_eq!(following.interrupt(), (String::new(), String::new(), Some(0)));
-}
-
-#[test]
-fn follow_over_rotations() {
-    let log = Log::sample();
-    let directory = Directory::with(&log.lines[..3].concat());
-    let named = |number: u32| directory.directory.path().join(format!("log.jsonl.{number}"));
-    let mut following = Following::new(&directory.path, &["--format", "jsonl"]);
-    following.expect(&log.lines[..3]);
-    // Put aside while it is still written, as a writer does that has the file open.
-    let mut old = OpenOptions::new().append(true).open(&directory.path).unwrap();
-    fs::rename(&directory.path, named(1)).unwrap();
-    old.write_all(log.lines[3].as_bytes()).unwrap();
-    following.expect(&log.lines[3..4]);
-    old.write_all(log.lines[4].as_bytes()).unwrap();
-    // The next two files come and the first of them is put aside before anybody looks.
-    let staged = directory.directory.path().join("staged");
-    fs::write(&staged, log.lines[5..7].concat()).unwrap();
-    fs::rename(named(1), named(2)).unwrap();
-    fs::rename(&staged, named(1)).unwrap();
-    File::create(&directory.path).unwrap().write_all(log.lines[7..9].concat().as_bytes()).unwrap();
-    following.expect(&log.lines[4..9]);
-    // Emptied in place, as `copytruncate` does.
-    fs::write(&directory.path, &log.lines[9]).unwrap();
-    following.expect(&log.lines[9..10]);
-    append(&directory.path, &log.lines[10..].concat());
-    following.expect(&log.lines[10..]);
-    assert_eq!(following.interrupt(), (String::new(), String::new(), Some(0)));
-}
-
-#[test]
-fn follow_a_name_that_ends_in_a_number() {
-    let log = Log::sample();
-    let directory = Directory::with("");
-    let named = |name: &str| directory.directory.path().join(name);
-    fs::remove_file(&directory.path).unwrap();
-    fs::write(named("log.2026"), log.lines[..3].concat()).unwrap();
-    let mut following = Following::new(&named("log.2026"), &["--format", "jsonl"]);
-    following.expect(&log.lines[..3]);
-    fs::rename(named("log.2026"), named("log.2026.1")).unwrap();
-    fs::write(named("log.2026"), log.lines[3..].concat()).unwrap();
-    following.expect(&log.lines[3..]);
-    assert_eq!(following.interrupt(), (String::new(), String::new(), Some(0)));
-}
-
-#[test]
-fn follow_ends_with_its_reader() {
-    let log = Log::sample();
-    let directory = Directory::with(&log.lines[..3].concat());
-    let mut child = spawn(&directory.path, &["--follow", "--format", "jsonl"]);
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    append(&directory.path, &log.lines[3]);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -47,6 +47,8 @@ pub(super) struct Raw {
     pub(super) bytes: Option<u64>,
     pub(super) reason: Option<String>,
     pub(super) run: Option<String>,
+    #[serde(default)]
+    pub(super) filtered: bool,
     pub(super) proxy: Option<RawProxy>,
 }
 

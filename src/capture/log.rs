@@ -66,13 +66,26 @@ pub struct LogReader<R> {
     /// The run of the last line that told one.
     run: Option<String>,
     seq: Option<u64>,
+    /// Whether its end was read.
+    is_ended: bool,
+    /// Whether lines of that run were left out on purpose.
+    is_filtered: bool,
     connections: HashMap<u64, Arc<Connection>>,
 }
 
 impl<R: BufRead> LogReader<R> {
     /// Reads from the beginning of a file.
     pub fn new(input: R) -> Self {
-        Self { input, line: Vec::new(), number: 0, run: None, seq: None, connections: HashMap::new() }
+        Self {
+            input,
+            line: Vec::new(),
+            number: 0,
+            run: None,
+            seq: None,
+            is_ended: false,
+            is_filtered: false,
+            connections: HashMap::new(),
+        }
     }
 
     /// The next whole line, with its bytes as they are in the file; `None` at the end of what is there. More may have
@@ -120,6 +133,21 @@ impl<R: BufRead> LogReader<R> {
         self.seq
     }
 
+    /// The number of the line that was read last, from 1.
+    pub fn line_number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether the run of the last line has told its end.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Whether lines of the run were left out by who printed it, and `seq` has gaps for that.
+    pub fn is_filtered(&self) -> bool {
+        self.is_filtered
+    }
+
     /// The number of the last line if it has no end.
     pub fn torn(&self) -> Option<u64> {
         (!self.line.is_empty() && !self.line.ends_with(b"\n")).then_some(self.number + 1)
@@ -144,9 +172,10 @@ impl<R: BufRead> LogReader<R> {
         let at = timestamp(&raw.ts)?;
         self.seq = raw.seq;
         if raw.event == "recorderStartedEvent" {
-            self.run = raw.run;
+            (self.run, self.is_ended, self.is_filtered) = (raw.run, false, raw.filtered);
             return Ok(Item::Other);
         }
+        self.is_ended |= raw.event == "recorderStoppedEvent";
         if raw.event == "eventsDroppedEvent" {
             let reason = raw.reason.unwrap_or_default();
             return Ok(Item::Dropped {

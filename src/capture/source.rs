@@ -37,6 +37,19 @@ pub enum TornEnd {
     Capture(Torn),
 }
 
+/// Where a line of a log stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// Its number in the run.
+    pub seq: u64,
+    /// Its number in the file, from 1.
+    pub line: u64,
+    /// Whether the run has told its end.
+    pub is_ended: bool,
+    /// Whether lines of the run were left out by who printed it.
+    pub is_filtered: bool,
+}
+
 /// Files of events, one behind the other.
 #[derive(Debug)]
 pub enum Source<R> {
@@ -124,6 +137,14 @@ impl<R: BufRead> Source<R> {
             Self::Log(files) => &files.torn,
             Self::Capture(source) => &source.files.torn,
         }
+    }
+
+    /// Where the last event of a log stands in its run; `None` of a capture.
+    pub fn standing(&self) -> Option<Standing> {
+        let Self::Log(files) = self else { return None };
+        let (seq, line) = (files.reader.seq()?, files.reader.line_number());
+        let (is_ended, is_filtered) = (files.reader.is_ended(), files.reader.is_filtered());
+        Some(Standing { seq, line, is_ended, is_filtered })
     }
 
     /// The run that the last event is of, if that was told, and the number that the next [`Part`] of it has at least.

@@ -12,17 +12,14 @@ use crate::capture::mtap::CaptureError;
 use crate::capture::part::Part;
 use crate::capture::source::{Source, SourceError, TornEnd};
 use crate::config::io_reason;
-use crate::event::Event;
 use crate::net::say::{say, with_hint};
 use crate::sink::{Options, plural};
 
 use super::parts::{all_empty, base_of, beside, in_order};
+use super::trail::{Step, Trail};
 use super::{Code, Error};
 
 const BUFFER_LEN: usize = 256 * 1024;
-
-/// Commands that are noted as not ended. More can only be in flight in a log that lacks their ends.
-const WAITING_MAX: usize = 100_000;
 
 /// Events on disk.
 pub(super) struct EventFiles {
@@ -34,9 +31,9 @@ pub(super) struct EventFiles {
     /// How many torn ends were told of.
     torn_told: usize,
     is_empty: bool,
-    /// The run of the last event, and its commands that have begun and not ended yet.
-    run: Option<String>,
-    waiting: HashSet<u64>,
+    /// The runs that the files begin with.
+    runs: HashSet<String>,
+    trail: Trail,
 }
 
 impl EventFiles {
@@ -55,8 +52,8 @@ impl EventFiles {
             last: first.file,
             torn_told: 0,
             is_empty: true,
-            run: None,
-            waiting: HashSet::new(),
+            runs: first.part.and_then(|part| part.run).into_iter().collect(),
+            trail: Trail::default(),
         };
         files.try_for_each(|file| all.push(file))?;
         Ok(all)
@@ -64,6 +61,7 @@ impl EventFiles {
 
     fn push(&mut self, file: EventFile) -> Result<(), Error> {
         self.source.push(file.reader()?);
+        self.runs.extend(file.part.and_then(|part| part.run));
         self.paths.push(file.path);
         self.last = file.file;
         Ok(())
@@ -75,26 +73,11 @@ impl EventFiles {
         self.tell_torn();
         let Some(item) = item else { return Ok(None) };
         self.is_empty = false;
-        self.note(&item);
+        let (at, run) = (self.source.at(), self.source.next_part().0);
+        let is_told = self.source.torn_before().iter().any(|(torn, _)| torn + 1 == at);
+        let step = Step { item: &item, path: &self.paths[at], run, standing: self.source.standing() };
+        self.trail.step(step, is_told);
         Ok(Some((item, self.source.line())))
-    }
-
-    /// Notes which commands wait for their ends.
-    fn note(&mut self, item: &Item) {
-        let Item::Entry(entry) = item else {
-            let run = self.source.next_part().0;
-            if run != self.run.as_deref() {
-                self.run = run.map(str::to_owned);
-                self.waiting.clear();
-            }
-            return;
-        };
-        let Some(info) = entry.event.command_info() else { return };
-        if !matches!(entry.event, Event::CommandStarted(_)) {
-            self.waiting.remove(&info.exchange.0);
-        } else if self.waiting.len() < WAITING_MAX {
-            self.waiting.insert(info.exchange.0);
-        }
     }
 
     /// How the files are called: by the first, if there are several.
@@ -108,21 +91,37 @@ impl EventFiles {
     /// Says what is odd about the ends of files of which nothing more will be read.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         self.tell_torn();
+        self.trail.finish();
         let path = &self.paths[self.source.at()];
+        let next = self.next_of_run();
         match self.source.torn() {
             Some(torn) => say_torn(path, torn),
             None if self.is_empty => {
                 return Err(Error::new(Code::Input, format!("{}: empty", path.display())).hint(EMPTY_HINT));
             }
+            None if next.is_none() => self.trail.say_unended(None),
             None => {}
         }
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        if let Some(next) = self.next_of_run() {
-            say_next(path, &plural(self.waiting.len() as u64, "command"), &next.path);
+        match next {
+            Some(next) if self.trail.waiting() > 0 => {
+                say_next(path, &plural(self.trail.waiting(), "command"), &next.path);
+            }
+            _ => self.say_others(),
         }
         Ok(())
+    }
+
+    /// Says that there are other files of what is recorded in these.
+    fn say_others(&self) {
+        let runs: Vec<_> = self.runs.iter().map(String::as_str).chain(self.trail.run()).collect();
+        let others = others(&self.paths, &runs);
+        if others.is_empty() {
+            return;
+        }
+        let are = if others.len() == 1 { "is" } else { "are" };
+        let count = plural(others.len() as u64, "other file");
+        let trouble = format!("mongotap: {}: {count} of this recording {are} beside it", self.name());
+        say(with_hint(trouble, Some(&all_hint(&others))));
     }
 
     /// Tells of the files before the one that is read, which end torn.
@@ -186,6 +185,39 @@ fn first_of(path: &Path, ours: &Metadata, run: Option<&str>, number: u64) -> Opt
     let number_of = |file: &EventFile| file.part.as_ref().map(|part| part.number);
     let is_wanted = |file: &EventFile| file.part.as_ref().is_some_and(|it| it.is_of(run) && it.number >= number);
     others.filter(is_wanted).min_by_key(number_of)
+}
+
+/// The files beside those that are of the same runs, in the order of their names.
+fn others(paths: &[PathBuf], runs: &[&str]) -> Vec<PathBuf> {
+    let is_file = |path: &PathBuf| path.metadata().is_ok_and(|it| it.is_file());
+    let given: Vec<_> =
+        paths.iter().filter(|path| is_file(path)).filter_map(|path| EventFile::open(path).ok()).collect();
+    let mut others: Vec<_> = given.iter().flat_map(|file| beside(&file.path)).collect();
+    others.sort();
+    others.dedup();
+    others.retain(|path| {
+        let Some(file) = Some(path).filter(|path| is_file(path)).and_then(|path| EventFile::open(path).ok()) else {
+            return false;
+        };
+        let run = file.part.as_ref().and_then(|part| part.run.as_deref());
+        run.is_some_and(|run| runs.contains(&run)) && !given.iter().any(|given| given.is_same_as(&file))
+    });
+    others
+}
+
+/// How all of a recording is read.
+fn all_hint(others: &[PathBuf]) -> String {
+    match others {
+        [] => String::new(),
+        [only] => format!("give {} too", only.display()),
+        [one, other] => format!("give {} and {} too", one.display(), other.display()),
+        [one, ..] => {
+            let base = base_of(one);
+            let name = base.display();
+            let itself = if base.exists() { format!("{name} ") } else { String::new() };
+            format!("give all of them: {itself}{name}.[0-9]*")
+        }
+    }
 }
 
 /// Says that commands have their replies in the file behind the last one that was given.

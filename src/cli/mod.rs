@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod replay;
 pub mod show;
 pub mod stats;
+mod trail;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -102,7 +102,7 @@ fn key(file: &EventFile, all: &[EventFile]) -> Key {
 }
 
 /// What the files of one log have in common, whatever they were put aside under: `a.log`, `a.log.1`, `a.log-20261123`.
-fn log_of(path: &Path) -> OsString {
+pub(super) fn log_of(path: &Path) -> OsString {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let is_added = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
     let kept = name.iter().rposition(|byte| !is_added(byte)).map_or(name.len(), |at| at + 1);

@@ -1,12 +1,14 @@
 //! `mongotap show`: prints event logs or the events of captures, or what is wanted of them, in any format, and follows them.
 //!
-//! In `jsonl` lines are passed on byte for byte. Whether an exchange failed or was slow is known at its end; its start
+//! In `jsonl` lines are passed on byte for byte, but that the first one says if others are left out. Whether an exchange failed or was slow is known at its end; its start
 //! waits for it here, so that both are printed or neither is.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use memchr::memmem;
 
 use crate::capture::log::Item;
 use crate::config::parse_duration;
@@ -78,6 +80,12 @@ impl Args {
     /// How lines of a capture are rendered, if they are wanted: whole.
     fn lines(&self) -> Option<Options> {
         (self.format == Format::Jsonl).then(Options::default)
+    }
+
+    /// Whether some lines of a log are left out.
+    fn is_filter(&self) -> bool {
+        let is_named = self.db.is_some() || self.collection.is_some() || self.command.is_some();
+        is_named || self.events.is_some() || self.failed || self.slower_than.is_some()
     }
 
     fn filter(&self) -> Result<Filter, Error> {
@@ -187,6 +195,8 @@ enum Progress {
 struct Show {
     format: Format,
     filter: Filter,
+    /// Whether it leaves out lines of a log.
+    is_filter: bool,
     renderer: Box<dyn Render>,
     /// Starts whose ends decide if they are wanted, by exchange.
     starts: HashMap<u64, (Redacted<Entry<'static>>, Vec<u8>)>,
@@ -202,6 +212,7 @@ impl Show {
         Ok(Self {
             format: args.format,
             filter: args.filter()?,
+            is_filter: args.is_filter(),
             renderer,
             starts: HashMap::new(),
             out: Vec::new(),
@@ -245,6 +256,7 @@ impl Show {
                 self.format.events_dropped(&EventsDropped { at, exchanges, bytes, reason: &reason }, &mut self.out);
             }
             // A log is one only with them, and what is not known may matter to a reader that knows it.
+            Item::Other if self.format == Format::Jsonl && self.is_filter => filtered(line, &mut self.out),
             Item::Dropped { .. } | Item::Other if self.format == Format::Jsonl => self.out.extend_from_slice(line),
             Item::Dropped { .. } | Item::Other => {}
         }
@@ -285,3 +297,15 @@ impl Show {
         self.any_printed |= self.out.len() > before;
     }
 }
+
+/// Appends a line of a log of which others are left out: its first line says so.
+fn filtered(line: &[u8], out: &mut Vec<u8>) {
+    let is_first = memmem::find(line, b",\"event\":\"recorderStartedEvent\",").is_some();
+    match line.strip_suffix(b"}\n").filter(|_| is_first && memmem::find(line, FILTERED).is_none()) {
+        Some(first) => [first, FILTERED, b"}\n"].iter().for_each(|part| out.extend_from_slice(part)),
+        None => out.extend_from_slice(line),
+    }
+}
+
+/// See [`sink::jsonl`](crate::sink::jsonl).
+const FILTERED: &[u8] = b",\"filtered\":true";

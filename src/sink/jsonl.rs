@@ -92,7 +92,7 @@
 //!
 //! | event | fields |
 //! |---|---|
-//! | `recorderStartedEvent` | first line of each file: `version`, `logVersion`, `run`, `listen`, `upstream` |
+//! | `recorderStartedEvent` | first line of each file: `version`, `logVersion`, `run`, `listen`, `upstream`; `filtered` (only if `true`) where `mongotap show` has left lines out: `seq` has gaps then |
 //! | `recorderStoppedEvent` | last line of a run: `events`, `exchanges`, `droppedExchanges`, `droppedBytes` |
 //! | `eventsDroppedEvent` | stands for what is missing here: `exchanges` (commands with their ends), `bytes` (of these, and of events that are no part of one), `reason` |
 //! | `protocolErrorEvent` | `side` (`client`, `server`), `offset` in that side's bytes, `message`, `action` (`forwarded`, `tunnelled`, `closed`); never bytes of the payload |

@@ -20,6 +20,7 @@ fn topologies_are_shown_as_they_were_seen() {
     let mut log = Log::new();
     let events = failover();
     events.iter().for_each(|event| log.event(event.clone()));
+    let log = log.ended();
     let directory = Directory::with(&log.text());
     let live = |format: Format, events: &mut dyn Iterator<Item = &Event<'static>>| {
         let (mut renderer, mut out) = (format.renderer(&Options::default()), Vec::new());

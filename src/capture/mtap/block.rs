@@ -106,9 +106,14 @@ impl Head {
         }
     }
 
+    /// Whether these are the bytes that were written behind the head.
+    pub(super) fn is_of(&self, stored: &[u8]) -> bool {
+        crc32c::crc32c(stored) == self.checksum
+    }
+
     /// What the bytes behind the head hold.
     pub(super) fn content(&self, stored: &[u8], inflater: &mut Inflater) -> Result<Arc<Vec<u8>>, &'static str> {
-        if crc32c::crc32c(stored) != self.checksum {
+        if !self.is_of(stored) {
             return Err("the checksum of a block is another");
         }
         let content = match self.codec {

@@ -14,6 +14,9 @@ const TRAILER_LEN: usize = 16;
 /// Room that is made for a block because its head says so.
 const BELIEVED_MAX: usize = 1 << 20;
 
+/// What comes to a disk at once, or does not.
+const SECTOR_LEN: u64 = 512;
+
 /// The end of a file that was not written to its end: by a crash, or not yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Torn {
@@ -273,11 +276,17 @@ impl<R: Read> Reader<R> {
             return Ok(Step::NotYet);
         }
         let Some(head) = self.pending.first_chunk() else { return Ok(Step::NotYet) };
-        let head = Head::parse(head).map_err(|what| self.damaged(what))?;
+        let head = match Head::parse(head) {
+            Ok(head) => head,
+            Err(what) => return self.not_yet_or(what),
+        };
         let max_message_bytes = self.header.as_ref().map_or(0, |header| header.max_message_bytes);
         head.check(max_message_bytes).map_err(|what| self.damaged(&what))?;
         if !self.fill(HEAD_LEN + head.stored_len)? {
             return Ok(Step::NotYet);
+        }
+        if self.ends_in_zeros() && !head.is_of(&self.pending[HEAD_LEN..]) {
+            return self.not_yet_or("the checksum of a block is another");
         }
         if head.kind == block::RECORDS {
             let bytes = std::mem::take(&mut self.pending);
@@ -303,7 +312,7 @@ impl<R: Read> Reader<R> {
             return Ok(Step::NotYet);
         }
         if !self.pending.ends_with(TRAILER) {
-            return Err(self.damaged("no trailer is here"));
+            return self.not_yet_or("no trailer is here");
         }
         self.expects = Expects::End;
         self.pass();
@@ -315,13 +324,28 @@ impl<R: Read> Reader<R> {
         if is_more { Err(self.damaged("there is more behind the end")) } else { Ok(Step::NotYet) }
     }
 
+    /// What is pending is not as it was written: it is torn if it ends in zeros that go on to the end, else damaged.
+    fn not_yet_or(&mut self, what: &str) -> Result<Step, CaptureError> {
+        let is_torn = self.ends_in_zeros() && self.is_all_zeros_behind()?;
+        if is_torn { Ok(Step::NotYet) } else { Err(self.damaged(what)) }
+    }
+
+    /// Whether a sector that what is pending reaches into begins with zeros, and nothing else is pending from there on.
+    fn ends_in_zeros(&self) -> bool {
+        let zeros = self.pending.iter().rev().take_while(|byte| **byte == 0).count() as u64;
+        let end = self.offset + self.pending.len() as u64;
+        zeros > 0 && (end - 1) / SECTOR_LEN * SECTOR_LEN >= end - zeros
+    }
+
     /// Whether nothing but zeros is pending and behind it: where power fails, a file may be longer than what of it has come
     /// to the disk.
     fn is_zeros_to_the_end(&mut self) -> io::Result<bool> {
+        Ok(self.pending.iter().all(|byte| *byte == 0) && self.is_all_zeros_behind()?)
+    }
+
+    /// The same of what is behind what is pending, which is read.
+    fn is_all_zeros_behind(&mut self) -> io::Result<bool> {
         let mut some = [0; 4096];
-        if !self.pending.iter().all(|byte| *byte == 0) {
-            return Ok(false);
-        }
         loop {
             match self.input.read(&mut some) {
                 Ok(0) => return Ok(true),

@@ -171,7 +171,11 @@ proptest! {
             Err(CaptureError::NotACapture) => prop_assert!(changed < MAGIC.len()),
             // The trailer's offset is for those who seek.
             Ok(None) => prop_assert!(whole && changed >= bytes.len() - 16),
-            // Nothing but zeros is a torn end.
+            // What ends in sectors of zeros is a torn end.
+            Ok(Some(torn)) if zeros && torn.offset == offset as u64 && at.next_multiple_of(512) < bytes.len() => {
+                prop_assert_eq!(torn.offset + torn.bytes, bytes.len() as u64);
+            }
+            // So is nothing but zeros.
             Ok(Some(torn)) if torn.offset >= offset as u64 && bytes[torn.offset as usize..].iter().all(|it| *it == 0) => {
                 prop_assert_eq!(torn.offset + torn.bytes, bytes.len() as u64);
             }
@@ -239,6 +243,29 @@ fn zeros_at_the_end_are_a_torn_one() {
     let offset = bytes.len() - 16;
     let (_, end) = read(&[&bytes[..offset], &[0; 900]].concat());
     assert_eq!(end.unwrap(), Some(Torn { offset: offset as u64, bytes: 900 }));
+}
+
+/// Where power fails, some of the sectors of what was written last have not come to the disk.
+#[test]
+fn a_block_whose_last_sectors_are_zeros_is_a_torn_end() {
+    let name = |id: u64| (0..200).map(|n| (id * n * n).to_string()).collect::<String>();
+    let block = |id| vec![Record::Missing { at: at(id), exchanges: 1, bytes: 2, reason: name(id) }];
+    let blocks = [block(1), block(7)];
+    let (bytes, ends) = file(&blocks, true);
+    let begins = ends[1];
+    let sectors: Vec<_> = (begins + 1..bytes.len()).filter(|at| at % 512 == 0).collect();
+    assert!(!sectors.is_empty());
+    for from in sectors {
+        for more in [0, 100, 5000] {
+            let zeroed = [&bytes[..from], &vec![0; bytes.len() - from + more][..]].concat();
+            let (records, end) = read(&zeroed);
+            assert!(records == blocks[0], "zeros from {from}");
+            let torn = Torn { offset: begins as u64, bytes: (zeroed.len() - begins) as u64 };
+            assert_eq!(end.unwrap(), Some(torn), "zeros from {from}, {more} more");
+            let (_, end) = read(&[&zeroed[..], b"x"].concat());
+            assert!(end.is_err(), "there is something behind the zeros");
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::retry::Retry;
 use crate::config::{Log, Target, Writing};
 use crate::event::Timestamp;
@@ -96,6 +98,10 @@ impl Output {
         let mut file = OpenOptions::new().read(regular).append(true).create(true).mode(0o600).open(path)?;
         let metadata = file.metadata()?;
         self.is_regular = metadata.is_file();
+        if self.is_regular {
+            // For readers, who are to know that it has no end yet. Several may write to one log.
+            _ = flock(&file, FlockOperation::NonBlockingLockShared);
+        }
         self.size = if self.is_regular { metadata.len() } else { 0 };
         let mut opened = Opened::default();
         if self.is_regular && self.is_jsonl {

@@ -32,7 +32,7 @@ use crate::net::terminal;
 use crate::sink::{EventKind, Options, RecorderStopped, Statistics, plural};
 
 pub use capture::CaptureFeed;
-pub(crate) use capture_file::holds_something;
+pub(crate) use capture_file::{holds_something, is_being_written};
 pub use feed::Feed;
 pub use listener::Listeners;
 

@@ -1,0 +1,108 @@
+//! What `show` and `stats` say of what is not there: lines, the end of a run, other files of a recording.
+
+use std::fs;
+use std::ops::Range;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Directory, End, Log};
+
+const UNENDED: &str = "not ended in good order: the recorder was killed, or its disk was full";
+
+/// A log of so many commands, each of two lines, with its first and its last line.
+fn log(commands: usize) -> Log {
+    let mut log = Log::new();
+    (0..commands).for_each(|_| log.command("find", "shop.orders", 362, End::Ok));
+    log.ended()
+}
+
+/// A file of a log that was rotated: in the place of the first of these lines is one that begins it.
+fn part(log: &Log, seqs: Range<usize>) -> String {
+    let first = log.lines[0].replacen("\"seq\":0,", &format!("\"seq\":{},", seqs.start), 1);
+    first + &log.lines[seqs.start + 1..seqs.end].concat()
+}
+
+/// What is said of a log on stderr, by `show` and by `stats`: the same.
+fn said(directory: &Directory, more: &[&str]) -> String {
+    let said = |command: &str| {
+        let (_, err, code) = directory.run(command, more);
+        assert_eq!(code, 0, "{err}");
+        err
+    };
+    let shown = said("show");
+    assert_eq!(said("stats"), shown);
+    shown
+}
+
+#[test]
+fn lines_that_are_missing_are_told_where_they_are() {
+    let log = log(20);
+    let of = |seqs: &[Range<usize>]| seqs.iter().flat_map(|it| log.lines[it.clone()].to_vec()).collect::<String>();
+    let directory = Directory::with(&of(&[0..5, 8..10, 11..42]));
+    let expected = "mongotap: log.jsonl: 3 lines missing before line 6: seq 5 to 7\n\
+        mongotap: log.jsonl: 1 line missing before line 8: seq 10\n";
+    assert_eq!(said(&directory, &[]), expected);
+    // Between two files; the first one may begin anywhere.
+    let directory = Directory::with(&part(&log, 20..42));
+    assert_eq!(said(&directory, &[]), "");
+    fs::write(directory.directory.path().join("log.jsonl.1"), part(&log, 4..18)).unwrap();
+    let expected = "mongotap: log.jsonl: 2 lines missing before line 1: seq 18 to 19\n";
+    assert_eq!(said(&directory, &["log.jsonl.1"]), expected);
+    // Each second line: what is told stays short.
+    let directory = Directory::with(&of(&(0..21).map(|at| 2 * at..2 * at + 1).collect::<Vec<_>>()[..]));
+    let said = said(&directory, &[]);
+    let (gaps, rest) = said.split_at(said.match_indices('\n').nth(4).unwrap().0 + 1);
+    assert!(gaps.ends_with("mongotap: log.jsonl: 1 line missing before line 6: seq 9\n"), "{gaps}");
+    assert!(rest.starts_with("mongotap: log.jsonl: 15 lines missing in 15 more places\n"), "{rest}");
+}
+
+#[test]
+fn a_log_that_show_has_filtered_lacks_nothing() {
+    let mut log = Log::sample();
+    // Another run behind it, filtered as well.
+    log.lines.extend(Log::sample().lines.iter().map(|line| line.replace("\"run\":\"r\"", "\"run\":\"s\"")));
+    let directory = Directory::with(&log.text());
+    let filtered = directory.show(&["--format", "jsonl", "--command", "find"]);
+    assert_eq!(filtered.matches(",\"filtered\":true}\n").count(), 2, "{filtered}");
+    let again = Directory::with(&filtered);
+    assert_eq!(again.show(&["--format", "jsonl"]), filtered);
+    assert_eq!(again.show(&["--format", "jsonl", "--failed"]).matches("filtered").count(), 2);
+}
+
+#[test]
+fn a_run_that_was_not_ended_is_told() {
+    let log = log(2);
+    let killed = log.lines[..5].concat();
+    let directory = Directory::with(&killed);
+    assert_eq!(said(&directory, &[]), format!("mongotap: log.jsonl: {UNENDED}, or another file goes on\n"));
+    // Torn as well: that says it.
+    fs::write(&directory.path, killed.clone() + "{\"seq\":5,").unwrap();
+    assert_eq!(said(&directory, &[]), "mongotap: log.jsonl: line 6 is torn, it was left out\n");
+    // Another run goes on in the file.
+    let next = log.text().replace("\"run\":\"r\"", "\"run\":\"s\"");
+    fs::write(&directory.path, killed.clone() + &next).unwrap();
+    assert_eq!(said(&directory, &[]), format!("mongotap: log.jsonl: the run before line 6 {UNENDED}\n"));
+    // As long as it is written it has no end.
+    fs::write(&directory.path, killed).unwrap();
+    let writer = fs::File::open(&directory.path).unwrap();
+    flock(&writer, FlockOperation::LockShared).unwrap();
+    assert_eq!(said(&directory, &[]), "");
+}
+
+#[test]
+fn other_files_of_a_recording_are_told_of() {
+    let log = log(9);
+    let directory = Directory::with("");
+    let path = |name: &str| directory.directory.path().join(name);
+    fs::write(&directory.path, part(&log, 13..20)).unwrap();
+    fs::write(path("log.jsonl.1"), part(&log, 6..13)).unwrap();
+    let beside = "mongotap: log.jsonl: 1 other file of this recording is beside it\nhint: give log.jsonl.1 too\n";
+    assert_eq!(said(&directory, &[]), beside);
+    fs::write(path("log.jsonl.2"), part(&log, 0..6)).unwrap();
+    let other = log.text().replace("\"run\":\"r\"", "\"run\":\"s\"");
+    fs::write(path("log.jsonl.3"), other).unwrap();
+    let beside = "mongotap: log.jsonl: 2 other files of this recording are beside it\n\
+        hint: give log.jsonl.1 and log.jsonl.2 too\n";
+    assert_eq!(said(&directory, &[]), beside);
+    assert_eq!(said(&directory, &["log.jsonl.1", "./log.jsonl.2"]), "");
+}
