@@ -60,7 +60,7 @@ impl Trail {
         // A file that does not tell its run goes on with that of the file before.
         let is_told_of = step.run.is_some() && (self.run.is_some() || !is_another_file);
         if is_another_log || is_told_of && step.run != self.run.as_deref() {
-            if !is_first && !(is_told && is_another_file) {
+            if !(is_first || is_told && is_another_file) {
                 self.say_unended(if is_another_file { None } else { step.standing });
             }
             self.last = None;
@@ -69,8 +69,8 @@ impl Trail {
         if is_another_file {
             (self.path, self.log) = (step.path.to_owned(), log_of(step.path));
         }
-        if step.run != self.run.as_deref() {
-            self.run = step.run.map(str::to_owned).or(self.run.take());
+        if step.run.is_some() && step.run != self.run.as_deref() {
+            self.run = step.run.map(str::to_owned);
         }
         if let Some(standing) = step.standing {
             self.tell_gap(standing);
