@@ -58,6 +58,7 @@ fn main() -> ExitCode {
     let cases = vec![
         Case::new("busy_and_idle_connections_are_served_in_bounded_memory", many::busy_and_idle),
         Case::new("churn_leaves_no_memory_and_no_descriptor_behind", soak::churn),
+        Case::new("churn_through_tls_beside_captures_leaves_none_behind", soak::churn_with_tls_and_captures),
         Case::new("connections_end_in_every_phase", ends::in_every_phase),
         Case::new("connections_end_by_halves", ends::by_halves),
         Case::new("clients_that_go_unheard", ends::unheard),

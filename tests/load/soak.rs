@@ -2,6 +2,7 @@
 //!
 //! Every choice comes from a number that the output names; `MONGOTAP_TEST_SEED` gives it again.
 
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::effort;
 use crate::logged::Logged;
 use crate::server::{Server, TEXT_MAX, text};
-use crate::support::now;
+use crate::support::{certificates, now};
 use crate::talk::Talk;
 use crate::usage::{descriptors, memory, wait_for_descriptors};
 
@@ -41,25 +42,61 @@ struct Done {
     abandoned: AtomicU64,
 }
 
+/// Nothing is to be lost here, however slow the disk is; long runs are not to fill it.
+const BOUNDED: [&str; 4] = ["--log-on-overflow", "block", "--log-max-document-bytes", "1000"];
+
+/// Bytes of one file of a capture, and how many are kept beside it.
+const CAPTURE_BYTES: u64 = 8 << 20;
+const CAPTURES_KEPT: u64 = 2;
+
 pub(crate) fn churn() -> String {
+    let server = Server::start();
+    churn_through(vec![Logged::start(&server.uri(), &BOUNDED)])
+}
+
+/// The same through two proxies with TLS between them, each with a capture.
+pub(crate) fn churn_with_tls_and_captures() -> String {
+    let (server, directory) = (Server::start(), tempfile::tempdir().expect("a temporary directory"));
+    let (bytes, kept) = (CAPTURE_BYTES.to_string(), CAPTURES_KEPT.to_string());
+    let start = |name: &str, upstream: &str, tls: [&str; 2]| {
+        let path = directory.path().join(name);
+        let path = path.to_str().expect("a temporary directory's name is text");
+        let capture = ["--capture", path, "--capture-rotate-bytes", &bytes, "--capture-keep", &kept];
+        Logged::start(upstream, &[&BOUNDED[..], &capture, &tls].concat())
+    };
+    let near = start("near.mtap", &server.uri(), ["--tls-listen-certificate", &certificates::file("server.pem")]);
+    let upstream = format!("mongodb://{}/?tls=true", near.address());
+    let far = start("far.mtap", &upstream, ["--tls-upstream-ca", &certificates::file("ca.pem")]);
+    let said = churn_through(vec![far, near]);
+    let files = fs::read_dir(directory.path()).expect("it is there");
+    let sizes: Vec<_> = files.map(|file| file.expect("a file").metadata().expect("its size").len()).collect();
+    // A file that is put aside has what was gathered for one block more at most, and there are two proxies.
+    let most = 2 * (CAPTURES_KEPT + 1) * (CAPTURE_BYTES + (8 << 20));
+    assert!(sizes.len() >= 2 && sizes.iter().sum::<u64>() <= most, "captures are bounded: {sizes:?}");
+    format!("{said}; {} MB of captures", sizes.iter().sum::<u64>() >> 20)
+}
+
+/// Through proxies of which each stands before the next. The figures are those of the first, memory of the largest.
+fn churn_through(proxies: Vec<Logged>) -> String {
     let seed = seed();
     let length = Duration::from_secs(effort(8));
-    let server = Server::start();
-    // Nothing is to be lost here, however slow the disk is; long runs are not to fill it.
-    let proxy = Logged::start(&server.uri(), &["--log-on-overflow", "block", "--log-max-document-bytes", "1000"]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let done = Arc::new(Done::default());
-    let files = descriptors(proxy.pid());
-    let resident = runtime.expect("a runtime starts").block_on(run(&proxy, seed, length, &done));
-    wait_for_descriptors(proxy.pid(), files);
-    let peak = memory(proxy.pid()).peak;
-    let (tally, _) = proxy.end();
+    let files: Vec<_> = proxies.iter().map(|proxy| descriptors(proxy.pid())).collect();
+    let resident = runtime.expect("a runtime starts").block_on(run(&proxies, seed, length, &done));
+    proxies.iter().zip(files).for_each(|(proxy, files)| wait_for_descriptors(proxy.pid(), files));
+    let peak = proxies.iter().map(|proxy| memory(proxy.pid()).peak).max().unwrap_or_default();
+    let tallies: Vec<_> = proxies.into_iter().map(|proxy| proxy.end().0).collect();
 
     let [connections, known, abandoned] =
         [&done.connections, &done.known, &done.abandoned].map(|it| it.load(Ordering::Relaxed));
-    assert_eq!((tally.opened, tally.dropped), (connections, 0), "seed {seed}: {tally:?}");
-    assert!(tally.succeeded >= known, "seed {seed}: {known} commands came through: {tally:?}");
-    assert!(tally.succeeded + tally.failed <= known + abandoned, "seed {seed}: {known} + {abandoned}: {tally:?}");
+    assert_eq!(tallies[0].opened, connections, "seed {seed}: {tallies:?}");
+    for tally in &tallies {
+        assert_eq!(tally.dropped, 0, "seed {seed}: {tallies:?}");
+        assert!(tally.succeeded >= known, "seed {seed}: {known} commands came through: {tallies:?}");
+        let most = known + abandoned;
+        assert!(tally.succeeded + tally.failed <= most, "seed {seed}: {most} at most: {tallies:?}");
+    }
     let third = resident.len() / 3;
     let mean = |range: Range<usize>| resident[range.clone()].iter().sum::<u64>() / range.len().max(1) as u64;
     let (first, last) = (mean(0..third), mean(resident.len() - third..resident.len()));
@@ -68,7 +105,7 @@ pub(crate) fn churn() -> String {
     format!(
         "{length:?}, seed {seed}: {connections} connections, {known} commands and {abandoned} abandoned, {} events; \
          resident {} MB in the first third, {} MB in the last, {} MB at most",
-        tally.events,
+        tallies[0].events,
         first >> 10,
         last >> 10,
         peak >> 10
@@ -83,12 +120,12 @@ pub(crate) fn seed() -> u64 {
     }
 }
 
-/// Has the clients at it for so long. Resident memory of the proxy meanwhile, in kB.
-async fn run(proxy: &Logged, seed: u64, length: Duration, done: &Arc<Done>) -> Vec<u64> {
+/// Has the clients at the first proxy for so long. Resident memory of the largest meanwhile, in kB.
+async fn run(proxies: &[Logged], seed: u64, length: Duration, done: &Arc<Done>) -> Vec<u64> {
     let until = now() + length;
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
-        let (address, done) = (proxy.address().to_owned(), Arc::clone(done));
+        let (address, done) = (proxies[0].address().to_owned(), Arc::clone(done));
         clients.spawn(async move {
             let mut dice = Dice(seed ^ (number << 32));
             while now() < until {
@@ -99,7 +136,7 @@ async fn run(proxy: &Logged, seed: u64, length: Duration, done: &Arc<Done>) -> V
     let mut resident = Vec::new();
     while now() < until {
         tokio::time::sleep(length.min(Duration::from_secs(10)) / 100).await;
-        resident.push(memory(proxy.pid()).now);
+        resident.extend(proxies.iter().map(|proxy| memory(proxy.pid()).now).max());
     }
     while let Some(ended) = clients.join_next().await {
         ended.expect("a client ends well");
