@@ -45,7 +45,7 @@ pub struct Asked {
     /// The fields, those of the user's and other names for them.
     pub(super) places: Vec<Names>,
     /// How many of them are those of its own collection.
-    own: usize,
+    pub(super) own: usize,
     /// What the reply gives are values of such fields, under whatever names.
     pub(super) is_whole: bool,
     /// An expression refers to one.
@@ -63,6 +63,8 @@ pub struct Asked {
     /// It is explained, not done.
     pub(super) explains: bool,
     pub(super) batch: Batch,
+    /// It goes on with a cursor of which nothing is known.
+    pub(super) is_unknown: bool,
     /// The cursor that it goes on with, if that was remembered.
     pub(super) cursor: Option<i64>,
     /// The values that the command had, as far as an error or a comment may repeat them.
@@ -98,6 +100,7 @@ impl Asked {
             is_legacy: false,
             explains: false,
             batch: Batch::Documents,
+            is_unknown: false,
             cursor: None,
             texts: Vec::new(),
             named: BTreeSet::new(),
@@ -136,9 +139,9 @@ impl Asked {
         }
         let database = find(command.body, b"$db").and_then(|it| it.as_str()).or(command.database);
         if first.name == b"getMore"
-            && let Some((id, asked)) = first.as_i64().and_then(|id| Some((id, fields.of_cursor(id)?)))
+            && let Some(asked) = first.as_i64().and_then(|id| Self::of_cursor(fields, id, false))
         {
-            return Self { cursor: Some(id), ..asked };
+            return asked;
         }
         if first.name == b"killCursors" {
             let ids = find(command.body, b"cursors").and_then(|it| it.as_array()).map(Elements::readable);
@@ -186,9 +189,15 @@ impl Asked {
         asked
     }
 
+    /// What is asked of a cursor that goes on, by a command or by a legacy opcode; `None` if it is not remembered.
+    pub(super) fn of_cursor(fields: &Fields, id: i64, is_legacy: bool) -> Option<Self> {
+        Some(Self { cursor: Some(id), is_legacy, ..fields.of_cursor(id)? })
+    }
+
     /// What a cursor gives that was opened before anything was seen: a pipeline may have given the values other names, or
-    /// have joined them from another collection.
-    fn of_unknown_origin(&mut self, fields: &Fields) {
+    /// have joined them from another collection, and its comment may repeat any.
+    pub(super) fn of_unknown_origin(&mut self, fields: &Fields) {
+        self.is_unknown = true;
         (self.is_whole, self.refers, self.runs_code) = (self.own > 0, true, self.own > 0);
         if self.own == 0 {
             fields.places(None, None, &mut self.places);
@@ -250,7 +259,7 @@ impl Asked {
 
     /// Whether a comment in these bytes may repeat values that were known before.
     pub(super) fn may_repeat(&self, bytes: &[u8]) -> bool {
-        !self.texts.is_empty() && memchr::memmem::find(bytes, b"comment").is_some()
+        (self.is_unknown || !self.texts.is_empty()) && memchr::memmem::find(bytes, b"comment").is_some()
     }
 
     /// Keeps what an error may repeat.
@@ -266,11 +275,12 @@ impl Asked {
         if self.places.is_empty() {
             return false;
         }
+        let tells_id = || is_in(b"upserted") || is_in(b"failingDocumentId");
         let has_message = || is_in(b"errmsg") || is_in(b"$err");
         self.is_whole
             || self.is_cut
             || self.seeks
-            || names.clone().any(|name| **name == *b"*" || is_in(name) || **name == *b"_id" && is_in(b"upserted"))
+            || names.clone().any(|name| **name == *b"*" || is_in(name) || **name == *b"_id" && tells_id())
             || ((self.refers || self.runs_code || !self.texts.is_empty()) && has_message())
     }
 }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::asked::{Asked, Batch, Command, own_collection};
 use super::walk::{Place, Walker};
-use super::{Fields, Pending};
+use super::{Fields, Pending, cursor_of};
 use crate::bson::find;
 use crate::event::{Exchange, Side};
 use crate::redact::message::keep_response_to;
@@ -106,7 +106,12 @@ fn request(
         }
         Message::GetMore(message) => {
             let (database, collection) = namespace(message.full_collection_name);
-            Ok((Some(legacy(fields, database, collection, &[])), false))
+            let unknown = || {
+                let mut asked = legacy(fields, database, collection, &[]);
+                asked.of_unknown_origin(fields);
+                asked
+            };
+            Ok((Some(Asked::of_cursor(fields, message.cursor_id, true).unwrap_or_else(unknown)), false))
         }
         Message::KillCursors(message) => {
             let ids = message.cursor_ids.chunks_exact(8).filter_map(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
@@ -159,12 +164,20 @@ fn reply(
         Message::Reply(reply) => {
             let of = |document| {
                 // Documents may have any fields.
-                let is_reply = match asked.is_legacy {
-                    true => find(document, b"$err").is_some(),
-                    false => find(document, b"ok").is_some() || find(document, b"$err").is_some(),
-                };
-                if is_reply { fields.reply(asked, document) } else { found(fields, asked, document, Place::Data) }
+                let is_error = find(document, b"$err").is_some();
+                match asked.is_legacy {
+                    _ if is_error => fields.reply(asked, document),
+                    true => asked
+                        .may_touch(document)
+                        .then(|| Walker::new(fields, asked).beside(b"nextBatch", document, true))
+                        .flatten(),
+                    false if find(document, b"ok").is_some() => fields.reply(asked, document),
+                    false => found(fields, asked, document, Place::Data),
+                }
             };
+            if asked.is_legacy {
+                fields.note_cursor(asked, Some(reply.cursor_id));
+            }
             let parts: Vec<_> = reply.iter().map(|document| (document, of(document))).collect();
             let is_changed = parts.iter().any(|(_, without)| without.is_some());
             let documents: Vec<u8> =
@@ -186,7 +199,7 @@ fn msg(
     out: &mut BytesMut,
 ) -> Result<(bool, Vec<Vec<u8>>), WireError> {
     if is_reply {
-        fields.note_cursor(asked, message.body);
+        fields.note_cursor(asked, cursor_of(message.body));
     }
     let mut walker = Walker::new(fields, asked);
     let mut is_changed = false;
@@ -225,6 +238,7 @@ fn legacy(fields: &Fields, database: Option<&str>, collection: Option<&str>, fil
         fields.places(database, collection, &mut asked.places);
         asked.batch = Batch::Documents;
     }
+    asked.own = asked.places.len();
     asked.seeks = !asked.places.is_empty() && memchr::memmem::find(filter, b"$search").is_some();
     asked.runs_code = memchr::memmem::find(filter, b"$where").is_some();
     asked

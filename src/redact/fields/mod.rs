@@ -35,7 +35,7 @@ use path::{Met, Names};
 use value::Stand;
 use walk::Walker;
 
-use crate::bson::Element;
+use crate::bson::{Element, find_path};
 use crate::event::Exchange;
 
 /// Which values are taken out, and what stands for them.
@@ -134,14 +134,13 @@ impl Fields {
 
     /// A reply to it without the values; `None` if there are none in it.
     pub fn reply(&self, asked: &Asked, reply: &[u8]) -> Option<Vec<u8>> {
-        self.note_cursor(asked, reply);
+        self.note_cursor(asked, cursor_of(reply));
         if asked.may_touch(reply) { Walker::new(self, asked).reply(reply) } else { None }
     }
 
     /// What is asked of a cursor is asked of it as it goes on. Each is remembered, for of one that is not anything may have
-    /// been asked.
-    fn note_cursor(&self, asked: &Asked, reply: &[u8]) {
-        let id = crate::bson::find_path(reply, &[b"cursor", b"id"]).and_then(|id| id.as_i64());
+    /// been asked. `id` is what the reply says; 0 is none.
+    fn note_cursor(&self, asked: &Asked, id: Option<i64>) {
         match id.filter(|id| *id != 0) {
             Some(id) => {
                 let mut asked = asked.clone();
@@ -177,6 +176,11 @@ impl Fields {
             Mode::Mask | Mode::Drop => masked(element),
         }
     }
+}
+
+/// The cursor that a reply says to be open.
+fn cursor_of(reply: &[u8]) -> Option<i64> {
+    find_path(reply, &[b"cursor", b"id"])?.as_i64()
 }
 
 /// What was asked of cursors that are open, as far as is remembered.

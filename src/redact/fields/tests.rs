@@ -209,7 +209,7 @@ fn replies() -> Vec<(Document, Document)> {
         ),
         (
             doc! { "update": "users" },
-            doc! { "writeErrors": [{ "code": 121, "errmsg": "Document failed validation", "errInfo": { "failingDocumentId": 0, "details": { "schemaRulesNotSatisfied": [{ "propertyName": "ssn", "details": [{ "operatorName": "pattern", "consideredValue": "§" }] }] } } }] },
+            doc! { "writeErrors": [{ "code": 121, "errmsg": "Document failed validation", "errInfo": { "failingDocumentId": 7, "details": { "schemaRulesNotSatisfied": [{ "propertyName": "ssn", "details": [{ "operatorName": "pattern", "consideredValue": "§" }] }] } } }] },
         ),
         // What a pipeline calls otherwise.
         (

@@ -142,6 +142,7 @@ impl<'w> Walker<'w> {
             _ if is_reply => self.of_reply(&element),
             _ => self.of_command(&element, false),
         };
+        self.is_reply = is_reply;
         // As deep as in the array that it stands for.
         self.depth = 2;
         let without = self.document(document, at);
@@ -253,7 +254,8 @@ impl<'w> Walker<'w> {
             Place::Query if self.is_reply && element.name == b"errMsg" => {
                 return self.text(element, Some(prose::without_cause(element.as_str_bytes().unwrap_or_default())), out);
             }
-            // It may repeat one that was not kept.
+            // It may repeat one that was not kept, or not seen.
+            Place::Comment if self.asked.is_unknown => true,
             Place::Comment if self.repeats.len().max(self.asked.texts.len()) >= prose::TEXTS_MAX => true,
             Place::Comment if element.kind != Kind::String => {
                 let text = prose::text_of(element);
@@ -345,9 +347,11 @@ impl<'w> Walker<'w> {
                 _ if element.kind.is_container() => Place::Data.into(),
                 _ => at,
             },
+            Place::Details if name == b"failingDocumentId" => {
+                At { place: Place::Data, goes: self.push(b"_id") || at.goes }
+            }
             Place::Details => {
-                let is_value =
-                    name.starts_with(b"considered") || name.starts_with(b"failing") || name == b"specifiedAs";
+                let is_value = name.starts_with(b"considered") || name == b"specifiedAs";
                 At { goes: at.goes || is_value || self.push(name), ..at }
             }
             Place::Data | Place::Shape => At { goes: self.push(name) || at.goes, ..at },

@@ -1,6 +1,6 @@
 //! Secrets that stand where nothing names their field: compared by way of a name, told of others, said in words.
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use bytes::BytesMut;
 
 use super::{SECRET, bytes, document, fields, without};
@@ -10,7 +10,7 @@ use crate::event::{Exchange, Side};
 use crate::redact::fields::expression::LOOKED_AT_MAX;
 use crate::redact::fields::path::tests::HELD_AGAINST;
 use crate::redact::fields::{Fields, Mode, Pending, Said, rewritten};
-use crate::wire::{OpQuery, OpReply, OpUpdate};
+use crate::wire::{OpGetMore, OpQuery, OpReply, OpUpdate};
 
 fn assert_without(command: &Document, reply: Option<Document>) {
     for mode in Mode::ALL {
@@ -132,6 +132,8 @@ fn what_an_upsert_made_is_told_without_its_id() {
     assert_eq!(reply(outcome(SECRET)), outcome("***"));
     let outcome = |id: &str| doc! { "n": 1, "upserted": [{ "index": 0, "_id": id }], "ok": 1.0 };
     assert_eq!(reply(outcome(SECRET)), outcome("***"));
+    let failed = |id: &str| doc! { "writeErrors": [{ "code": 121, "errInfo": { "failingDocumentId": { "n": id } } }] };
+    assert_eq!(reply(failed(SECRET)), failed("***"));
 }
 
 #[test]
@@ -373,6 +375,71 @@ fn comments_and_errors_of_legacy_messages_repeat_nothing() {
             said(Side::Client, &request);
             if is_answered {
                 said(Side::Server, &reply);
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_legacy_cursor_everything_goes_or_what_was_asked() {
+    let row = || doc! { "tax": SECRET, "user": { "ssn": SECRET }, "n": 7 };
+    let query = doc! { "aggregate": "users", "pipeline": [{ "$project": { "tax": "$ssn", "n": 1 } }], "cursor": {} };
+    let opened = doc! { "cursor": { "firstBatch": [], "id": 5_i64, "ns": "shop.users" }, "ok": 1.0 };
+    let got = |opens: Option<(&Document, &[u8], i64, &Document)>, collection: &str| {
+        let (fields, mut pending) = (fields(Mode::Mask), Pending::default());
+        let mut said = |side: Side, bytes: &[u8]| {
+            let said = Said { side, exchange: Some(Exchange(1)), continued: None };
+            rewritten(&fields, &mut pending, said, bytes).unwrap().unwrap_or_else(|| bytes.to_vec())
+        };
+        let reply = |cursor_id: i64, document: &Document| {
+            let (documents, mut out) = (bytes(document), BytesMut::new());
+            let reply = OpReply { flags: 0, cursor_id, starting_from: 0, number_returned: 1, documents: &documents };
+            reply.encode(2, 1, &mut out).unwrap();
+            out
+        };
+        if let Some((query, full_collection_name, cursor_id, document)) = opens {
+            let (query, mut out) = (bytes(query), BytesMut::new());
+            let (flags, number_to_skip, number_to_return) = (0, 0, 0);
+            let return_fields_selector = None;
+            OpQuery {
+                flags,
+                full_collection_name,
+                number_to_skip,
+                number_to_return,
+                query: &query,
+                return_fields_selector,
+            }
+            .encode(1, &mut out)
+            .unwrap();
+            said(Side::Client, &out);
+            said(Side::Server, &reply(cursor_id, document));
+        }
+        let mut out = BytesMut::new();
+        let name = format!("shop.{collection}");
+        let more = OpGetMore { full_collection_name: name.as_bytes(), number_to_return: 0, cursor_id: 5 };
+        more.encode(1, &mut out).unwrap();
+        said(Side::Client, &out);
+        let found = said(Side::Server, &reply(5, &row()));
+        document(&found[36..])
+    };
+    let everything = doc! { "tax": "***", "user": { "ssn": "***" }, "n": 0 };
+    assert_eq!(got(None, "users"), everything);
+    let only_named = doc! { "tax": SECRET, "user": { "ssn": "***" }, "n": 7 };
+    assert_eq!(got(Some((&doc! { "n": 7 }, b"shop.users", 5, &row())), "users"), only_named);
+    let renamed = doc! { "tax": "***", "user": { "ssn": "***" }, "n": 7 };
+    assert_eq!(got(Some((&query, b"shop.$cmd", 0, &opened)), "users"), renamed);
+}
+
+#[test]
+fn a_comment_of_a_cursor_whose_beginning_was_not_seen_goes() {
+    for collection in ["users", "orders"] {
+        for comment in [Bson::from(format!("for {SECRET}")), Bson::from(doc! { "of": [SECRET] })] {
+            let more = bytes(&doc! { "getMore": 7_i64, "collection": collection, "comment": comment });
+            for mode in Mode::ALL {
+                let fields = Fields::new(vec!["users.ssn".parse().unwrap()], mode, b"key").unwrap();
+                let mut asked = fields.asked(&more, Some("shop"));
+                let found = document(&fields.request(&mut asked, &more).unwrap());
+                assert!(!found.to_string().contains(SECRET), "{mode:?} {found}");
             }
         }
     }
