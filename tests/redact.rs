@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use mongotap::capture::mtap::{Reader, Record};
+use mongotap::config::Redact;
 use mongotap::event::{Given, Input};
+use mongotap::redact::fields::Mode;
 
 use support::captured::compare;
 use support::manifest;
@@ -307,17 +309,27 @@ fn a_fixture_of_exec_has_none_and_gets_none() {
 }
 
 #[test]
-fn a_fixture_whose_hashes_nobody_could_make_again_is_not_recorded() {
+fn hashes_that_nobody_could_make_again_are_not_made_to_be_replayed() {
     let directory = tempfile::tempdir().unwrap();
-    let fixture = directory.path().join("run.jsonl");
+    let [fixture, source, output] = ["run.jsonl", "in.jsonl", "out.jsonl"].map(|name| directory.path().join(name));
+    fs::write(&source, "{\"mongotap\":\"fixture\",\"version\":1}\n").unwrap();
+    let hash = ["--redact-fields", FIELDS, "--redact-mode", "hash"];
     let mut exec = command();
-    exec.arg("exec").arg("--fixture").arg(&fixture).args(["--redact-fields", FIELDS, "--redact-mode", "hash"]);
-    let refused = exec.args(["--", "true"]).env_remove("CI").env("MONGODB_URI", Mongod::shared().uri()).output();
-    let refused = refused.unwrap();
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.starts_with("mongotap: redact: mode is \"hash\", and no key is given: "), "{said}");
-    assert!(said.contains("\nhint: --redact-key env:NAME") && refused.status.code() == Some(125), "{said}");
-    assert!(!fixture.exists());
+    exec.arg("exec").arg("--fixture").arg(&fixture).args(hash).args(["--", "true"]);
+    exec.env_remove("CI").env("MONGODB_URI", Mongod::shared().uri());
+    let mut convert = command();
+    convert.arg("convert").args([&source, &output]).args(hash);
+    for (mut command, code) in [(exec, 125), (convert, 2)] {
+        let refused = command.output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.starts_with("mongotap: redact: mode is \"hash\", and no key is given: "), "{said}");
+        assert!(said.contains("\nhint: --redact-key env:NAME") && refused.status.code() == Some(code), "{said}");
+    }
+    let redact = Redact { fields: vec!["people.ssn".parse().unwrap()], mode: Mode::Hash, key: None };
+    let record = mongotap::Record::to_path(&fixture).upstream(&Mongod::shared().uri()).redact(redact);
+    let refused = tokio::runtime::Runtime::new().unwrap().block_on(record.start()).err().unwrap();
+    assert!(refused.to_string().contains("no key is given"), "{refused}");
+    assert!(!fixture.exists() && !output.exists());
 }
 
 #[test]

@@ -41,9 +41,17 @@ impl Redact {
         (!self.fields.is_empty()).then(|| format!("redacting {fields} ({mode}{key})"))
     }
 
-    /// Whether values become hashes with a key that nobody knows once the run is over.
-    pub fn is_key_lost(&self) -> bool {
-        !self.fields.is_empty() && self.mode == Mode::Hash && self.key.is_none()
+    /// Whether what is made to be replayed could be: not with hashes whose key nobody knows once the run is over.
+    ///
+    /// # Errors
+    /// If the mode is [`Mode::Hash`] and there is no key.
+    pub fn check_key(&self) -> Result<(), Error> {
+        if self.fields.is_empty() || self.mode != Mode::Hash || self.key.is_some() {
+            return Ok(());
+        }
+        let lost = "redact: mode is \"hash\", and no key is given: what is asked by such a value would be found in no other run";
+        let hint = "--redact-key env:NAME gives the key, the same for each run";
+        Err(Error { message: lost.to_owned(), hint: Some(hint.to_owned()) })
     }
 
     /// Whether what was asked for can be done where something is recorded: without fields nothing has a mode or a key.

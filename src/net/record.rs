@@ -249,7 +249,8 @@ impl Builder {
         self
     }
 
-    /// Takes the values of these fields out of what is recorded.
+    /// Takes the values of these fields out of what is recorded. Hashes want a key: with one that is made up, nothing could
+    /// be asked by them in another run.
     pub fn redact(mut self, redact: Redact) -> Self {
         self.config.redact = redact;
         self
@@ -270,6 +271,7 @@ impl Builder {
             return Err(StartError::from(error).into());
         }
         let Self { proxy, mut config, path, made_with, .. } = self;
+        config.redact.check_key().map_err(StartError::from)?;
         let directories = Made::directory_of(&path).map_err(|(path, error)| RecordError::Write { path, error })?;
         scratch::remove_abandoned(&path);
         let capture = beside(&path, scratch::RECORDING);

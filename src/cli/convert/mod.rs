@@ -167,6 +167,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 fn masking(args: &Args) -> Result<Masking, Error> {
     let top = Settings { redact: Some(args.fields.settings()), ..Settings::default() };
     let config = Config::load(args.config.as_deref(), &Flags { top, ..Flags::default() })?;
+    config.redact.check_key()?;
     let fields = secrets::fields(&config.redact)?;
     config.redact.line().iter().for_each(|line| say(format_args!("mongotap: {line}")));
     Ok(Masking { values: args.redact, fields })
