@@ -12,12 +12,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use bson::{Document, doc};
 use mongotap::capture::mtap::{Reader, Record};
 use mongotap::config::Redact;
 use mongotap::event::{Given, Input};
 use mongotap::redact::fields::Mode;
 
 use support::captured::compare;
+use support::client::{Client, is_ok};
 use support::manifest;
 use support::mongod::Mongod;
 use support::proxy::{Proxy, command};
@@ -359,6 +361,44 @@ fn hashes_want_their_key_and_a_miss_says_so_without_the_value() {
         assert!(said.contains("\nhint: --redact-key env:NAME gives the key"), "{said}");
         assert_eq!(refused.status.code(), Some(2), "{said}");
     }
+}
+
+/// Nothing is known of what was asked of the cursor: not that the values have another name in it.
+#[test]
+fn the_rest_of_a_cursor_that_an_earlier_run_began_has_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = directory.path().join("run.mtap");
+    let flags = ["--redact-fields", FIELDS, "--log-max-document-bytes", "0", "--capture", capture.to_str().unwrap()];
+    let run = |ask: &dyn Fn(&mut Client) -> Document| {
+        let proxy = Proxy::start(&Mongod::shared().uri(), &[&flags[..], &["--force"]].concat());
+        let reply = ask(&mut Client::handshake(&proxy.address, "redact"));
+        assert!(is_ok(&reply), "{reply}");
+        let stopped = proxy.stop();
+        assert_without(stopped.text.as_bytes(), "log");
+        assert_without(&messages(&capture), "capture");
+        (reply, stopped.text)
+    };
+    let people: Vec<_> = (0..5).map(|n| doc! { "_id": n, "ssn": SECRETS[0] }).collect();
+    let pipeline = [doc! { "$project": { "tax": "$ssn" } }];
+    let (opened, _) = run(&|client| {
+        client.command(&doc! { "drop": "people", "$db": "redact_restart" });
+        assert!(is_ok(&client.command(&doc! { "insert": "people", "documents": &people, "$db": "redact_restart" })));
+        let cursor = doc! { "batchSize": 2 };
+        client.command(
+            &doc! { "aggregate": "people", "pipeline": &pipeline[..], "cursor": cursor, "$db": "redact_restart" },
+        )
+    });
+    let id = opened.get_document("cursor").unwrap().get_i64("id").unwrap();
+    let (rest, log) = run(&|client| {
+        let comment = format!("more of {}", SECRETS[0]);
+        client.command(&doc! { "getMore": id, "collection": "people", "comment": comment, "$db": "redact_restart" })
+    });
+    let batch = rest.get_document("cursor").unwrap().get_array("nextBatch").unwrap();
+    assert_eq!(batch.len(), 3);
+    assert!(
+        batch[0].to_string().contains(SECRETS[0]) && log.contains(r#""nextBatch":[{"_id":0,"tax":"***"}"#),
+        "{log}"
+    );
 }
 
 #[test]
