@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -77,6 +77,36 @@ fn sigterm_frees_connections_that_wait_for_a_reader_who_has_stopped() {
     assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
     assert!(said.contains("- does not end; "), "what is lost is said: {said}");
     assert!(said.contains(" exchanges before it"), "with those that found no room: {said}");
+}
+
+/// Of a pipe, as in `mongotap proxy --log - | head`. A disk that fails is something else: it may end the proxy.
+#[test]
+fn what_nobody_reads_any_more_is_told_and_counted_and_the_proxy_goes_on() {
+    for (format, on_error) in [("jsonl", "pass"), ("text", "stop")] {
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = proxy::command();
+        command.stdout(writer);
+        let program = start(command, &["--log", "-", "--log-format", format, "--log-on-error", on_error]);
+        let mut client = Client::connect(&program.address);
+        let mut ask = |times: usize| {
+            (0..times).for_each(|_| _ = client.command(&doc! { "ping": 1, "$db": "shop" }));
+        };
+        ask(1);
+        let mut read = Vec::new();
+        while !["succeeded", "Succeeded"].iter().any(|it| String::from_utf8_lossy(&read).contains(it)) {
+            let mut some = [0; 4096];
+            let count = reader.read(&mut some).expect("the log is there");
+            read.extend_from_slice(&some[..count]);
+        }
+        drop(reader);
+        ask(20);
+        let line = "log -: nobody reads it any more; what comes is left out, and counted\n";
+        wait_for(line, Duration::from_secs(10), || program.stderr().contains(line).then_some(()));
+        ask(30);
+        let said = program.end();
+        assert_eq!(said.matches("log -: ").count(), 2, "{said}");
+        assert!(said.contains("log -: 50 exchanges (") && said.contains(" bytes) are missing\n"), "{said}");
+    }
 }
 
 /// Has a log reach the largest size that a file may have, and the proxy end there. Gives how many of so many commands end

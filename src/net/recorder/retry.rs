@@ -63,9 +63,13 @@ impl Retry {
         self.is_over
     }
 
-    /// Nothing is to be written any more.
-    pub(super) fn give_up(&mut self) {
+    /// Nothing is to be written any more, for who read it is gone. At the end it has seen enough.
+    pub(super) fn left<T: Default>(&mut self, is_ending: bool, queue: &Queue<T>) {
         self.is_over = true;
+        if !is_ending {
+            self.say("nobody reads it any more; what comes is left out, and counted");
+            queue.set_health(Health::Failing);
+        }
     }
 
     /// Why something is missing, told once; `None` if not for a failure.

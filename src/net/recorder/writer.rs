@@ -2,7 +2,8 @@
 //!
 //! A disk that fails is tried again, with longer and longer pauses, while the queue fills and whole exchanges are left
 //! out before it (`pass`), or ends the log and with it the proxy (`stop`). What had begun to be written goes on where
-//! it was left, so a failure tears no line. A file that somebody removed or cut is begun anew, and what was in it is missing.
+//! it was left, so a failure tears no line. A file that somebody removed or cut is begun anew, and what was in it is
+//! missing. Who read standard output and is gone does not come back: the log ends, and what comes is counted.
 
 use std::io;
 use std::sync::Arc;
@@ -38,8 +39,8 @@ pub(super) struct Writer {
     totals: RecorderStopped,
     /// What is missing and not yet told in the log.
     missing: Missing,
-    /// Its reader has seen enough: what comes is missed by nobody.
-    is_left: bool,
+    /// It is told to stop: what is still written are its own last lines.
+    is_ending: bool,
 }
 
 impl Writer {
@@ -59,7 +60,7 @@ impl Writer {
             seq: 0,
             totals: RecorderStopped::default(),
             missing: Missing::default(),
-            is_left: false,
+            is_ending: false,
         }
     }
 
@@ -85,7 +86,7 @@ impl Writer {
                 self.write(lines);
             }
             self.tell_missing();
-            if work.stop || self.is_left {
+            if work.stop {
                 break;
             }
         }
@@ -251,9 +252,11 @@ impl Writer {
 
     fn failed(&mut self, error: &io::Error) {
         if error.kind() == io::ErrorKind::BrokenPipe && self.output.is_stdout() {
-            // Who read it has seen enough.
-            self.retry.give_up();
-            self.is_left = true;
+            self.retry.left(self.is_ending, &self.queue);
+            if self.is_ending {
+                // Nobody misses its last line.
+                self.reset();
+            }
             return;
         }
         self.retry.failed(error, &self.queue);
@@ -288,6 +291,7 @@ impl Writer {
     fn end(mut self) -> Written {
         self.notice_loss();
         self.tell_missing();
+        self.is_ending = true;
         if !self.retry.is_over() {
             let event = RecorderStopped { at: self.now(), events: self.seq, ..self.totals };
             let mut line = Vec::new();
@@ -302,9 +306,7 @@ impl Writer {
         self.totals.dropped_bytes += self.missing.bytes;
         self.totals.events = self.seq;
         self.totals.at = self.now();
-        if !self.is_left {
-            self.retry.say_missing(self.totals.dropped_exchanges, self.totals.dropped_bytes);
-        }
+        self.retry.say_missing(self.totals.dropped_exchanges, self.totals.dropped_bytes);
         Written { counts: self.totals, untold: self.retry.untold() }
     }
 
