@@ -246,12 +246,7 @@ impl CaptureWriter {
 
     /// Begins anew where somebody has removed or cut the file that was written, and counts what was in it.
     fn notice_loss(&mut self) {
-        let spoilt = match () {
-            () if self.retry.is_over() => return,
-            () if self.file.is_removed() => Spoilt::Removed,
-            () if self.file.is_cut() => Spoilt::Cut,
-            () => return,
-        };
+        let Some(spoilt) = self.retry.find(&self.file) else { return };
         self.retry.spoilt(spoilt, self.in_file);
         self.queue.leave_out(self.in_file, self.file.written());
         if spoilt == Spoilt::Cut {

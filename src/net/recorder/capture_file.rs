@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::file::{beyond, has_moved, is_removed, put_aside};
-use super::retry::Retry;
+use super::retry::{Retry, Spoilable};
 use crate::capture::mtap::{Header, Index, MAGIC, Records, write_records};
 use crate::config::{Capture, Writing};
 use crate::event::Timestamp;
@@ -123,19 +123,6 @@ impl CaptureFile {
         }
     }
 
-    /// Whether somebody has removed it: what is written to it nobody will read.
-    pub(super) fn is_removed(&self) -> bool {
-        is_removed(&self.path, &self.file)
-    }
-
-    /// Whether somebody has cut it where it is: it is shorter than what was written to it, or its beginning is gone.
-    pub(super) fn is_cut(&self) -> bool {
-        // What is written to a file just when it is cut makes it as long as before.
-        let mut first = [0; MAGIC.len()];
-        let is_short = self.file.metadata().is_ok_and(|it| it.len() < self.size);
-        is_short || self.file.read_exact_at(&mut first, 0).is_ok() && first != *MAGIC
-    }
-
     /// Notes that nothing can be made of it: [`begin_next`](Self::begin_next) writes over what is left.
     pub(super) fn give_up(&mut self) {
         self.is_given_up = true;
@@ -149,6 +136,19 @@ impl CaptureFile {
     /// Whether it is no longer where it was.
     pub(super) fn has_moved(&self) -> bool {
         has_moved(&self.path, &self.file)
+    }
+}
+
+impl Spoilable for CaptureFile {
+    fn is_removed(&self) -> bool {
+        is_removed(&self.path, &self.file)
+    }
+
+    fn is_cut(&self) -> bool {
+        // What is written to a file just when it is cut makes it as long as before.
+        let mut first = [0; MAGIC.len()];
+        let is_short = self.file.metadata().is_ok_and(|it| it.len() < self.size);
+        is_short || self.file.read_exact_at(&mut first, 0).is_ok() && first != *MAGIC
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::retry::Retry;
+use super::retry::{Retry, Spoilable};
 use crate::config::{Log, Target, Writing};
 use crate::event::Timestamp;
 use crate::sink::Format;
@@ -161,18 +161,6 @@ impl Output {
         }
     }
 
-    /// Whether somebody has removed the file: what is written to it nobody will read.
-    pub(super) fn is_removed(&self) -> bool {
-        let (Some(path), Some(file)) = (&self.path, &self.file) else { return false };
-        self.is_regular && is_removed(path, file)
-    }
-
-    /// Whether somebody has cut the file where it is: it is shorter than what was written to it.
-    pub(super) fn is_cut(&self) -> bool {
-        let metadata = self.file.as_ref().filter(|_| self.is_regular).and_then(|file| file.metadata().ok());
-        metadata.is_some_and(|it| it.len() < self.length)
-    }
-
     /// Lets go of the file.
     pub(super) fn detach(&mut self) {
         self.file = None;
@@ -184,6 +172,18 @@ impl Output {
         if has_moved(path, file) {
             self.file = None;
         }
+    }
+}
+
+impl Spoilable for Output {
+    fn is_removed(&self) -> bool {
+        let (Some(path), Some(file)) = (&self.path, &self.file) else { return false };
+        self.is_regular && is_removed(path, file)
+    }
+
+    fn is_cut(&self) -> bool {
+        let metadata = self.file.as_ref().filter(|_| self.is_regular).and_then(|file| file.metadata().ok());
+        metadata.is_some_and(|it| it.len() < self.length)
     }
 }
 

@@ -25,6 +25,15 @@ pub(super) enum Spoilt {
     Cut,
 }
 
+/// A file to which somebody else can do something while it is written.
+pub(super) trait Spoilable {
+    /// Whether it has no name any more: what is written to it nobody will read.
+    fn is_removed(&self) -> bool;
+
+    /// Whether it was cut where it is: it is shorter than what was written to it, or its beginning is gone.
+    fn is_cut(&self) -> bool;
+}
+
 /// One sink's failures.
 pub(super) struct Retry {
     /// What is being written, as it is called in messages.
@@ -75,6 +84,16 @@ impl Retry {
     /// Why something is missing, told once; `None` if not for a failure.
     pub(super) fn take_reason(&mut self) -> Option<String> {
         self.reason.take()
+    }
+
+    /// What was done to the file that is still written, if something was.
+    pub(super) fn find(&self, file: &impl Spoilable) -> Option<Spoilt> {
+        match () {
+            () if self.is_over => None,
+            () if file.is_removed() => Some(Spoilt::Removed),
+            () if file.is_cut() => Some(Spoilt::Cut),
+            () => None,
+        }
     }
 
     /// Says what was done to the file, and notes that it is why so many exchanges are missing that were in it.

@@ -15,7 +15,7 @@ use crate::sink::{EventsDropped, Format, RecorderStarted, RecorderStopped, jsonl
 use super::feed::Lines;
 use super::file::{Opened, Output};
 use super::queue::{Health, Missing, Queue};
-use super::retry::{Retry, Spoilt};
+use super::retry::Retry;
 use super::{Clock, RunInfo, Written};
 
 /// Writes one log.
@@ -114,12 +114,7 @@ impl Writer {
 
     /// Begins anew where somebody has removed or cut the file that was written, and counts what was in it.
     fn notice_loss(&mut self) {
-        let spoilt = match () {
-            () if self.retry.is_over() => return,
-            () if self.output.is_removed() => Spoilt::Removed,
-            () if self.output.is_cut() => Spoilt::Cut,
-            () => return,
-        };
+        let Some(spoilt) = self.retry.find(&self.output) else { return };
         let lost = self.totals.exchanges - self.before.exchanges;
         self.retry.spoilt(spoilt, lost);
         self.totals.exchanges -= lost;
