@@ -136,6 +136,7 @@ impl Derive {
             // It goes on where it was, if the file before was read.
             Record::Carried { connection, .. } if self.connections.contains_key(&connection.id) => {}
             Record::Carried { at, connection } => self.open(connection, *at, Since::Carried),
+            Record::Missing { exchanges: 0, bytes: 0, .. } => self.forget_connections(),
             Record::Missing { .. } => {}
             Record::Ended { at } => return self.topologies.close(*at, sink),
         }

@@ -285,8 +285,24 @@ impl<N> Run<N> {
             // It goes on where it was, if the file before was read.
             Record::Carried { connection, .. } if self.sessions.contains_key(&connection.id) => {}
             Record::Carried { at, connection } => self.open(connection, *at, Since::Carried),
+            Record::Missing { exchanges: 0, bytes: 0, .. } => self.forget(),
             Record::Missing { .. } | Record::Ended { .. } => {}
         }
+    }
+
+    /// Notes that a file is missing here: what was asked before it is not answered behind it.
+    fn forget(&mut self) {
+        for (_, Derived { mut session, mut app_name, plain, .. }) in self.in_order() {
+            plain.iter().for_each(|asked| self.drafts.end_unanswered(asked.exchange));
+            session.handle_close(None, None, self.now, &mut |entry| self.drafts.take(entry, &mut app_name, None));
+        }
+    }
+
+    /// The sessions, which are not needed any more.
+    fn in_order(&mut self) -> Vec<(ConnectionId, Derived)> {
+        let mut sessions: Vec<_> = self.sessions.drain().collect();
+        sessions.sort_by_key(|(id, _)| *id);
+        sessions
     }
 
     fn open(&mut self, connection: &Arc<Connection>, at: Timestamp, since: Since) {
@@ -328,13 +344,7 @@ impl<N> Run<N> {
 
     /// Gives what there is of the exchanges that were not answered.
     fn finish(&mut self, ready: &mut VecDeque<Found<N>>) {
-        let mut sessions: Vec<_> = self.sessions.drain().collect();
-        sessions.sort_by_key(|(id, _)| *id);
-        for (_, Derived { mut session, mut app_name, .. }) in sessions {
-            session.handle_close(None, None, self.now, &mut |entry| {
-                self.drafts.take(entry, &mut app_name, None);
-            });
-        }
+        self.forget();
         self.drafts.finish(ready);
     }
 }

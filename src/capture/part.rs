@@ -61,6 +61,15 @@ impl Part {
     }
 }
 
+/// Which files of a recording are missing between two of these numbers, in words; `None` if none is.
+pub fn missing_between(before: u64, after: u64) -> Option<String> {
+    match after.checked_sub(before)? {
+        0 | 1 => None,
+        2 => Some(format!("file {after} of the recording is missing")),
+        _ => Some(format!("files {} to {after} of the recording are missing", before + 2)),
+    }
+}
+
 /// The first line of a log.
 #[derive(Deserialize)]
 struct First {
@@ -89,6 +98,14 @@ mod tests {
         assert!(log.is_of(capture.run.as_deref()) == (log.run == capture.run));
         let later = read(b"{\"seq\":7,\"event\":\"x\",\"ts\":\"2026-11-22T07:44:31.867123Z\"}\n").unwrap();
         assert_eq!((later.number, later.run, later.started_micros), (7, None, 1_795_333_471_867_123));
+    }
+
+    #[test]
+    fn files_that_are_missing_are_counted_from_1() {
+        let said = |before, after| missing_between(before, after).unwrap_or_default();
+        assert_eq!((said(3, 4), said(4, 4), said(5, 4)), Default::default());
+        assert_eq!(said(0, 2), "file 2 of the recording is missing");
+        assert_eq!(said(1, 5), "files 3 to 5 of the recording are missing");
     }
 
     #[test]

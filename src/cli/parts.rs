@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::capture::part::missing_between;
 use crate::net::say::{say, with_hint};
 
 use super::event_file::{EMPTY_HINT, EventFile};
@@ -109,13 +110,16 @@ pub(super) fn log_of(path: &Path) -> OsString {
     OsStr::from_bytes(&name[..kept]).to_owned()
 }
 
-/// Says that a file is missing between two of a capture.
+/// Says that files are missing between two of a capture.
 fn tell_gap(one: &EventFile, other: &EventFile) {
     let (Some(before), Some(part)) = (&one.part, &other.part) else { return };
-    if part.is_capture && part.run == before.run && part.number > before.number + 1 {
+    if !part.is_capture || part.run != before.run {
+        return;
+    }
+    if let Some(missing) = missing_between(before.number, part.number) {
         let (one, other) = (one.path.display(), other.path.display());
-        let trouble = format!("mongotap: what was recorded between {one} and {other} is in a file that was not given");
-        say(with_hint(trouble, Some("replies that were recorded in it are not told")));
+        let trouble = format!("mongotap: {missing}, between {one} and {other}");
+        say(with_hint(trouble, Some("give it too; replies that were recorded in it are not told")));
     }
 }
 

@@ -41,6 +41,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let read = loop {
         match file.next_item() {
             Ok(Some((Item::Entry(entry), _))) => statistics.observe(&entry),
+            // Nobody knows how many.
+            Ok(Some((Item::Dropped { exchanges: 0, bytes: 0, reason, .. }, _))) => {
+                say(format_args!("mongotap: {}: {reason}", file.name()));
+            }
             Ok(Some((Item::Dropped { exchanges, .. }, _))) => missing += exchanges,
             Ok(Some((Item::Other, _))) => {}
             Ok(None) => break file.finish(),

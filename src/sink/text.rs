@@ -69,8 +69,14 @@ impl Render for Text {
 /// Appends the line of an [`EventsDropped`].
 pub fn events_dropped(event: &EventsDropped<'_>, out: &mut Vec<u8>) {
     let EventsDropped { exchanges, bytes, .. } = event;
-    let exchanges = plural(*exchanges, "exchange");
-    put(out, format_args!("Log incomplete: {exchanges} ({bytes} bytes) dropped, reason: "));
+    match (exchanges, bytes) {
+        // Nobody knows how many.
+        (0, 0) => put(out, format_args!("Log incomplete: ")),
+        _ => {
+            let exchanges = plural(*exchanges, "exchange");
+            put(out, format_args!("Log incomplete: {exchanges} ({bytes} bytes) dropped, reason: "));
+        }
+    }
     printable(event.reason, out);
     out.push(b'\n');
 }

@@ -60,9 +60,7 @@ fn all_files_together_tell_what_the_log_tells() {
         said.contains(&hint)
     });
     assert!(hints.count() > 0);
-    let without_one: Vec<_> = files.iter().filter(|file| **file != files[2]).cloned().collect();
-    let (_, said, code) = show_all(&without_one, &[]);
-    assert!(said.contains("is in a file that was not given") && code == Some(0), "{said}");
+    a_file_that_is_missing_is_told(&files, directory.path());
 
     let (statistics, said, code) = run(&["stats", "--format", "json"], &files, &[]);
     assert_eq!((said.as_str(), code), ("", Some(0)));
@@ -83,6 +81,34 @@ fn all_files_together_tell_what_the_log_tells() {
     assert_eq!(code, Some(0), "{said}");
     let (_, said, code) = run(&["convert"], &files[1..2], &[directory.path().join("part.jsonl").to_str().unwrap()]);
     assert_eq!(code, Some(0), "{said}");
+}
+
+/// The one that was written last but two is not given: to none who reads several.
+fn a_file_that_is_missing_is_told(files: &[PathBuf], directory: &Path) {
+    let without_one: Vec<_> = files.iter().filter(|file| **file != files[2]).cloned().collect();
+    let missing = format!("file {} of the recording is missing", files.len() - 2);
+    let told = format!("mongotap: {missing}, between {} and {}\nhint: ", files[3].display(), files[1].display());
+    let (shown, said, code) = show_all(&without_one, &["--format", "text"]);
+    assert!(said.starts_with(&told) && code == Some(0), "{said}");
+    let one = directory.join("gap.mtap");
+    let (_, said, code) = run(&["convert"], &without_one, &[one.to_str().unwrap()]);
+    assert!(said.starts_with(&told) && code == Some(0), "{said}");
+    // What is made of them has the gap in it, and tells the same.
+    let (again, said, code) = show_all(std::slice::from_ref(&one), &["--format", "text"]);
+    assert_eq!((said.as_str(), code), ("", Some(0)));
+    let gap = format!("Log incomplete: {missing}\n");
+    assert!(again.contains(&gap), "{again}");
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&again.replace(&gap, "")), sorted(&shown));
+    let (_, said, code) = run(&["stats"], std::slice::from_ref(&one), &[]);
+    assert_eq!((said, code), (format!("mongotap: {}: {missing}\n", one.display()), Some(0)));
+    let fixture = directory.join("gap.jsonl");
+    let (_, said, code) = run(&["convert"], &without_one, &[fixture.to_str().unwrap()]);
+    assert!(said.starts_with(&told) && code == Some(0), "{said}");
 }
 
 /// Copied and then cut, as `copytruncate` does: a connection that was opened in between is in the second file alone.

@@ -10,14 +10,16 @@ use super::select::Selection;
 use super::{CaptureWriter, Masking, mask};
 use crate::capture::blocks::{Blocks, FileBlock};
 use crate::capture::mtap::{CaptureError, Record, Torn};
-use crate::event::{Compressor, ConnectionId, Given, GivenMessage, Input, Original, Side};
+use crate::capture::part::missing_between;
+use crate::event::{Compressor, ConnectionId, Given, GivenMessage, Input, Original, Side, Timestamp};
 use crate::redact::Redactor;
 use crate::wire::{
     HEADER_LEN, Header, Message, OpCompressed, OpMsg, OpQuery, OpReply, Reader as WireReader, Sequence, WireError,
 };
 
 /// Writes the records that are wanted of a capture, from all the files of its run that are given, in any order; `masking`
-/// says which values go. Torn ends are left out, and told, with the places of their files.
+/// says which values go. Torn ends are left out, and told, with the places of their files; where a file of the run is
+/// missing, a record says so.
 ///
 /// # Errors
 /// If the one cannot be read, or the other not be written.
@@ -40,10 +42,14 @@ pub fn filter_capture<R: Read>(
         parts: HashMap::new(),
         part: header.part,
         open: HashSet::new(),
+        latest: Timestamp::default(),
+        goes_on: Timestamp::default(),
     };
     for block in blocks.by_ref() {
         let FileBlock { header, block, .. } = block?;
-        filtering.begin_part(header.part);
+        if let Some(reason) = filtering.begin_part(header.part) {
+            writer.records().push_missing(filtering.latest, 0, 0, &reason);
+        }
         for mut record in block.into_records() {
             if filtering.wants(&mut record) {
                 writer.records().push_record(&record);
@@ -66,21 +72,35 @@ struct Filtering<'s> {
     part: u64,
     /// Connections that are open, as far as was read: what the next file says of them is known.
     open: HashSet<ConnectionId>,
+    /// The latest time of a record so far.
+    latest: Timestamp,
+    /// Where a file is missing, what is read goes on from then, though connections were opened before.
+    goes_on: Timestamp,
 }
 
 impl Filtering<'_> {
-    fn begin_part(&mut self, part: u64) {
-        if part > self.part + 1 {
+    /// Goes on to a block of that file. What files are missing before it, if some are.
+    fn begin_part(&mut self, part: u64) -> Option<String> {
+        let missing = missing_between(self.part, part);
+        if missing.is_some() {
             self.open.clear();
+            self.goes_on = self.latest;
         }
         self.part = part;
+        missing
     }
 
     /// Whether a record is wanted; it is masked then.
     fn wants(&mut self, record: &mut Record) -> bool {
+        if record.at().monotonic_nanos > self.latest.monotonic_nanos {
+            self.latest = record.at();
+        }
         match record {
             Record::Missing { .. } | Record::Ended { .. } => true,
-            Record::Carried { connection, .. } => {
+            Record::Carried { at, connection } => {
+                if at.monotonic_nanos < self.goes_on.monotonic_nanos {
+                    *at = self.goes_on;
+                }
                 self.open.insert(connection.id) && self.selection.has_connection(connection.id)
             }
             Record::Input(input) => {

@@ -58,8 +58,8 @@ impl Masking {
     }
 }
 
-/// Records that are gathered to a block.
-const BLOCK_BYTES: usize = 64 << 10;
+/// Records that are gathered to a block: no more is lost with the end of a file that is cut.
+const BLOCK_BYTES: usize = 16 << 10;
 
 /// Writes a capture.
 struct CaptureWriter<'w> {

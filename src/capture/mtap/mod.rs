@@ -34,7 +34,7 @@
 //! | 5 | tick | whose connection it is was decided by the time |
 //! | 6 | withheld | u8 side, text why |
 //! | 7 | closed | u8 by whom (0 client, 1 server, 2 proxy), u8 whether there is an error, text error |
-//! | 8 | missing | varint exchanges, varint bytes, text why: they were not recorded |
+//! | 8 | missing | varint exchanges, varint bytes, text why: they were not recorded. 0 and 0: a file of the recording is not here; what is known of connections ends |
 //! | 9 | ended | the run is over |
 //!
 //! | flag of a message | if set |

@@ -272,9 +272,12 @@ fn about(what: &str, address: Option<&Address>, how: &str) -> Vec<Part> {
 pub fn events_dropped(event: &EventsDropped<'_>, out: &mut Vec<u8>) {
     let EventsDropped { at, exchanges, bytes, reason } = event;
     let reason = printed(reason);
-    let exchanges = plural(*exchanges, "exchange");
-    let text = format!("{} log incomplete: {exchanges} ({bytes} bytes) dropped, {reason}\n", time(*at));
-    out.extend_from_slice(text.as_bytes());
+    let dropped = match (exchanges, bytes) {
+        // Nobody knows how many.
+        (0, 0) => String::new(),
+        _ => format!("{} ({bytes} bytes) dropped, ", plural(*exchanges, "exchange")),
+    };
+    out.extend_from_slice(format!("{} log incomplete: {dropped}{reason}\n", time(*at)).as_bytes());
 }
 
 fn failed(failure: &Failure<'_>) -> Part {
