@@ -186,7 +186,27 @@ fn a_log_that_may_not_fail_ends_the_proxy_with_code_4() {
     assert_eq!(child.wait().unwrap().code(), Some(4));
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
-    assert!(said.contains("\nmongotap: log /dev/full: no space left on device\nhint: "), "{said}");
+    let hint = "hint: make room there, or write elsewhere; on_error = \"pass\" goes on without it\n";
+    assert!(said.ends_with(&format!("\nmongotap: log /dev/full: no space left on device\n{hint}")), "{said}");
+}
+
+#[test]
+fn what_cannot_be_written_has_a_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/capture/v1.mtap");
+    for command in ["show", "stats"] {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_mongotap")).args([command, capture]).stdout(full).output().unwrap();
+        let (_, err, code) = text(output);
+        let said = "mongotap: stdout: no space left on device\nhint: make room there, or write elsewhere\n";
+        assert_eq!((err.as_str(), code), (said, 4));
+    }
+    let hint = "hint: name another file, in a directory that is there and that you may write to\n";
+    std::fs::write(directory.path().join("run.jsonl"), "hello\n").unwrap();
+    let log = ["proxy", "--listen", "127.0.0.1:0", "--log", "run.jsonl"];
+    let (_, err, code) = text(mongotap(directory.path(), &log));
+    assert_eq!((err, code), (format!("mongotap: log run.jsonl: there is a file that is not an event log\n{hint}"), 4));
 }
 
 /// The first line that a proxy says after where it listens.

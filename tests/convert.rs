@@ -409,16 +409,35 @@ fn a_torn_capture_is_converted_as_far_as_it_goes() {
     assert!(!directory.path().join("damaged.jsonl").exists());
 }
 
-#[test]
-fn an_interrupt_leaves_nothing_half_done() {
-    let directory = tempfile::tempdir().unwrap();
+/// Writes a fixture of so many exchanges.
+fn long_fixture(to: &Path, exchanges: usize) {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/demo.jsonl");
     let text = fs::read_to_string(demo).unwrap();
     let (header, _) = text.split_once('\n').unwrap();
     let exchange =
         "{\"request\":{\"insert\":\"c\",\"documents\":[{\"n\":1}],\"$db\":\"d\"}}\n{\"reply\":{\"ok\":1.0}}\n";
+    fs::write(to, format!("{header}\n{}", exchange.repeat(exchanges))).unwrap();
+}
+
+#[test]
+fn a_capture_of_a_fixture_that_is_cut_keeps_what_comes_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    long_fixture(&path("long.jsonl"), 218);
+    converted(&path("long.jsonl"), &path("long.mtap"), &[]);
+    let whole = fs::read(path("long.mtap")).unwrap();
+    fs::write(path("cut.mtap"), &whole[..whole.len() / 2]).unwrap();
+    let (said, code) = convert(&path("cut.mtap"), &path("cut.jsonl"), &[]);
+    assert!(said.contains("torn at byte") && code == Some(0), "{said}");
+    let kept = exchanges(&path("cut.mtap")).iter().filter(|exchange| exchange.name() == "insert").count();
+    assert!((40..218).contains(&kept), "{kept} of 218");
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_half_done() {
+    let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("long.jsonl"), directory.path().join("long.mtap"));
-    fs::write(&from, format!("{header}\n{}", exchange.repeat(100_000))).unwrap();
+    long_fixture(&from, 100_000);
     let mut child = command().arg("convert").arg(&from).arg(&to).spawn().unwrap();
     let names = || fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect::<Vec<_>>();
     support::wait_for("the file that is being written", Duration::from_secs(30), || (names().len() > 1).then_some(()));

@@ -125,6 +125,7 @@ fn ended_and_missing(log: &str, format: &str, commands: usize) -> (usize, usize)
     drop(client);
     // The disk was full to the end, and no file tells what is missing.
     let said = program.end_with(4);
+    assert!(said.contains("\nhint: make room there, or write elsewhere; on_error = \"stop\" ends the proxy"), "{said}");
     let written = std::fs::read_to_string(directory.path().join("log")).expect("the log is text");
     let whole = written.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let ended =

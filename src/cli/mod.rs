@@ -20,6 +20,7 @@ pub mod stats;
 mod trail;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use clap::error::ErrorKind;
@@ -147,11 +148,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, Error> {
 pub fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Code::Io, format!("stdout: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten("stdout", &error)),
         _ => Ok(()),
     }
+}
+
+/// That something cannot be written.
+fn unwritten(what: impl Display, error: &io::Error) -> Error {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let hint = match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => "make room there, or write elsewhere",
+        _ => "name a file in a directory that is there and that you may write to",
+    };
+    Error::new(Code::Io, format!("{what}: {}", config::io_reason(error))).hint(hint)
 }
 
 /// Says in the program's own form what clap says in several paragraphs: what is wrong, and the first advice.

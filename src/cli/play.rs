@@ -7,7 +7,7 @@ use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use super::parts::{all_empty, of_one_capture};
-use super::{Code, Error, print};
+use super::{Code, Error, print, unwritten};
 use crate::capture::exchange::Exchange;
 use crate::capture::exchanges;
 use crate::capture::open::{OpenError, Recorded};
@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let speed = args.speed.0.filter(|_| has_times);
     if let Some(path) = &args.report {
         // What cannot be written is known before anything is sent.
-        File::create(path).map_err(|error| cannot_write(path, &error))?;
+        File::create(path).map_err(|error| unwritten(path.display(), &error))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(Code::Io, format!("cannot start: {error}")))?;
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     runtime.shutdown_background();
     if report.exchanges > 0 || played.is_ok() {
         if let Some(path) = &args.report {
-            fs::write(path, format!("{:#}\n", report.json())).map_err(|error| cannot_write(path, &error))?;
+            fs::write(path, format!("{:#}\n", report.json())).map_err(|error| unwritten(path.display(), &error))?;
         }
         print(&printed_lines(&report.text()))?;
     }
@@ -208,10 +208,6 @@ fn unreadable(path: &Path, error: OpenError) -> Error {
     };
     let hint = error.hint().map(str::to_owned);
     Error { hint, ..Error::new(Code::Input, format!("{}: {reason}", path.display())) }
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(Code::Io, format!("{}: {}", path.display(), io_reason(error)))
 }
 
 async fn play_all(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::args::{RedactArgs, list_of};
-use super::{Code, Error, print};
+use super::{Code, Error, print, unwritten};
 use crate::config::{Config, Flags, Pairs, ReplaySettings, Settings, Switch, Text, io_reason};
 
 use crate::net::record::Written;
@@ -210,8 +210,7 @@ pub(super) fn failure(report: &Report, is_strict: bool) -> String {
 /// Writes the report as JSON, if it was asked for.
 pub(super) fn write_report(path: Option<&Path>, report: &Report) -> Result<(), Error> {
     let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, report.to_json())
-        .map_err(|error| Error::new(Code::Io, format!("{}: {}", path.display(), io_reason(&error))))
+    std::fs::write(path, report.to_json()).map_err(|error| unwritten(path.display(), &error))
 }
 
 fn start_failed(error: std::io::Error) -> Error {

@@ -20,7 +20,7 @@ use crate::redact::Redacted;
 use crate::sink::{EventKind, EventsDropped, Filter, Format, Namespace, Options, Render};
 
 use super::event_file::EventFiles;
-use super::{Code, Error};
+use super::{Code, Error, unwritten};
 
 /// How often a file that is followed is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -245,7 +245,7 @@ impl Show {
         match written {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(Error::new(Code::Io, format!("stdout: {error}"))),
+            Err(error) => Err(unwritten("stdout", &error)),
         }
     }
 

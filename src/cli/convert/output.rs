@@ -6,8 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::cli::{Code, Error};
-use crate::config::io_reason;
+use crate::cli::{Code, Error, unwritten};
 use crate::net::scratch::beside;
 use crate::net::signals::before_the_end;
 
@@ -84,8 +83,7 @@ impl Drop for Output {
 
 /// That a file cannot be written.
 pub(super) fn refused(path: &Path, error: &io::Error) -> Error {
-    let refused = Error::new(Code::Io, format!("{}: {}", path.display(), io_reason(error)));
-    refused.hint("name a file in a directory that is there and that you may write to")
+    unwritten(path.display(), error)
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl From<RecordError> for Error {
         match error {
             RecordError::Start(error) => error.into(),
             RecordError::Load(error) => Self { code: super::Code::Input, message: error.message, hint: error.hint },
-            RecordError::Write { .. } => Self::new(super::Code::Io, message),
+            RecordError::Write { path, error } => super::unwritten(path.display(), &error),
             RecordError::Upstream { error, .. } => Self::new(super::Code::Io, message).hint(upstream_hint(&error)),
             RecordError::Incomplete { .. } => Self::new(super::Code::Failed, message),
             RecordError::Kept { error, capture } => {
