@@ -106,10 +106,14 @@ impl Pipeline {
 
     /// See [`Session::handle_tick`].
     pub fn handle_tick(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
-        let was_undecided = self.session.is_undecided();
+        let judgement = self.session.judgement().filter(|_| self.recording.is_some());
+        judgement.iter().for_each(|is_monitor| self.session.handle_judged(*is_monitor));
         let redactor = &mut self.redactor;
         self.session.handle_tick(at, &mut |entry| sink(&redactor.apply(entry)));
-        if let Some(recording) = self.recording.as_mut().filter(|_| was_undecided && !self.session.is_undecided()) {
+        if let (Some(recording), Some(is_monitor)) = (&mut self.recording, judgement)
+            && !self.session.is_undecided()
+        {
+            recording.told(at, Told::Judged { is_monitor });
             recording.told(at, Told::Tick);
         }
     }
@@ -118,6 +122,10 @@ impl Pipeline {
     pub fn handle_close(&mut self, by: Option<Side>, error: Option<&str>, at: Timestamp, sink: &mut Sink<'_>) {
         if let Some(recording) = &mut self.recording {
             self.session.tell_begun(&mut |seen| recording.seen(at, seen, &mut self.redactor));
+            if let Some(is_monitor) = self.session.judgement() {
+                self.session.handle_judged(is_monitor);
+                recording.told(at, Told::Judged { is_monitor });
+            }
             recording.told(at, Told::Closed { by, error });
         }
         let redactor = &mut self.redactor;

@@ -65,6 +65,39 @@ fn playbooks_are_derived_from_what_was_recorded() {
     assert!(events > 1000, "{events} events");
 }
 
+/// Threads look at the other connections of a client in another order than that of the times that they have noted before.
+/// What is derived, in the order of the times, is what was seen all the same.
+#[test]
+fn what_others_told_of_a_connection_is_recorded() {
+    let hello = r#"{"hello": 1, "client": {"driver": {"name": "d"}}, "$db": "admin"}"#;
+    let version =
+        r#""topologyVersion": {"processId": {"$oid": "0102030405060708090a0b0c"}, "counter": {"$numberLong": "6"}}"#;
+    let begins = |connection: &str, id: i32| {
+        format!(
+            ">> {connection} client op_msg id={id} {hello}\n>> {connection} server op_msg id=1{id} to={id} {{\"ok\": 1, {version}}}\n"
+        )
+    };
+    let streams = format!(
+        ">> c1 client op_msg id=2 exhaust {{\"hello\": 1, {version}, \"maxAwaitTimeMS\": 9, \"$db\": \"admin\"}}\n"
+    );
+    let monitor = begins("c1", 1) + &streams + ">> at +1s\n";
+    // A connection begins when the monitor has ended; by the times, before.
+    let probe_begins = monitor + ">> c1 close client\n>> before +1ms\n" + &begins("c2", 3) + ">> at +1s\n";
+    // Or it has ended when the monitor begins to stream; by the times, after.
+    let ends = ">> c2 close client\n";
+    let probe_ends = begins("c1", 1) + &begins("c2", 3) + ">> at +1s\n" + ends + ">> before +1ms\n" + &streams;
+    // Or it is taken for an idle one then.
+    let silent = begins("c1", 1) + &begins("c2", 3) + ">> at +20s\n>> c2 tick\n>> before +1ms\n" + &streams;
+    let idle = probe_begins.clone() + ">> at +20s\n>> c2 tick\n" + ends;
+    for text in [probe_begins + ends, idle, probe_ends, silent] {
+        let (mut seen, mut derived, _) = playbook::recorded("generated", &text, usize::MAX);
+        assert!(seen.iter().any(|it| it.contains("ConnectionCreated")), "an application's: {text}\n{seen:#?}");
+        seen.sort();
+        derived.sort();
+        assert_eq!(seen, derived, "{text}");
+    }
+}
+
 #[test]
 fn playbooks_say_something() {
     let files = files();

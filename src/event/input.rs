@@ -76,6 +76,12 @@ pub enum Given<'a> {
     },
     /// What the client had sent so far was handed on.
     Sent,
+    /// Whose connection it is, as far as the other connections of its client told when it was decided by a tick or by
+    /// the end, the next input. They may be recorded in another order than they were looked at.
+    Judged {
+        /// A monitor's, or else an application's.
+        is_monitor: bool,
+    },
     /// The time, and whose connection it is was decided by it.
     Tick,
     /// The next message of that side was kept back.

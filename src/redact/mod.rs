@@ -189,6 +189,7 @@ pub fn told(connection: ConnectionId, at: Timestamp, told: Told<'_>) -> Redacted
     let given = match told {
         Told::Opened(connection) => Given::Opened(connection),
         Told::Sent => Given::Sent,
+        Told::Judged { is_monitor } => Given::Judged { is_monitor },
         Told::Tick => Given::Tick,
         Told::Withheld { side, message } => Given::Withheld { side, message: message.into() },
         Told::Closed { by, error } => Given::Closed { by, error: error.map(Into::into) },
@@ -223,6 +224,7 @@ pub fn exchanged(mut it: Exchanged, sensitive: bool, fields: &[Arc<Fields>]) -> 
 pub enum Told<'a> {
     Opened(Arc<Connection>),
     Sent,
+    Judged { is_monitor: bool },
     Tick,
     Withheld { side: Side, message: &'a str },
     Closed { by: Option<Side>, error: Option<&'a str> },

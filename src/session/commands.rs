@@ -412,6 +412,14 @@ impl Commands {
         self.lifecycle.emit(at, pending.phase, Event::CommandSucceeded(event), emit);
     }
 
+    pub(super) fn judgement(&self) -> bool {
+        self.lifecycle.judgement()
+    }
+
+    pub(super) fn handle_judged(&mut self, is_monitor: bool) {
+        self.lifecycle.handle_judged(is_monitor);
+    }
+
     pub(super) fn handle_tick(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
         if self.pairing.is_empty() {
             self.lifecycle.tick(at, emit);

@@ -33,6 +33,8 @@ pub(super) struct Lifecycle {
     monitors: Monitors,
     key: Option<ClientKey>,
     counted: Option<Counted>,
+    /// What the other connections of the client tell of this one, if that was asked already.
+    judged: Option<bool>,
     ends_sessions: bool,
     /// Of a driver that checks servers on the sockets that it sends commands on.
     is_single_threaded: bool,
@@ -74,6 +76,7 @@ impl Lifecycle {
             server_connection_id: None,
             key: None,
             counted: None,
+            judged: None,
             ends_sessions: false,
             is_single_threaded: false,
             is_guessed: false,
@@ -265,7 +268,7 @@ impl Lifecycle {
         if let (Role::Undecided, Ready::Handshaken(since)) = (self.role, self.ready)
             && at.since(since) >= self.idle_after
         {
-            if self.is_probe() {
+            if self.take_judgement() {
                 self.count(Some(Counted::Rtt));
                 return self.decide(Role::Monitor, at, emit);
             }
@@ -275,9 +278,24 @@ impl Lifecycle {
         }
     }
 
-    /// Whether a connection with nothing but its first `hello`, answered, is the probe that its client must have.
-    fn is_probe(&self) -> bool {
-        matches!(self.ready, Ready::Handshaken(_)) && self.key.is_some_and(|key| self.monitors.lacks_rtt(key))
+    /// Whether a connection with no more than its first `hello` is a monitor's, as the others of its client tell: with an
+    /// answer it is the probe that its client must have. Without a good one, while no monitor of its client's is connected,
+    /// it is one, coming back to its server.
+    pub(super) fn judgement(&self) -> bool {
+        self.key.is_some_and(|key| match self.ready {
+            Ready::Handshaken(_) => self.monitors.lacks_rtt(key),
+            Ready::No => !self.monitors.has_monitor(key),
+            Ready::Authenticating | Ready::Yes => false,
+        })
+    }
+
+    /// See [`Session::handle_judged`](super::Session::handle_judged).
+    pub(super) fn handle_judged(&mut self, is_monitor: bool) {
+        self.judged = Some(is_monitor);
+    }
+
+    fn take_judgement(&mut self) -> bool {
+        self.judged.take().unwrap_or_else(|| self.judgement())
     }
 
     /// The connection is about to end: whose it was must be said now.
@@ -285,13 +303,11 @@ impl Lifecycle {
         if self.role != Role::Undecided {
             return;
         }
-        let is_probe = self.is_probe();
-        if is_probe {
+        let is_monitor = self.take_judgement();
+        if is_monitor && matches!(self.ready, Ready::Handshaken(_)) {
             self.count(Some(Counted::Rtt));
         }
-        // Who gets no good answer while no monitor of its client's is connected is one, coming back to its server.
-        let is_check = self.ready == Ready::No && self.key.is_some_and(|key| !self.monitors.has_monitor(key));
-        self.decide(if is_probe || is_check { Role::Monitor } else { Role::App }, at, emit);
+        self.decide(if is_monitor { Role::Monitor } else { Role::App }, at, emit);
         if let (Role::App, Ready::Handshaken(since)) = (self.role, self.ready) {
             self.emit_ready(since, emit);
         }

@@ -224,6 +224,7 @@ impl Session {
             Given::Message(message) => self.handle_message(message, at, emit),
             Given::Begun { side, bytes } => self.handle_bytes(*side, bytes, at, emit),
             Given::Sent => self.handle_sent(at, emit),
+            Given::Judged { is_monitor } => self.handle_judged(*is_monitor),
             Given::Tick => self.handle_tick(at, emit),
             Given::Withheld { side, message } => self.handle_withheld(*side, message, at, emit),
             Given::Closed { by, error } => self.handle_close(*by, error.as_deref(), at, emit),
@@ -283,6 +284,17 @@ impl Session {
     /// Notes the time. Needed only while [`is_undecided`](Self::is_undecided).
     pub fn handle_tick(&mut self, at: Timestamp, emit: &mut Emit<'_>) {
         self.commands.handle_tick(at, emit);
+    }
+
+    /// Whether it is a monitor's connection as far as the other connections of its client tell; `None` if what was said on
+    /// it has told whose it is.
+    pub fn judgement(&self) -> Option<bool> {
+        self.is_undecided().then(|| self.commands.judgement())
+    }
+
+    /// Has the tick or the end that comes next decide by that judgement, and not by another look at the others.
+    pub fn handle_judged(&mut self, is_monitor: bool) {
+        self.commands.handle_judged(is_monitor);
     }
 
     /// Whether it is not known yet whose connection this is, and events are held back for it.

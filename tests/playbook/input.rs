@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! at +5ms                        time passes (us, ms, s)
+//! before +5ms                    what follows was noted so much earlier, by a thread that came no further
 //! limits documents=80 inflate=200 message=1000
 //! client op_msg id=7 to=0 [more] [exhaust] [flags=0x4] [checksum[=wrong]] [seq NAME [{…}]] {…} [seq NAME [{…}]]
 //! client op_query id=7 NAMESPACE [flags=4] [skip=1] [return=-1] {…} [{…}]        server op_reply id=9 to=7 [flags=2] [cursor=5] [{…}]
@@ -37,6 +38,7 @@ pub(crate) struct Input {
 
 pub(crate) enum Action {
     At(Duration),
+    Before(Duration),
     Limits(Box<dyn FnOnce(&mut Limits)>),
     Bytes { side: Side, bytes: Vec<u8>, cut: Option<usize> },
     Rest(Side),
@@ -164,6 +166,7 @@ impl Words {
         let word = self.word()?;
         Ok(match word.as_str() {
             "at" => Action::At(duration(&self.word()?)?),
+            "before" => Action::Before(duration(&self.word()?)?),
             "limits" => self.limits()?,
             "client" => self.bytes(Side::Client)?,
             "server" => self.bytes(Side::Server)?,

@@ -108,6 +108,7 @@ impl Stage {
         };
         match input.action {
             Action::At(later) => self.now = after(self.now, later),
+            Action::Before(earlier) => self.now = self.now.before(earlier),
             Action::Limits(change) => {
                 assert!(self.shared.is_none(), "limits come before the first connection");
                 change(&mut self.limits);

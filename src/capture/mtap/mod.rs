@@ -36,6 +36,7 @@
 //! | 7 | closed | u8 by whom (0 client, 1 server, 2 proxy), u8 whether there is an error, text error |
 //! | 8 | missing | varint exchanges, varint bytes, text why: they were not recorded. 0 and 0: a file of the recording is not here; what is known of connections ends |
 //! | 9 | ended | the run is over |
+//! | 10 | judged | u8 whether it was a monitor's connection, by what the client's others told when it was decided by the tick or the end that follows |
 //!
 //! | flag of a message | if set |
 //! |---|---|

@@ -60,6 +60,7 @@ const WITHHELD: u8 = 6;
 const CLOSED: u8 = 7;
 const MISSING: u8 = 8;
 const ENDED: u8 = 9;
+const JUDGED: u8 = 10;
 
 const FROM_SERVER: u16 = 1;
 const TOOK: u16 = 2;
@@ -143,6 +144,7 @@ impl Records {
                 out.extend_from_slice(bytes);
             }),
             Given::Sent => self.put(SENT, connection, at, |_| {}),
+            Given::Judged { is_monitor } => self.put(JUDGED, connection, at, |out| out.push(u8::from(*is_monitor))),
             Given::Tick => self.put(TICK, connection, at, |_| {}),
             Given::Withheld { side, message } => self.put(WITHHELD, connection, at, |out| {
                 out.push(number_of(*side));
@@ -339,7 +341,7 @@ pub(super) fn decode_standing<'a>(bytes: &mut &'a [u8]) -> Result<Option<Standin
     let [kind, length @ ..] = fields.array::<HEAD_LEN>()?;
     let mut content = Fields(fields.take(u32::from_le_bytes(length) as usize)?);
     *bytes = fields.0;
-    if !(OPENED..=ENDED).contains(&kind) {
+    if !(OPENED..=JUDGED).contains(&kind) {
         return Ok(None);
     }
     let connection = ConnectionId(content.varint()?);
@@ -355,6 +357,7 @@ pub(super) fn decode_standing<'a>(bytes: &mut &'a [u8]) -> Result<Option<Standin
         MESSAGE => return Ok(Some(Standing::Message(connection, at, message(content)?))),
         BEGUN => Given::Begun { side: content.side()?, bytes: Cow::Owned(content.take(content.0.len())?.to_vec()) },
         SENT => Given::Sent,
+        JUDGED => Given::Judged { is_monitor: content.bool()? },
         TICK => Given::Tick,
         WITHHELD => Given::Withheld { side: content.side()?, message: content.text()?.into() },
         CLOSED => {

@@ -56,6 +56,7 @@ fn given() -> impl Strategy<Value = Given<'static>> {
         (side(), proptest::collection::vec(any::<u8>(), 0..16))
             .prop_map(|(side, bytes)| Given::Begun { side, bytes: bytes.into() }),
         Just(Given::Sent),
+        any::<bool>().prop_map(|is_monitor| Given::Judged { is_monitor }),
         Just(Given::Tick),
         (side(), ".{0,9}").prop_map(|(side, text)| Given::Withheld { side, message: text.into() }),
         (proptest::option::of(side()), proptest::option::of(".{0,9}"))
