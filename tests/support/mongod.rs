@@ -10,6 +10,7 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -206,7 +207,7 @@ impl Mongod {
     /// SIGKILL, as a crash; the data stays until it is dropped.
     pub(crate) fn kill(&self) {
         let _ = kill_process(self.pid, Signal::KILL);
-        wait_for("mongod to be gone", Duration::from_secs(10), || (!self.is_alive()).then_some(()));
+        wait_for("mongod to be gone", Duration::from_secs(30), || (!self.is_alive()).then_some(()));
     }
 
     /// Starts it again after [`Mongod::kill`], where it was and with the data it had. One that fails over the data that
@@ -275,10 +276,13 @@ fn assert_ok(reply: &Document) {
     assert!(is_ok(reply), "mongod answered {reply}");
 }
 
-/// A port that nothing listens on now.
+/// A port that nothing listens on now. It is below those that the system hands out, so that nobody else is given it
+/// meanwhile, and another one each time.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    listener.local_addr().expect("a bound socket has an address").port()
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let begin = 10_000 + u16::try_from(std::process::id() % 1_000).expect("it is small") * 10;
+    let mut tried = (0..1_000).map(|_| begin + TRIED.fetch_add(1, Ordering::SeqCst));
+    tried.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a loopback port")
 }
 
 /// The mongod to run: `MONGOTAP_MONGOD`, or the one from the Python package index.

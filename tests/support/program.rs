@@ -19,6 +19,8 @@ pub(crate) struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Line>,
+    /// What it said while something else was waited for.
+    passed: Vec<Line>,
     stderr: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -53,7 +55,7 @@ impl Program {
                 *kept.lock().expect("keeping does not panic") = text;
             }),
         ];
-        Self { stdin: child.stdin.take(), child, lines, stderr, readers }
+        Self { stdin: child.stdin.take(), child, lines, passed: Vec::new(), stderr, readers }
     }
 
     /// Starts a Python program of the drivers' tests, which answers line by line.
@@ -87,6 +89,16 @@ impl Program {
         line.unwrap_or_else(|error| panic!("no answer to {to:?}: {error}: {}", self.errors()))
     }
 
+    /// Waits until it says such a line; what it says until then is kept for [`finish`](Self::finish).
+    pub(crate) fn wait_for_line(&mut self, whose: &str, is_one: impl Fn(&Line) -> bool) {
+        let until = now() + PATIENCE;
+        while !self.passed.iter().any(&is_one) {
+            let line = self.lines.recv_timeout(until.saturating_duration_since(now()));
+            self.passed
+                .push(line.unwrap_or_else(|error| panic!("{whose} does not say it: {error}: {}", self.errors())));
+        }
+    }
+
     /// Ends its input, and waits for its end, which must be a good one. What it had said since it was last asked.
     pub(crate) fn finish(mut self) -> Vec<Line> {
         drop(self.stdin.take());
@@ -95,7 +107,9 @@ impl Program {
             reader.join().expect("reading does not panic");
         }
         assert!(status.success(), "{status}: {}", self.errors());
-        self.lines.try_iter().collect()
+        let mut said = std::mem::take(&mut self.passed);
+        said.extend(self.lines.try_iter());
+        said
     }
 
     fn errors(&self) -> String {
