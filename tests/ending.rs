@@ -46,6 +46,10 @@ fn insert() -> Document {
     doc! { "insert": "orders", "documents": [{ "text": "x".repeat(2000) }], "$db": "shop" }
 }
 
+/// What an insert takes in a log, at least, and what may wait to be written.
+const INSERT_LEN: usize = 2000;
+const QUEUE_LEN: usize = 65_536;
+
 /// Starts `mongotap proxy` through a command that takes its arguments at the end.
 fn start(command: Command, arguments: &[&str]) -> proxy::Proxy {
     proxy::Proxy::run(command, &[&["--upstream", &server(), "--drain", "200ms"], arguments].concat())
@@ -55,7 +59,8 @@ fn start(command: Command, arguments: &[&str]) -> proxy::Proxy {
 fn sigterm_frees_connections_that_wait_for_a_reader_who_has_stopped() {
     let mut command = proxy::command();
     command.stdout(Stdio::piped());
-    let log = ["--log", "-", "--log-format", "jsonl", "--log-on-overflow", "block", "--log-queue-bytes", "65536"];
+    let queue = QUEUE_LEN.to_string();
+    let log = ["--log", "-", "--log-format", "jsonl", "--log-on-overflow", "block", "--log-queue-bytes", &queue];
     let program = start(command, &log);
     let answered = Arc::new(AtomicUsize::new(0));
     for _ in 0..4 {
@@ -67,10 +72,11 @@ fn sigterm_frees_connections_that_wait_for_a_reader_who_has_stopped() {
             }
         });
     }
-    wait_for("the clients to stand still", Duration::from_secs(10), || {
+    wait_for("the clients to stand still", Duration::from_secs(60), || {
         let before = answered.load(Ordering::SeqCst);
-        thread::sleep(Duration::from_millis(300));
-        (before > 0 && answered.load(Ordering::SeqCst) == before).then_some(())
+        thread::sleep(Duration::from_secs(1));
+        // Those whom a busy machine does not let on stand still as well, but hardly with so much answered.
+        (before * INSERT_LEN > QUEUE_LEN / 2 && answered.load(Ordering::SeqCst) == before).then_some(())
     });
     let told = now();
     let said = program.end();
@@ -163,7 +169,7 @@ fn a_program_ends_it_in_a_runtime_without_time() {
         proxy.shutdown().await;
         told.elapsed()
     });
-    assert!((drain..Duration::from_secs(3)).contains(&waited), "{waited:?}");
+    assert!((drain..Duration::from_secs(10)).contains(&waited), "{waited:?}");
 }
 
 #[test]
@@ -179,6 +185,8 @@ fn that_no_connection_can_be_accepted_is_said_once() {
             clients.extend(Client::try_connect(&program.address));
             thread::sleep(Duration::from_millis(5));
         }
+        wait_for("want of descriptors", Duration::from_secs(30), || program.stderr().contains("cannot ").then_some(()));
+        // Meanwhile it tries several times.
         thread::sleep(Duration::from_millis(400));
         let lines = program.end();
         let lines = lines.lines().filter(|line| line.starts_with("cannot accept a connection: ")).count();

@@ -172,7 +172,7 @@ fn a_full_queue_that_blocks_loses_nothing() {
     });
     assert!(is_done.recv_timeout(Duration::from_millis(300)).is_err(), "it did not wait");
     allow.send(()).unwrap();
-    is_done.recv_timeout(Duration::from_secs(10)).unwrap();
+    is_done.recv_timeout(Duration::from_secs(30)).unwrap();
     writer.join().unwrap();
     bench.stop();
     assert_eq!(whole_and_missing(&bench::parse(&reader.join().unwrap())), (1000, 0));

@@ -6,6 +6,7 @@ use std::io::{BufReader, Read as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use crate::support::{now, wait_for};
 use crate::tally::Tally;
 use crate::usage;
 
-/// A command that is answered later than this has waited for a disk.
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// A command that waits for a disk is not answered while that fails; one that a busy machine does not let on, is.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A proxy with a log and a capture, and the application before it.
 struct Recorded {
@@ -70,13 +71,13 @@ impl Recorded {
         for name in [LOG, CAPTURE] {
             let kind = if name == LOG { "log" } else { "capture" };
             let line = format!("{kind} {name}: {word}");
-            wait_for(&line, Duration::from_secs(10), || self.proxy.stderr().contains(&line).then_some(()));
+            wait_for(&line, Duration::from_secs(30), || self.proxy.stderr().contains(&line).then_some(()));
         }
     }
 
     /// Waits until what was done is in both files.
     fn wait_until_written(&self) {
-        wait_for("the files to be written", Duration::from_secs(10), || {
+        wait_for("the files to be written", Duration::from_secs(30), || {
             let log = fs::read_to_string(self.path(LOG)).ok()?;
             let ends = log.matches("commandSucceededEvent").count() as u64;
             (ends >= self.asked && captured(&self.path(CAPTURE)).0 >= self.asked).then_some(())
@@ -112,7 +113,8 @@ fn captured(capture: &Path) -> (u64, u64) {
 /// For a while no file of the proxy may be longer than it is.
 pub(crate) fn full_for_a_while() -> String {
     let server = Server::start();
-    let queues = ["--log-queue-bytes", "100kB", "--capture-queue-bytes", "100kB"];
+    // Room for 50 commands, however late they are written, and not for 500.
+    let queues = ["--log-queue-bytes", "1MB", "--capture-queue-bytes", "1MB"];
     let mut recorded = Recorded::start(&server, &queues);
     recorded.commands(50);
     recorded.wait_until_written();
@@ -326,12 +328,14 @@ const COMMANDS: u64 = 500;
 /// So long a reader does not keep up.
 const SLOW_FOR: Duration = Duration::from_millis(400);
 
-/// The log is a pipe, of which little is read for a while.
+/// The log is a pipe, of which little is read for a while; if nobody waits for that, until all commands were answered.
 fn to_a_slow_reader(on_overflow: &str) -> (Duration, Tally, String) {
     let server = Server::start();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let pipe = directory.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("it runs").success());
+    let (answered, all_answered) = mpsc::channel::<()>();
+    let is_waited_for = on_overflow == "block";
     let reader = thread::spawn({
         let pipe = pipe.clone();
         move || {
@@ -342,6 +346,9 @@ fn to_a_slow_reader(on_overflow: &str) -> (Duration, Tally, String) {
                 thread::sleep(SLOW_FOR / 20);
                 let length = pipe.read(&mut part).expect("it is written to");
                 text += std::str::from_utf8(&part[..length]).expect("a log of ASCII");
+            }
+            if !is_waited_for {
+                all_answered.recv().expect("it is told");
             }
             pipe.read_to_string(&mut text).expect("a log is UTF-8");
             text
@@ -358,6 +365,8 @@ fn to_a_slow_reader(on_overflow: &str) -> (Duration, Tally, String) {
         assert!(is_ok(&client.command(&find)));
     }
     let took = begun.elapsed();
+    // A reader that was waited for does not listen any more.
+    let _ = answered.send(());
     drop(client);
     let said = proxy.end();
     let log = directory.path().join("events.jsonl");

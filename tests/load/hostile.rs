@@ -1,13 +1,15 @@
 //! Bombs, lengths that lie, documents in documents, headers without end: from a client, and as a server's answer. They
 //! are passed on as they came, memory stays bounded, the log is whole, and who comes next is served.
 
+use std::net::TcpStream;
+
 use bson::doc;
 use bytes::BytesMut;
 use mongotap::wire::{Compressor, compress};
 
 use crate::pair::{Between, Pair, exchange, pass};
 use crate::support::client::op_msg;
-use crate::usage::{memory, memory_at_rest};
+use crate::usage::{descriptors, memory, memory_at_rest, wait_for_descriptors};
 
 /// What the proxy may take, in kB: a message of 48 MB inflated, once as it is recorded and once as it is read, and the
 /// program itself.
@@ -21,7 +23,13 @@ pub(crate) fn of_both_sides() -> String {
     let capture = directory.path().join("all.mtap");
     let between = Between::start(&["--capture", capture.to_str().expect("its name is text")]);
     let (request, reply) = exchange(&doc! { "find": "items", "$db": "hostile" });
-    let before = memory(between.proxy.pid()).peak;
+    let pid = between.proxy.pid();
+    let (before, files) = (memory(pid).peak, descriptors(pid));
+    // One after the other: what one takes is given back before the next one comes.
+    let end = |client, server| {
+        drop::<(TcpStream, TcpStream)>((client, server));
+        wait_for_descriptors(pid, files);
+    };
     let all = hostile();
     for bytes in &all {
         let Pair { mut client, mut server } = between.pair();
@@ -29,17 +37,19 @@ pub(crate) fn of_both_sides() -> String {
         // Whatever that was, what follows goes on as well.
         pass(&mut client, &mut server, &request);
         pass(&mut server, &mut client, &reply);
+        end(client, server);
 
         let Pair { mut client, mut server } = between.pair();
         pass(&mut client, &mut server, &request);
         pass(&mut server, &mut client, bytes);
         pass(&mut client, &mut server, &request);
+        end(client, server);
     }
     let Pair { mut client, mut server } = between.pair();
     pass(&mut client, &mut server, &request);
     pass(&mut server, &mut client, &reply);
     drop((client, server));
-    let peak = memory_at_rest(between.proxy.pid()).peak;
+    let peak = memory_at_rest(pid).peak;
     assert!(peak < MEMORY_MAX, "{peak} kB at the most, {before} kB before");
     let tally = between.proxy.end_of_hostile();
     let connections = 2 * all.len() as u64 + 1;

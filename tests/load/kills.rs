@@ -105,7 +105,7 @@ fn kill_once(server: &Server, dice: &mut Dice, sum: &mut Sum) {
     let runtime = runtime.expect("a runtime starts");
     let clients = runtime.spawn(insert(proxy.address.clone(), Arc::clone(&answered)));
     let count = || answered.lock().expect("counting does not panic").len();
-    wait_for("an answer", Duration::from_secs(10), || (count() > 0).then_some(()));
+    wait_for("an answer", Duration::from_secs(30), || (count() > 0).then_some(()));
     std::thread::sleep(Duration::from_millis(dice.below(400) as u64));
     let killed = now();
     proxy.signal(Signal::KILL);

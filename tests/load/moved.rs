@@ -41,7 +41,7 @@ pub(crate) fn a_hundred_times() -> String {
                 fs::rename(path, aside(path, number)).expect("it is there");
             }
             proxy.signal(Signal::HUP);
-            wait_for("new files, and work", Duration::from_secs(10), || {
+            wait_for("new files, and work", Duration::from_secs(30), || {
                 (log.exists() && capture.exists() && asked.load(Ordering::SeqCst) > before).then_some(())
             });
         }

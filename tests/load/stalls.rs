@@ -36,7 +36,7 @@ pub(crate) fn client_that_reads_nothing() -> String {
         assert!(is_ok(&other.command(&doc! { "ping": 1, "$db": "admin" })));
     }
     let waited = asked.elapsed() / 20;
-    assert!(waited < Duration::from_millis(100), "another one waits {waited:?}");
+    assert!(waited < Duration::from_secs(1), "another one waits {waited:?}");
     for id in ids {
         let answer = client.receive().expect("all answers come in the end");
         assert_eq!(answer.response_to, id);
@@ -153,7 +153,7 @@ pub(crate) fn upstream_that_does_not_accept() -> String {
     let told = now();
     let (tally, _) = proxy.end();
     let ended = told.elapsed();
-    assert!(ended < Duration::from_secs(4), "it ends within {ended:?}");
+    assert!(ended < Duration::from_secs(15), "it ends within {ended:?}");
     assert_eq!((tally.opened, tally.succeeded), (2, 1), "{tally:?}");
     format!("served {served_after:.1?} after it came to itself; ended within {ended:.1?} while it stood still")
 }

@@ -36,7 +36,7 @@ pub(crate) fn descriptors(pid: Pid) -> usize {
 
 /// Waits until a process has no more descriptors than that.
 pub(crate) fn wait_for_descriptors(pid: Pid, most: usize) {
-    crate::support::wait_for(&format!("no more than {most} descriptors"), Duration::from_secs(20), || {
+    crate::support::wait_for(&format!("no more than {most} descriptors"), Duration::from_secs(30), || {
         (descriptors(pid) <= most).then_some(())
     });
 }

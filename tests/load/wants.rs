@@ -42,7 +42,7 @@ pub(crate) fn descriptors_run_out() -> String {
     let mut served: Vec<_> = (0..10).map(|_| Client::handshake(proxy.address(), "early")).collect();
     // More than there is room for: some are turned away, some wait where the system keeps them.
     let crowd: Vec<_> = (0..DESCRIPTORS).filter_map(|_| Client::try_connect(proxy.address())).collect();
-    wait_for("descriptors to run out", Duration::from_secs(10), || {
+    wait_for("descriptors to run out", Duration::from_secs(30), || {
         (descriptors(proxy.pid()) + 1 >= DESCRIPTORS).then_some(())
     });
     for client in &mut served {
@@ -50,7 +50,7 @@ pub(crate) fn descriptors_run_out() -> String {
     }
     drop(crowd);
     let freed = now();
-    wait_for("room for another", Duration::from_secs(10), || {
+    wait_for("room for another", Duration::from_secs(30), || {
         Client::try_connect(proxy.address())?.try_command(&hello("late")).filter(is_ok)
     });
     let recovered = freed.elapsed();

@@ -152,11 +152,11 @@ pub(crate) fn missing_line(path: &Path, lines: &[Value]) -> String {
 
 /// Waits for what is going to be true soon.
 pub(crate) fn wait_for(mut is_true: impl FnMut() -> bool) {
-    for _ in 0..2000 {
+    for _ in 0..6000 {
         if is_true() {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    panic!("it did not come true within 10 seconds");
+    panic!("it did not come true within 30 seconds");
 }
