@@ -41,7 +41,7 @@ fn connections_beyond_the_most_are_refused_until_one_goes() {
     assert!(is_ok(&first.command(&ping())), "those that are served go on");
     drop(second);
     let again = || (!is_refused(&proxy.address)).then_some(());
-    wait_for("the place of one that went to be free again", Duration::from_secs(10), again);
+    wait_for("the place of one that went to be free again", Duration::from_secs(30), again);
     let Stopped { log, stderr, .. } = proxy.stop();
     let said = stderr.lines().filter(|line| line.starts_with("refused 127.0.0.1:")).count();
     assert_eq!(said, 1, "it is said once: {stderr}");

@@ -173,7 +173,10 @@ fn a_proxy_that_is_killed_leaves_what_it_had() {
     for n in 0..50 {
         client.command(&doc! { "ping": n, "$db": "admin" });
     }
-    std::thread::sleep(Duration::from_millis(150));
+    let ends = |shown: &str| shown.matches("\"commandSucceededEvent\"").count();
+    wait_for("all of it to be written", Duration::from_secs(30), || {
+        (ends(&show(&capture, &["--format", "jsonl"]).0) == 50).then_some(())
+    });
     let log = proxy.log_path();
     for file in [&capture, &log] {
         assert_eq!(show(file, &[]).1, "", "as long as it is written it has no end");
@@ -189,7 +192,7 @@ fn a_proxy_that_is_killed_leaves_what_it_had() {
         let elsewhere = if *file == log { ", or another file goes on" } else { "" };
         assert_eq!(said, format!("mongotap: {}: {unended}{elsewhere}\n", file.display()));
     }
-    assert_eq!(shown.matches("\"commandSucceededEvent\"").count(), 50);
+    assert_eq!(ends(&shown), 50);
 
     // A crash within a write leaves a part of a block.
     let bytes = fs::read(&capture).unwrap();
@@ -286,12 +289,12 @@ fn a_capture_is_followed_while_it_is_written() {
     let shown = || fs::read_to_string(out.path()).unwrap();
     let mut client = Client::handshake(&proxy.address, "followed");
     client.command(&doc! { "ping": 1, "first": true, "$db": "admin" });
-    wait_for("the first", Duration::from_secs(10), || shown().contains("\"first\":true").then_some(()));
+    wait_for("the first", Duration::from_secs(30), || shown().contains("\"first\":true").then_some(()));
     client.command(&doc! { "ping": 1, "second": true, "$db": "admin" });
-    wait_for("the second", Duration::from_secs(10), || shown().contains("\"second\":true").then_some(()));
+    wait_for("the second", Duration::from_secs(30), || shown().contains("\"second\":true").then_some(()));
     drop(client);
     proxy.stop();
-    wait_for("the end", Duration::from_secs(10), || shown().contains("recorderStoppedEvent").then_some(()));
+    wait_for("the end", Duration::from_secs(30), || shown().contains("recorderStoppedEvent").then_some(()));
     kill_process(Pid::from_child(&show), Signal::TERM).unwrap();
     assert!(show.wait().unwrap().success());
     // An application's connection waits to be known as one; its events came with the first command.
@@ -303,7 +306,11 @@ fn files_are_put_aside_and_each_can_be_read() {
     let more = ["--capture-rotate-bytes", "20000", "--capture-keep", "100"];
     let (proxy, capture, directory) = capturing(&Mongod::shared().uri(), &more);
     let mut client = Client::handshake(&proxy.address, "rotated");
-    let mut state = 7_u64;
+    let written = || {
+        let sizes = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().metadata().map_or(0, |it| it.len()));
+        sizes.sum::<u64>()
+    };
+    let (mut state, mut before) = (7_u64, 0);
     for n in 0..40 {
         // What can hardly be compressed, so that the file grows.
         let noise: String = (0..2000)
@@ -313,7 +320,9 @@ fn files_are_put_aside_and_each_can_be_read() {
             })
             .collect();
         client.command(&doc! { "ping": 1, "n": n, "noise": noise, "$db": "admin" });
-        std::thread::sleep(Duration::from_millis(10));
+        // What is written at once, however much, is in one file.
+        let more = || Some(written()).filter(|it| *it >= before + 1000);
+        before = wait_for("it to be written", Duration::from_secs(30), more);
     }
     drop(client);
     proxy.stop();

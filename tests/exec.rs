@@ -270,7 +270,7 @@ fn signals_are_the_commands() {
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "hup");
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let status = wait_for("exec to end", Duration::from_secs(10), || child.try_wait().unwrap());
+    let status = wait_for("exec to end", Duration::from_secs(30), || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(42));
 }
 
@@ -282,7 +282,7 @@ import os, pty, sys
 pid, terminal = pty.fork()
 if pid == 0:
     os.execvp(sys.argv[1], sys.argv[1:])
-seen = b""
+seen, typed = b"", False
 while True:
     try:
         read = os.read(terminal, 4096)
@@ -291,7 +291,8 @@ while True:
     if not read:
         break
     seen += read
-    if b"ready" in read:
+    if b"ready" in seen and not typed:
+        typed = True
         os.write(terminal, b"\x03")
 os.waitpid(pid, 0)
 print(seen.decode())

@@ -238,7 +238,7 @@ fn an_upstream_that_is_down_may_come() {
     let mut early = Client::connect(&proxy.address);
     let sent = now();
     assert!(early.try_command(&hello("early")).is_none(), "the client is closed, not left waiting");
-    assert!(sent.elapsed() < Duration::from_secs(5), "and at once");
+    assert!(sent.elapsed() < Duration::from_secs(15), "and at once");
 
     let mongod = Mongod::start(Options { port: Some(port), ..Options::default() });
     let mut client = Client::handshake(&proxy.address, "late");
@@ -257,8 +257,8 @@ fn an_upstream_that_is_down_may_come() {
 
 #[test]
 fn sigterm_lets_commands_in_flight_end() {
-    let mut proxy = proxy();
-    let blocks = doc! { "blockConnection": true, "blockTimeMS": 1000 };
+    let mut proxy = Proxy::start(&Mongod::shared().uri(), &["--drain", "30s"]);
+    let blocks = doc! { "blockConnection": true, "blockTimeMS": 3000 };
     let _point = Mongod::shared().fail_command(1, &["find"], "drains", blocks);
     let mut busy = Client::handshake(&proxy.address, "drains");
     let mut idle = Client::handshake(&proxy.address, "idle");
@@ -269,12 +269,12 @@ fn sigterm_lets_commands_in_flight_end() {
     let told = now();
     proxy.signal(Signal::TERM);
     assert_eq!(idle.read_to_end().unwrap_or_default(), b"", "an idle connection is closed");
-    assert!(told.elapsed() < Duration::from_millis(700), "at once");
+    assert!(told.elapsed() < Duration::from_millis(2500), "before the other one is answered");
     assert!(refuses(&proxy.address), "no more connections are taken");
     assert!(is_ok(&busy.receive().expect("a reply").body), "the command in flight gets its reply");
     let status = proxy.wait();
     assert_eq!(status.code(), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(4), "it does not wait longer than it must");
+    assert!(told.elapsed() < Duration::from_secs(15), "it does not wait longer than it must");
 
     let log = Log::read(&proxy.log_path());
     assert_eq!(log.end("find").event(), "commandSucceededEvent");
@@ -292,7 +292,7 @@ fn refuses(address: &str) -> bool {
 #[test]
 fn sigterm_does_not_wait_for_ever() {
     let mut proxy = Proxy::start(&Mongod::shared().uri(), &["--drain", "500ms"]);
-    let blocks = doc! { "blockConnection": true, "blockTimeMS": 8000 };
+    let blocks = doc! { "blockConnection": true, "blockTimeMS": 20_000 };
     let _point = Mongod::shared().fail_command(1, &["find"], "endless", blocks);
     let mut client = Client::handshake(&proxy.address, "endless");
     client.send(0, &find("endless")).expect("the request goes out");
@@ -301,7 +301,7 @@ fn sigterm_does_not_wait_for_ever() {
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.wait().code(), Some(0));
     let waited = told.elapsed();
-    assert!((Duration::from_millis(500)..Duration::from_secs(4)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_millis(500)..Duration::from_secs(15)).contains(&waited), "{waited:?}");
 
     let log = Log::read(&proxy.log_path());
     assert!(message(log.end("find")).contains("proxy"), "it says who: {}", message(log.end("find")));
@@ -309,7 +309,7 @@ fn sigterm_does_not_wait_for_ever() {
 
 #[test]
 fn sigterm_waits_for_no_awaitable_hello_and_no_tailing_cursor() {
-    let mut proxy = proxy();
+    let mut proxy = Proxy::start(&Mongod::shared().uri(), &["--drain", "19s"]);
     let mut monitor = Client::connect(&proxy.address);
     let first = monitor.command(&hello("awaits"));
     let version = first.get_document("topologyVersion").expect("mongod has a topology version").clone();
@@ -329,7 +329,7 @@ fn sigterm_waits_for_no_awaitable_hello_and_no_tailing_cursor() {
     let told = now();
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.wait().code(), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(15), "{:?}", told.elapsed());
     let log = Log::read(&proxy.log_path());
     assert_eq!(log.end("getMore").event(), "commandFailedEvent");
 }
@@ -337,19 +337,21 @@ fn sigterm_waits_for_no_awaitable_hello_and_no_tailing_cursor() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-        let mut proxy = proxy();
+        let mut proxy = Proxy::start(&Mongod::shared().uri(), &["--drain", "19s"]);
         let app_name = format!("second{code}");
-        let blocks = doc! { "blockConnection": true, "blockTimeMS": 4000 };
+        let blocks = doc! { "blockConnection": true, "blockTimeMS": 20_000 };
         let _point = Mongod::shared().fail_command(1, &["find"], &app_name, blocks);
         let mut client = Client::handshake(&proxy.address, &app_name);
         client.send(0, &find("second")).expect("the request goes out");
         proxy.wait_for_log("\"find\"");
+        let mut idle = Client::handshake(&proxy.address, "idle");
         let told = now();
         proxy.signal(signal);
-        thread::sleep(Duration::from_millis(200));
+        // Two that come at once are one to the system. That idle connections are closed says that the first has come.
+        assert_eq!(idle.read_to_end().unwrap_or_default(), b"");
         proxy.signal(signal);
         assert_eq!(proxy.wait().code(), Some(code), "{}", proxy.stderr());
-        assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+        assert!(told.elapsed() < Duration::from_secs(15), "{:?}", told.elapsed());
     }
 }
 
@@ -372,7 +374,7 @@ fn sighup_reopens_the_log() {
     let aside = proxy.directory().join("aside.jsonl");
     fs::rename(proxy.log_path(), &aside).expect("a log may be moved");
     proxy.signal(Signal::HUP);
-    wait_for("a new log", Duration::from_secs(5), || proxy.log_path().exists().then_some(()));
+    wait_for("a new log", Duration::from_secs(30), || proxy.log_path().exists().then_some(()));
     assert!(is_ok(&client.command(&doc! { "buildInfo": 1, "$db": "admin" })));
     proxy.wait_for_log("buildInfo");
     proxy.signal(Signal::TERM);
@@ -401,7 +403,7 @@ fn sigusr1_prints_the_table() {
     client.command(&doc! { "mongotapNoSuchCommand": 1, "$db": "faults" });
     proxy.wait_for_log("mongotapNoSuchCommand");
     proxy.signal(Signal::USR1);
-    let row = wait_for("the table", Duration::from_secs(5), || {
+    let row = wait_for("the table", Duration::from_secs(30), || {
         proxy.stderr().lines().find(|line| line.contains("counted") && line.contains("find")).map(str::to_owned)
     });
     assert!(row.split_whitespace().any(|it| it == "3"), "three finds: {row}");

@@ -238,7 +238,7 @@ fn listeners_hear_of_heartbeats_servers_and_topologies() {
             client.command(&doc! { "hello": 1, "$db": "admin" });
             talk(&monitor);
         });
-        wait_for("the client to end", Duration::from_secs(20), || talking.is_finished().then_some(()));
+        wait_for("the client to end", Duration::from_secs(30), || talking.is_finished().then_some(()));
         proxy.shutdown().await;
         address
     });
@@ -293,9 +293,9 @@ fn a_client_in_the_middle_of_a_command_is_waited_for() {
     let address = proxy.endpoint().to_string();
     let client = std::thread::spawn(move || {
         let mut client = Client::handshake(&address, "drained");
-        client.command(&doc! { "sleep": 1, "millis": 400, "lock": "none", "$db": "admin" })
+        client.command(&doc! { "sleep": 1, "millis": 2000, "lock": "none", "$db": "admin" })
     });
-    wait_for("the command to be on its way", Duration::from_secs(10), || {
+    wait_for("the command to be on its way", Duration::from_secs(30), || {
         let running = doc! { "currentOp": 1, "appName": "drained", "command.sleep": 1, "$db": "admin" };
         let reply = Mongod::shared().client().command(&running);
         reply.get_array("inprog").is_ok_and(|all| !all.is_empty()).then_some(())

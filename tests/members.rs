@@ -262,7 +262,7 @@ fn what_cannot_be_rewritten_goes_to_nobody() {
     let mut expected = hello(&[&listen, &listen], 0);
     expected.insert("hosts", [listen.as_str(), &second].to_vec());
     assert_eq!(renamed, frames("noop", 1, &expected)[0], "once there is a place the member has a listener");
-    wait_for("the new listener to be told of", Duration::from_secs(5), || {
+    wait_for("the new listener to be told of", Duration::from_secs(30), || {
         proxy.stderr().contains(&format!("listening on {second} -> mongo2:27017")).then_some(())
     });
 
@@ -314,7 +314,7 @@ fn a_member_that_joins_passes_over_ports_that_others_have() {
     let mut client = Raw::connect(&listen);
     client.send(&op_msg((1, 0), 0, &doc! { "hello": 1, "$db": "admin" }));
     client.receive();
-    wait_for("the new listener to be told of", Duration::from_secs(5), || {
+    wait_for("the new listener to be told of", Duration::from_secs(30), || {
         proxy.stderr().contains(" -> mongo2:27017").then_some(())
     });
     let stderr = proxy.stop().stderr;
@@ -373,7 +373,7 @@ fn a_seed_that_comes_later_is_found_behind_the_name_that_the_set_has_for_it() {
     assert_eq!(Raw::connect(&ours[2]).rest(), b"", "a name that is no address leads nowhere");
 
     let _second = Scripted::start_at(port, member(1));
-    let reply = wait_for("the second member to be known", Duration::from_secs(20), || {
+    let reply = wait_for("the second member to be known", Duration::from_secs(30), || {
         Client::try_connect(&ours[2])?.try_command(&doc! { "hello": 1, "$db": "admin" })
     });
     assert_eq!(reply.get_str("me").ok(), Some(ours[2].as_str()));
@@ -489,7 +489,7 @@ fn a_real_set_is_known_by_its_listeners_whoever_asks_and_however() {
     config.extend(doc! { "members": members, "version": config.get_i32("version").expect("a version") + 1 });
     let reply = set.members[set.primary()].client().command(&doc! { "replSetReconfig": config, "$db": "admin" });
     assert!(is_ok(&reply), "{reply}");
-    let joined = wait_for("the fourth member", Duration::from_secs(20), || {
+    let joined = wait_for("the fourth member", Duration::from_secs(30), || {
         let reply = Client::connect(&ours[0]).command(&doc! { "hello": 1, "$db": "admin" });
         let known = [
             strings(&reply, "hosts"),
@@ -499,7 +499,7 @@ fn a_real_set_is_known_by_its_listeners_whoever_asks_and_however() {
         assert!(!known.contains(&fourth.address()), "a real name leaks: {reply}");
         known.into_iter().find(|name| !ours.contains(name))
     });
-    wait_for("the fourth member to know its set", Duration::from_secs(20), || {
+    wait_for("the fourth member to know its set", Duration::from_secs(30), || {
         let reply = Client::connect(&joined).command(&doc! { "hello": 1, "$db": "admin" });
         reply.get_str("me").is_ok_and(|me| me == joined).then_some(())
     });

@@ -94,7 +94,7 @@ impl Tcpdump {
         command.arg("-w").arg(file).args(["tcp", "port", port]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         // It writes the header when it listens.
-        wait_for("tcpdump to listen", Duration::from_secs(20), || {
+        wait_for("tcpdump to listen", Duration::from_secs(30), || {
             fs::metadata(file).ok().filter(|it| it.len() > 0).map(drop)
         });
         Self(child)

@@ -70,7 +70,7 @@ fn run_proxy(arguments: &str, directory: &Path) -> String {
     let mut command = mongotap(&arguments, directory);
     let mut child: Child =
         command.stderr(fs::File::create(&errors).expect("a file")).spawn().expect("the command starts");
-    let address = wait_for("the ready line", Duration::from_secs(20), || {
+    let address = wait_for("the ready line", Duration::from_secs(30), || {
         let text = fs::read_to_string(&errors).ok()?;
         assert!(child.try_wait().expect("a child").is_none(), "mongotap {arguments}: {text}");
         let (_, rest) = text.split_once("listening on ")?;

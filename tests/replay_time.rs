@@ -11,8 +11,9 @@ use std::time::Duration;
 use support::manifest;
 use support::mongod::{Mongod, Options};
 use support::replay::{Replay, captured, output};
+use support::wait_for;
 
-/// Prints how many milliseconds a find takes that keeps its server busy for 300.
+/// Prints how many milliseconds a find takes that keeps its server busy for 1500.
 const SLOW: &str = r#"
 import sys, time, pymongo
 with pymongo.MongoClient(sys.argv[1], serverSelectionTimeoutMS=20000) as client:
@@ -20,7 +21,7 @@ with pymongo.MongoClient(sys.argv[1], serverSelectionTimeoutMS=20000) as client:
     things.drop()
     things.insert_one({'_id': 1})
     begun = time.monotonic()
-    assert things.find_one({'$where': 'sleep(300) || true'})['_id'] == 1
+    assert things.find_one({'$where': 'sleep(1500) || true'})['_id'] == 1
     print(int((time.monotonic() - begun) * 1000))
 "#;
 
@@ -69,15 +70,15 @@ fn printed(script: &str, uri: &str) -> u128 {
 #[test]
 fn answers_take_as_long_as_recorded_if_that_is_wanted() {
     let directory = tempfile::tempdir().unwrap();
-    let capture = captured(&Mongod::shared().uri(), directory.path(), |uri| {
-        assert!(printed(SLOW, uri) >= 300);
-    });
+    let mut live = 0;
+    let capture = captured(&Mongod::shared().uri(), directory.path(), |uri| live = printed(SLOW, uri));
+    assert!(live >= 1500, "{live} ms");
     let took = |arguments: &[&str]| printed(SLOW, &Replay::start(&capture, arguments).uri);
     let recorded = took(&["--timing", "recorded"]);
-    assert!((300..1000).contains(&recorded), "{recorded} ms");
+    assert!((1500..live + 5000).contains(&recorded), "{recorded} ms");
     for arguments in [&[][..], &["--timing", "none"]] {
         let none = took(arguments);
-        assert!(none < 200, "{arguments:?}: {none} ms");
+        assert!(none < 1000, "{arguments:?}: {none} ms");
     }
 }
 
@@ -91,7 +92,8 @@ fn a_stream_that_waits_tells_at_once_and_costs_nothing() {
     drop(mongod);
     let replay = Replay::start(&capture, &[]);
     let took = printed(WATCH, &replay.uri);
-    assert!(took < 1000, "{took} ms");
+    // It is ready to wait for half a minute.
+    assert!(took < 10_000, "{took} ms");
 
     let replay = Replay::start(&capture, &[]);
     let mut waiting = Command::new(manifest::python());
@@ -100,15 +102,15 @@ fn a_stream_that_waits_tells_at_once_and_costs_nothing() {
     let mut said = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(waiting.stdout.take().unwrap()), &mut said).unwrap();
     assert_eq!(said, "waiting\n");
-    // Their connections are made meanwhile.
-    std::thread::sleep(Duration::from_secs(2));
-    let before = cpu_time(replay.id());
-    std::thread::sleep(Duration::from_secs(3));
-    let spent = cpu_time(replay.id()).zip(before).map(|(after, before)| after - before);
+    // Their connections are made before. Of 50 streams that were looked after every 5 ms it was ten times as much, for ever.
+    wait_for("50 streams to wait for nothing", Duration::from_secs(60), || {
+        let before = cpu_time(replay.id());
+        std::thread::sleep(Duration::from_secs(3));
+        let spent = cpu_time(replay.id()).zip(before).map(|(after, before)| after - before);
+        spent.is_none_or(|spent| spent <= Duration::from_millis(60)).then_some(())
+    });
     drop(waiting.stdin.take());
     waiting.wait().unwrap();
-    // Of 50 streams that were looked after every 5 ms it was ten times as much.
-    assert!(spent.is_none_or(|spent| spent <= Duration::from_millis(60)), "{spent:?}");
 }
 
 /// How much time of the processors a process has taken; `None` where the system does not say.

@@ -349,7 +349,7 @@ fn a_handshake_that_stops_has_an_end() {
     let mut other = Client::connect_tls(&proxy.address, &client_config("ca.pem", None));
     assert!(is_ok(&other.command(&support::client::hello("other"))));
     assert_eq!(stopped.read_to_end().expect("it is closed"), b"");
-    wait_for("the log", Duration::from_secs(5), || {
+    wait_for("the log", Duration::from_secs(30), || {
         proxy.log_so_far().contains("the client did not come to the end of its TLS handshake").then_some(())
     });
     assert!(is_ok(&other.command(&doc! { "ping": 1, "$db": "admin" })));

@@ -119,7 +119,7 @@ impl Proxy {
 
     /// Waits until the log holds that text.
     pub(crate) fn wait_for_log(&self, text: &str) {
-        wait_for(text, Duration::from_secs(10), || self.log_so_far().contains(text).then_some(()));
+        wait_for(text, Duration::from_secs(30), || self.log_so_far().contains(text).then_some(()));
     }
 
     /// What it has said on stderr by now.
@@ -155,9 +155,9 @@ impl Proxy {
         self.stderr()
     }
 
-    /// Waits for its end, 20 seconds at most.
+    /// Waits for its end, 30 seconds at most.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let status = wait_for("the proxy to end", Duration::from_secs(20), || {
+        let status = wait_for("the proxy to end", Duration::from_secs(30), || {
             self.child.try_wait().expect("the proxy is our child")
         });
         if let Some(reader) = self.reader.take() {

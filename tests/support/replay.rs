@@ -82,7 +82,7 @@ impl Replay {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the replay runs");
         let mut stderr = String::new();
         self.stderr.read_to_string(&mut stderr).expect("stderr is text");
-        let status = wait_for("the replay to end", Duration::from_secs(20), || {
+        let status = wait_for("the replay to end", Duration::from_secs(30), || {
             self.child.try_wait().expect("the replay is our child")
         });
         let stdout = fs::read_to_string(self.directory.path().join("stdout")).expect("stdout is text");
