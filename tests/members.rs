@@ -12,6 +12,7 @@ use std::time::Duration;
 use bson::{DateTime, Document, doc};
 use mongotap::replay::Request;
 use mongotap::wire::{Compressor, Header, Message, OpQuery, Reader, msg_flags};
+use rustix::process::Signal;
 
 use support::client::{Client, EXHAUST_ALLOWED, is_ok};
 use support::mongod::{Mongod, Options, SET_NAME, free_port};
@@ -384,10 +385,13 @@ fn a_seed_that_comes_later_is_found_behind_the_name_that_the_set_has_for_it() {
 fn who_was_turned_away_is_known() {
     let port = free_port();
     let proxy = Proxy::start(&format!("mongodb://127.0.0.1:{port}"), &["--log-phases", "app,auth,handshake"]);
+    // It is not listened to for long: what it says is there before the proxy takes it in.
+    proxy.signal(Signal::STOP);
     let mut client = Client::connect(&proxy.address);
     let mut hello = support::client::hello("lost");
     hello.insert("saslSupportedMechs", "admin.tester");
     client.send(0, &hello).expect("the listener is there");
+    proxy.signal(Signal::CONT);
     assert_eq!(client.read_to_end().expect("it is closed in good order"), b"");
     // One that says nothing is closed as well, and soon.
     let silent = Client::connect(&proxy.address).read_to_end();
@@ -504,6 +508,6 @@ fn a_real_set_is_known_by_its_listeners_whoever_asks_and_however() {
         reply.get_str("me").is_ok_and(|me| me == joined).then_some(())
     });
     let listening = format!("listening on {joined} -> {}", fourth.address());
-    assert!(proxy.stderr().contains(&listening), "{}", proxy.stderr());
+    wait_for(&listening, Duration::from_secs(30), || proxy.stderr().contains(&listening).then_some(()));
     proxy.stop();
 }
