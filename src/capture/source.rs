@@ -83,6 +83,14 @@ impl<R: BufRead> Source<R> {
         }
     }
 
+    /// Goes on to the next file, whatever is left of the one that is read.
+    pub fn skip_rest(&mut self) {
+        match self {
+            Self::Log(files) => _ = files.step(None),
+            Self::Capture(source) => _ = source.files.step(None),
+        }
+    }
+
     /// The next event, with its line if lines are wanted; `None` at the end of what is there. More may have come when
     /// it is asked again.
     ///

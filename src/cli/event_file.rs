@@ -28,6 +28,8 @@ pub(super) struct EventFiles {
     source: Source<BufReader<File>>,
     /// The last of them: a handle of its own of the same open file, for its place and its identity.
     last: File,
+    /// How that one began.
+    began: Option<Part>,
     /// How many torn ends were told of.
     torn_told: usize,
     is_empty: bool,
@@ -50,6 +52,7 @@ impl EventFiles {
             paths: vec![first.path],
             source,
             last: first.file,
+            began: first.part.clone(),
             torn_told: 0,
             is_empty: true,
             runs: first.part.and_then(|part| part.run).into_iter().collect(),
@@ -61,6 +64,7 @@ impl EventFiles {
 
     fn push(&mut self, file: EventFile) -> Result<(), Error> {
         self.source.push(file.reader()?);
+        self.began.clone_from(&file.part);
         self.runs.extend(file.part.and_then(|part| part.run));
         self.paths.push(file.path);
         self.last = file.file;
@@ -141,6 +145,30 @@ impl EventFiles {
         let is_there = next.is_some();
         next.map_or(Ok(()), |next| self.push(next))?;
         Ok(is_there)
+    }
+
+    /// Begins anew with a file that was cut and has grown since, maybe beyond where it was read to: it begins with another
+    /// line than it did, or another header.
+    pub(super) fn notice_cut(&mut self) -> Result<(), Error> {
+        if self.source.at() + 1 < self.paths.len() {
+            return Ok(());
+        }
+        let last =
+            self.paths.last().map(|path| base_of(path)).filter(|base| base.metadata().is_ok_and(|it| it.is_file()));
+        let Some(now) = last.and_then(|base| EventFile::open(&base).ok()) else { return Ok(()) };
+        let is_ours = |it: Metadata| self.last.metadata().is_ok_and(|ours| is_same(&ours, &it));
+        if now.part.is_none() || !now.file.metadata().is_ok_and(is_ours) {
+            return Ok(());
+        }
+        match &self.began {
+            None => self.began = now.part,
+            began if *began == now.part => {}
+            Some(_) => {
+                self.push(now)?;
+                self.source.skip_rest();
+            }
+        }
+        Ok(())
     }
 
     fn successor(&self) -> Option<EventFile> {

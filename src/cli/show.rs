@@ -165,6 +165,7 @@ fn follow(mut file: EventFiles, show: &mut Show) -> Result<(), Error> {
     runtime.block_on(async {
         let mut ending = Ending::listen().map_err(failed)?;
         loop {
+            file.notice_cut()?;
             let pause = match show.lines(&mut file)? {
                 Progress::ReaderGone => return Ok(()),
                 Progress::AtEnd if !file.follow()? => POLL,

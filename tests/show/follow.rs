@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -119,6 +120,22 @@ fn follow_over_rotations() {
     following.expect(&log.lines[9..10]);
     append(&directory.path, &log.lines[10..].concat());
     following.expect(&log.lines[10..]);
+    assert_eq!(following.interrupt(), (String::new(), String::new(), Some(0)));
+}
+
+/// Between two looks at it: what is there then is longer than what was read.
+#[test]
+fn follow_over_a_cut_that_has_grown_again() {
+    let log = Log::sample();
+    let directory = Directory::with(&log.lines[..2].concat());
+    let mut following = Following::new(&directory.path, &["--format", "jsonl"]);
+    following.expect(&log.lines[..2]);
+    let mut lines = log.lines[2..].to_vec();
+    lines[0] = log.lines[0].replacen("\"seq\":0,", "\"seq\":2,", 1);
+    // In one step, as far as anybody can see.
+    let file = OpenOptions::new().write(true).open(&directory.path).unwrap();
+    file.write_all_at(lines.concat().as_bytes(), 0).unwrap();
+    following.expect(&lines);
     assert_eq!(following.interrupt(), (String::new(), String::new(), Some(0)));
 }
 
