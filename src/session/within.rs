@@ -87,7 +87,12 @@ impl Search {
         self.tail = tail;
     }
 
-    /// What was found in all of it.
+    /// Passes over bytes that are not looked at.
+    pub(super) fn skip(&mut self) {
+        self.tail.clear();
+    }
+
+    /// What was found in all that was looked at.
     ///
     /// # Errors
     /// [`WireError::MessageWithin`] if there are credentials or may be: what is compressed is not looked into.

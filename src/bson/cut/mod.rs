@@ -17,6 +17,9 @@ pub use cutter::Cutter;
 /// Bytes that small elements which always stay may take beyond the limit.
 pub const RESERVE: usize = 4096;
 
+/// What counts as small: lsid, `$clusterTime` and `cursor.ns` do.
+const SMALL_MAX: usize = 256;
+
 /// What was left out of a document that was longer than the limit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Truncated {
