@@ -79,6 +79,7 @@ fn recorded(name: &str, compressor: &str, beside: Option<&Path>) -> Vec<u8> {
     let proxy = Proxy::start(&Mongod::shared().uri(), &["--capture", path.to_str().unwrap()]);
     let tcpdump = beside.map(|file| Tcpdump::start(&proxy.address, file));
     python(&format!("mongodb://{}/?directConnection=true&compressors={compressor}", proxy.address), name);
+    proxy.wait_until_left();
     proxy.stop();
     drop(tcpdump);
     fs::read(path).unwrap()

@@ -241,6 +241,7 @@ impl Run {
         assert_eq!(last.last().map(|line| line.text.as_str()), Some("closed"), "{}", self.driver);
         let text = fs::read_to_string(&self.events).expect("the driver's events");
         let theirs = text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        self.proxy.wait_until_left();
         let Stopped { log, text, .. } = self.proxy.stop();
         let events = captured::compare(&text, &self.directory.path().join("run.mtap"));
         assert!(events > 20, "{events} events are derived from the capture");

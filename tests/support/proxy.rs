@@ -92,6 +92,18 @@ impl Proxy {
         }
     }
 
+    /// Waits until all clients that came have gone, and all that they said was read: stopped before, it would close what is
+    /// idle, whatever is on the way to it. Where the system does not tell, nothing is waited for.
+    pub(crate) fn wait_until_left(&self) {
+        let port = |address: &str| address.rsplit(':').next()?.parse::<u16>().ok();
+        let ports: Vec<_> = self.listeners.iter().filter_map(|it| port(&it.address)).collect();
+        wait_for("all clients to be gone", Duration::from_secs(30), || {
+            let sockets = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+            let is_left = |line: &&str| connected_port(line).is_some_and(|port| ports.contains(&port));
+            sockets.lines().find(is_left).is_none().then_some(())
+        });
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
@@ -172,6 +184,16 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The port of a connection that somebody may still read from, accepted or not, in a line of `/proc/net/tcp`.
+fn connected_port(line: &str) -> Option<u16> {
+    const TIME_WAIT: &str = "06";
+    const LISTEN: &str = "0A";
+    let mut fields = line.split_whitespace().skip(1);
+    let (local, state) = (fields.next()?, fields.nth(1)?);
+    let port = u16::from_str_radix(local.split_once(':')?.1, 16).ok()?;
+    (![TIME_WAIT, LISTEN].contains(&state)).then_some(port)
 }
 
 /// The binary, with nothing of this environment that could change what it does.

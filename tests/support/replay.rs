@@ -102,6 +102,7 @@ pub(crate) fn captured(upstream: &str, directory: &Path, run: impl FnOnce(&str))
     let capture = directory.join("run.mtap");
     let proxy = Proxy::start(upstream, &["--capture", capture.to_str().expect("the path is text")]);
     run(&proxy.uri);
+    proxy.wait_until_left();
     proxy.stop();
     capture
 }
