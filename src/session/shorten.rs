@@ -176,7 +176,6 @@ impl Shortener {
     /// # Errors
     /// If it cannot be read, or holds another message with credentials in it, shown or left out.
     pub(super) fn finish(mut self) -> Result<(Vec<u8>, Shortened), WireError> {
-        self.search.check()?;
         match self.state {
             // A checksum that was announced is the message's end.
             State::SectionKind if !self.checksum.present => {}
@@ -184,6 +183,8 @@ impl Shortener {
             State::Failed(error) => return Err(error),
             _ => return Err(WireError::Length { field: "messageLength", length: self.header.message_length }),
         }
+        // What cannot be read shows nothing, and how much of it was looked through says nothing.
+        self.search.check()?;
         self.patch(0, self.out.len());
         Ok((self.out, self.shortened))
     }

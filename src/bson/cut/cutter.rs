@@ -133,10 +133,11 @@ impl Cutter {
         Ok(bytes.len() - rest.len())
     }
 
-    /// How many of the bytes to come are left out whatever they are; 0 if that is not known.
+    /// How many of the bytes to come are left out whatever they are; 0 if that is not known, as in a regular expression.
     pub(crate) fn gap(&self) -> usize {
         match (self.state, self.open.last()) {
             (State::Broken, _) => self.length - self.position,
+            (State::Regex { .. }, _) => 0,
             (_, Some(open)) if open.is_over() => open.end.saturating_sub(self.position),
             (State::Value { keep: 0, skip }, _) => skip,
             _ => 0,
