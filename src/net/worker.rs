@@ -40,7 +40,7 @@ const DIAL_FOR: Duration = Duration::from_secs(30);
 
 /// A client whose server cannot be reached is listened to for so long before its connection is closed, and to so many
 /// bytes.
-const TURNED_AWAY_AFTER: Duration = Duration::from_millis(50);
+const TURNED_AWAY_AFTER: Duration = Duration::from_millis(250);
 const TURNED_AWAY_LEN: usize = 64 << 10;
 
 /// What to do about a member whose name leads nowhere.
