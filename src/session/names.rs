@@ -71,10 +71,24 @@ pub(super) fn is_sensitive_bytes(name: &[u8]) -> bool {
     is_in(SENSITIVE, name)
 }
 
-/// Whether some bytes end with the name of a command that carries credentials.
+/// Whether some bytes end with the name of a command that carries credentials, behind another byte than a zero. The last
+/// letters say which name it may be, so that many places can be asked about.
 pub(super) fn ends_with_sensitive(bytes: &[u8]) -> bool {
-    let end = |len: usize| bytes.len().checked_sub(len).and_then(|start| bytes.get(start..)).unwrap_or_default();
-    SENSITIVE.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(end(known.len())))
+    let Some(last) = bytes.last_chunk::<3>() else { return false };
+    let known: &[&str] = match &last.map(|byte| byte.to_ascii_lowercase()) {
+        b"ate" => &["authenticate"],
+        b"ydb" => &["copydb"],
+        b"nce" => &["getnonce"],
+        b"ser" => &["createuser", "updateuser"],
+        b"nue" => &["saslcontinue"],
+        b"art" => &["saslstart"],
+        _ => return false,
+    };
+    let is_there = |known: &&str| {
+        let (before, end) = bytes.split_at(bytes.len().saturating_sub(known.len()));
+        before.last().is_some_and(|byte| *byte != 0) && known.as_bytes().eq_ignore_ascii_case(end)
+    };
+    known.iter().any(is_there)
 }
 
 /// Whether the command is a step of an authentication.
@@ -104,6 +118,12 @@ mod tests {
         for name in ["hello", "saslStar", "insert", "", "a name that is much longer than any command's name is"] {
             assert!(!is_sensitive(name), "{name}");
         }
+        for name in SENSITIVE {
+            let bytes = ["\0\x02", &name.to_uppercase()].concat();
+            assert!(ends_with_sensitive(bytes.as_bytes()), "{name}");
+            assert!(!ends_with_sensitive(&bytes.as_bytes()[..bytes.len() - 1]), "{name}");
+        }
+        assert!(!ends_with_sensitive(b"saslStart") && !ends_with_sensitive(b"\0saslStart"));
         assert!(is_on_collection(b"findAndModify") && is_on_collection(b"findandmodify"));
     }
 }

@@ -18,14 +18,14 @@ const COMPRESSED: &[u8] = b"\xdc\x07\0\0";
 /// The flags of an `OP_MSG`, known or not, but for those where the name of a field would stand if the opcode were a number.
 const MSG_FLAGS: u32 = 0xff | msg_flags::EXHAUST_ALLOWED;
 
-/// Fields and sequences of steps of an authentication, which may be all that there is of one.
-const FIELDS: [&[u8]; 4] = [b"conversationId", b"payload", b"pwd", b"speculativeAuthenticate"];
-
 /// The longest name that commands of an `OP_QUERY` are sent to: a database's, `.$cmd` and the zero byte.
 const COLLECTION_MAX: usize = 63 + 6;
 
 /// As far as anything reaches that is looked for: an opcode behind another, the flags and the collection behind it.
 const REACH: usize = 4 + 8 + COLLECTION_MAX;
+
+/// As many bytes are looked at together for the ends of names.
+const BLOCK: usize = 256;
 
 /// Makes sure that a message, out of its compression, holds no other message with credentials in it.
 ///
@@ -158,15 +158,30 @@ pub(super) fn check_unread(unread: &[u8]) -> Result<(), WireError> {
 
 /// Whether the name of a command or a field with credentials stands in bytes that nobody walks over.
 fn names_credentials(bytes: &[u8]) -> bool {
-    // A name that is not whole has no value behind it.
-    let whole = memchr::memrchr(0, bytes).and_then(|last| bytes.get(..last)).unwrap_or_default();
-    whole.split(|byte| *byte == 0).any(ends_with_sensitive)
+    ends_of_names(bytes).any(|at| ends_with_sensitive(bytes.get(..=at).unwrap_or_default()))
 }
 
-/// Whether a name of a command or a field stands before a zero byte. A command's has its type before it, or is a value.
+/// Where the last letter of such a name stands before a zero. There may be many bytes, most of them zeros: a block that has
+/// none is passed over, all of its bytes looked at together.
+fn ends_of_names(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let ends = |(last, zero): (&u8, &u8)| (*zero == 0) & matches!(*last | 0x20, b'b' | b'd' | b'e' | b'r' | b't');
+    (0..bytes.len()).step_by(BLOCK).flat_map(move |start| {
+        let block = bytes.get(start..).map(|rest| rest.get(..=BLOCK).unwrap_or(rest)).unwrap_or_default();
+        let pairs = block.iter().zip(block.iter().skip(1));
+        let block_end = if pairs.clone().fold(false, |any, pair| any | ends(pair)) { block.len() } else { 0 };
+        pairs.take(block_end).enumerate().filter(move |(_, pair)| ends(*pair)).map(move |(at, _)| start + at)
+    })
+}
+
+/// Whether a name of a command or a field stands before a zero byte. A command's has its type before it, or is a value; a
+/// field's may be all that there is of a step of an authentication. `speculativeAuthenticate` ends with a command's name.
 fn ends_with_sensitive(text: &[u8]) -> bool {
-    let behind_type = text.get(1..).unwrap_or_default();
-    FIELDS.iter().any(|field| text.ends_with(field)) || names::ends_with_sensitive(behind_type)
+    match text.last_chunk::<3>() {
+        Some(b"pwd") => true,
+        Some(b"oad") => text.ends_with(b"payload"),
+        Some(b"nId") => text.ends_with(b"conversationId"),
+        _ => names::ends_with_sensitive(text),
+    }
 }
 
 #[cfg(test)]
@@ -215,6 +230,32 @@ mod tests {
                 assert_eq!(search.check(), expected, "{within:?}, in pieces of {length}");
             }
         }
+    }
+
+    /// A message of zeros may be inflated from next to nothing: nothing in it must be compared with names.
+    #[test]
+    fn zeros_are_not_asked_about() {
+        for part in [&b"\0"[..], b"\x10a\0\x01\0\0\0", b"text"] {
+            assert_eq!(ends_of_names(&part.repeat(1000)).next(), None, "{part:?}");
+        }
+        let places: Vec<_> = ends_of_names(&b"\x02pwd\0".repeat(1000)).collect();
+        assert_eq!(places, (0..1000).map(|at| 5 * at + 3).collect::<Vec<_>>());
+    }
+
+    /// Where a name stands, it is found: at the ends of blocks too, and at those of the bytes.
+    #[test]
+    fn names_are_found_wherever_they_stand() {
+        let fields = [&b"\x02pwd\0"[..], b"payload\0", b"\x10conversationId\0", b"\x03speculativeAuthenticate\0"];
+        for name in fields.into_iter().chain([&b"\x10SaslStart\0"[..]]) {
+            for before in (0..20).chain(BLOCK - 20..BLOCK + 20) {
+                for after in [0, 1, 300] {
+                    let bytes = [&vec![b'x'; before], name, &vec![b'd'; after]].concat();
+                    assert!(names_credentials(&bytes), "{before}, {after}");
+                    assert!(!names_credentials(&bytes[..before + name.len() - 1]), "{before}");
+                }
+            }
+        }
+        assert!(!names_credentials(b"\x10\0\0\0saslStart\0"));
     }
 
     /// What is looked for, and bytes that look like it, in any order.
