@@ -1,6 +1,6 @@
 //! Which part of a recording a file is: captures and logs that were rotated say it in their first bytes.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
 
 use serde::Deserialize;
 
@@ -10,6 +10,12 @@ use crate::sink::jsonl::LINE_START;
 
 /// No first line of a log is longer that says which part it is.
 const LINE_LEN_MAX: u64 = 1 << 20;
+
+/// Bytes of a log that are looked through at a time, from its end.
+const STEP_LEN: u64 = 64 << 10;
+
+/// Longer than the beginning of a line that has its number.
+const NUMBER_LEN: u64 = 32;
 
 /// Which file of which recording it is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,6 +67,44 @@ impl Part {
     }
 }
 
+/// The `seq` of the last whole line of a log that has one. The file is left wherever it was read to.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn last_seq(mut log: impl Read + Seek) -> io::Result<Option<u64>> {
+    let mut end = log.seek(SeekFrom::End(0))?;
+    let mut is_whole = false;
+    while end > 0 {
+        let start = end.saturating_sub(STEP_LEN);
+        let bytes = read_at(&mut log, start, end - start)?;
+        for at in memchr::memrchr_iter(b'\n', &bytes) {
+            let line = start + at as u64 + 1;
+            if is_whole && let Some(seq) = seq_at(&mut log, line)? {
+                return Ok(Some(seq));
+            }
+            is_whole = true;
+        }
+        end = start;
+    }
+    if is_whole { seq_at(&mut log, 0) } else { Ok(None) }
+}
+
+/// The number of the line that begins there, if it has one.
+fn seq_at(log: &mut (impl Read + Seek), line: u64) -> io::Result<Option<u64>> {
+    let bytes = read_at(log, line, NUMBER_LEN)?;
+    let Some(number) = bytes.strip_prefix(LINE_START) else { return Ok(None) };
+    let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    Ok(std::str::from_utf8(&number[..digits]).ok().and_then(|digits| digits.parse().ok()))
+}
+
+/// So many bytes from there on, or what there is of them.
+fn read_at(log: &mut (impl Read + Seek), at: u64, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    log.seek(SeekFrom::Start(at))?;
+    log.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Which files of a recording are missing between two of these numbers, in words; `None` if none is.
 pub fn missing_between(before: u64, after: u64) -> Option<String> {
     match after.checked_sub(before)? {
@@ -106,6 +150,24 @@ mod tests {
         assert_eq!((said(3, 4), said(4, 4), said(5, 4)), Default::default());
         assert_eq!(said(0, 2), "file 2 of the recording is missing");
         assert_eq!(said(1, 5), "files 3 to 5 of the recording are missing");
+    }
+
+    #[test]
+    fn the_last_number_is_that_of_a_whole_line() {
+        let last = |text: &str| last_seq(io::Cursor::new(text)).unwrap();
+        let long = format!("{{\"seq\":8,\"x\":\"{}\"}}\n", "x".repeat(3 * STEP_LEN as usize));
+        for (text, seq) in [
+            ("", None),
+            ("{\"seq\":7,\"event\"", None),
+            ("no line of a log\n", None),
+            ("{\"seq\":7,\"x\":1}\n", Some(7)),
+            ("{\"seq\":7,\"x\":1}\n{\"seq\":8,\"x\"", Some(7)),
+            ("{\"seq\":7}\n{\"seq\":18446744073709551615}\nelse\n", Some(u64::MAX)),
+            (&long, Some(8)),
+            (&(long.clone() + &long[..long.len() - 1]), Some(8)),
+        ] {
+            assert_eq!(last(text), seq, "{}", &text[..text.len().min(40)]);
+        }
     }
 
     #[test]

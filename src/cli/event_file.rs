@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::capture::log::{Item, LogError};
 use crate::capture::mtap::CaptureError;
-use crate::capture::part::Part;
+use crate::capture::part::{Part, last_seq};
 use crate::capture::source::{Source, SourceError, TornEnd};
 use crate::config::io_reason;
 use crate::net::say::{say, with_hint};
@@ -25,6 +25,8 @@ const BUFFER_LEN: usize = 256 * 1024;
 pub(super) struct EventFiles {
     /// In the order in which they are read.
     paths: Vec<PathBuf>,
+    /// Of which log each is.
+    logs: Vec<usize>,
     source: Source<BufReader<File>>,
     /// The last of them: a handle of its own of the same open file, for its place and its identity.
     last: File,
@@ -50,6 +52,7 @@ impl EventFiles {
         let source = Source::open(first.reader()?, lines).map_err(|error| refused(&first.path, &error))?;
         let mut all = Self {
             paths: vec![first.path],
+            logs: vec![first.log],
             source,
             last: first.file,
             began: first.part.clone(),
@@ -62,11 +65,18 @@ impl EventFiles {
         Ok(all)
     }
 
+    /// Goes on with a file where the last one does not.
+    fn push_next(&mut self, file: EventFile) -> Result<(), Error> {
+        let log = self.logs.last().copied().unwrap_or_default();
+        self.push(EventFile { log, ..file })
+    }
+
     fn push(&mut self, file: EventFile) -> Result<(), Error> {
         self.source.push(file.reader()?);
         self.began.clone_from(&file.part);
         self.runs.extend(file.part.and_then(|part| part.run));
         self.paths.push(file.path);
+        self.logs.push(file.log);
         self.last = file.file;
         Ok(())
     }
@@ -79,7 +89,8 @@ impl EventFiles {
         self.is_empty = false;
         let (at, run) = (self.source.at(), self.source.next_part().0);
         let is_told = self.source.torn_before().iter().any(|(torn, _)| torn + 1 == at);
-        let step = Step { item: &item, path: &self.paths[at], run, standing: self.source.standing() };
+        let step =
+            Step { item: &item, path: &self.paths[at], log: self.logs[at], run, standing: self.source.standing() };
         self.trail.step(step, is_told);
         Ok(Some((item, self.source.line())))
     }
@@ -143,7 +154,7 @@ impl EventFiles {
         }
         let next = self.successor();
         let is_there = next.is_some();
-        next.map_or(Ok(()), |next| self.push(next))?;
+        next.map_or(Ok(()), |next| self.push_next(next))?;
         Ok(is_there)
     }
 
@@ -164,7 +175,7 @@ impl EventFiles {
             None => self.began = now.part,
             began if *began == now.part => {}
             Some(_) => {
-                self.push(now)?;
+                self.push_next(now)?;
                 self.source.skip_rest();
             }
         }
@@ -261,6 +272,8 @@ pub(super) struct EventFile {
     file: File,
     /// Which file of a recording it is, if it tells.
     pub(super) part: Option<Part>,
+    /// Which log it is of, among those that are read together.
+    pub(super) log: usize,
 }
 
 impl EventFile {
@@ -273,7 +286,16 @@ impl EventFile {
             part = Part::read(BufReader::new(&file)).map_err(refused)?;
             file.rewind().map_err(refused)?;
         }
-        Ok(Self { path: path.to_owned(), file, part })
+        Ok(Self { path: path.to_owned(), file, part, log: 0 })
+    }
+
+    /// The number of the last line of a log, if that can be found.
+    pub(super) fn last_seq(&self) -> Option<u64> {
+        if !self.part.as_ref().is_some_and(|part| !part.is_capture) {
+            return None;
+        }
+        // A handle of its own: where this one is read from stays as it is.
+        File::open(&self.path).ok().and_then(|file| last_seq(file).ok()).flatten()
     }
 
     /// Whether there is nothing in it.

@@ -1,6 +1,9 @@
 //! The files that a recording was rotated to: which are beside one, and in which order they were written.
+//!
+//! A run may write several logs, each numbered by itself. To which of them a file belongs its numbers tell, whatever it was
+//! put aside under: it goes on where another ends. Names decide where several do.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +53,7 @@ pub(super) fn in_order(files: Vec<EventFile>) -> Result<Vec<EventFile>, Error> {
         let what = format!("{} is a capture and {} a log", capture.path.display(), log.path.display());
         return Err(Error::new(Code::Usage, what).hint("read them one after the other: they may tell of the same"));
     }
+    tell_logs_apart(&mut files);
     let keys: Vec<_> = files.iter().map(|file| key(file, &files)).collect();
     let mut keyed: Vec<_> = keys.into_iter().zip(files.drain(..)).collect();
     keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -92,22 +96,65 @@ pub(super) fn all_empty() -> Error {
 }
 
 /// What a file is sorted by: when its run began, which run that is, which log of it, and which file of that.
-type Key = Option<(i64, Option<String>, Option<OsString>, u64)>;
+type Key = Option<(i64, Option<String>, usize, u64)>;
 
 fn key(file: &EventFile, all: &[EventFile]) -> Key {
     let part = file.part.as_ref()?;
     let of_run = all.iter().filter_map(|it| it.part.as_ref()).filter(|it| it.run == part.run);
     let began = of_run.map(|it| it.started_micros).min()?;
-    let log = if part.is_capture { None } else { Some(log_of(&file.path)) };
-    Some((began, part.run.clone(), log, part.number))
+    Some((began, part.run.clone(), file.log, part.number))
 }
 
-/// What the files of one log have in common, whatever they were put aside under: `a.log`, `a.log.1`, `a.log-20261123`.
-pub(super) fn log_of(path: &Path) -> OsString {
+/// A log, as far as its files were found.
+struct Log {
+    run: Option<String>,
+    /// What its files are called.
+    names: Vec<PathBuf>,
+    /// The number of the last line.
+    end: u64,
+    /// The place of the last file.
+    at: usize,
+}
+
+impl Log {
+    /// How well a file of that run, which begins with that number, goes on with it: `None` if it does not at all.
+    fn fits(&self, run: Option<&str>, number: u64, name: &PathBuf) -> Option<(bool, bool, u64)> {
+        let (is_named_so, goes_on) = (self.names.contains(name), self.end.checked_add(1) == Some(number));
+        let fits = if self.run.as_deref() == run { self.end < number } else { is_named_so || goes_on };
+        fits.then_some((is_named_so, goes_on, self.end))
+    }
+}
+
+/// Finds which files are of the same log: [`EventFile::log`].
+fn tell_logs_apart(files: &mut [EventFile]) {
+    let mut order: Vec<_> = (0..files.len()).collect();
+    order.sort_by_cached_key(|at| (key(&files[*at], files), files[*at].path.clone()));
+    let mut logs: Vec<Log> = Vec::new();
+    for at in order {
+        let file = &files[at];
+        let Some(part) = &file.part else { continue };
+        let (run, name) = (part.run.as_deref(), log_of(&file.path));
+        let given_twice = logs.iter().position(|log| files[log.at].is_same_as(file));
+        let fitting = logs.iter().enumerate().filter_map(|(log, it)| Some((it.fits(run, part.number, &name)?, log)));
+        let found = given_twice.or_else(|| fitting.max_by_key(|(fits, _)| *fits).map(|(_, log)| log));
+        let mut names = found.map(|log| std::mem::take(&mut logs[log].names)).unwrap_or_default();
+        names.push(name);
+        let log = Log { run: part.run.clone(), names, end: file.last_seq().unwrap_or(part.number), at };
+        let place = found.unwrap_or(logs.len());
+        match logs.get_mut(place) {
+            Some(known) => *known = log,
+            None => logs.push(log),
+        }
+        files[at].log = place;
+    }
+}
+
+/// What the files of one log mostly have in common: `a.log`, `a.log.1`, `a.log-20261123`.
+fn log_of(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let is_added = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
     let kept = name.iter().rposition(|byte| !is_added(byte)).map_or(name.len(), |at| at + 1);
-    OsStr::from_bytes(&name[..kept]).to_owned()
+    path.with_file_name(OsStr::from_bytes(&name[..kept]))
 }
 
 /// Says that files are missing between two of a capture.

@@ -4,7 +4,6 @@
 //! index. What is still being written has no end yet: its writer holds it locked.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +14,6 @@ use crate::event::Event;
 use crate::net::recorder::is_being_written;
 use crate::net::say::say;
 use crate::sink::plural;
-
-use super::parts::log_of;
 
 /// Commands that are noted as not ended. More can only be in flight in a log that lacks their ends.
 const WAITING_MAX: usize = 100_000;
@@ -30,8 +27,8 @@ pub(super) struct Trail {
     /// The file that the last event is in.
     path: PathBuf,
     run: Option<String>,
-    /// What the files of the log have in common.
-    log: OsString,
+    /// Which log that is.
+    log: usize,
     /// Where the last line stands, if it is one of a log.
     last: Option<Standing>,
     /// Gaps, and the lines that are missing in those that were not told.
@@ -46,6 +43,8 @@ pub(super) struct Trail {
 pub(super) struct Step<'s> {
     pub(super) item: &'s Item,
     pub(super) path: &'s Path,
+    /// Which of the logs that are read the file is of.
+    pub(super) log: usize,
     pub(super) run: Option<&'s str>,
     pub(super) standing: Option<Standing>,
 }
@@ -56,7 +55,7 @@ impl Trail {
     pub(super) fn step(&mut self, step: Step<'_>, is_told: bool) {
         let is_first = self.path.as_os_str().is_empty();
         let is_another_file = self.path != step.path;
-        let is_another_log = is_another_file && step.standing.is_some() && log_of(step.path) != self.log;
+        let is_another_log = is_another_file && step.standing.is_some() && step.log != self.log;
         // A file that does not tell its run goes on with that of the file before.
         let is_told_of = step.run.is_some() && (self.run.is_some() || !is_another_file);
         if is_another_log || is_told_of && step.run != self.run.as_deref() {
@@ -67,7 +66,7 @@ impl Trail {
             self.waiting.clear();
         }
         if is_another_file {
-            (self.path, self.log) = (step.path.to_owned(), log_of(step.path));
+            (self.path, self.log) = (step.path.to_owned(), step.log);
         }
         if step.run.is_some() && step.run != self.run.as_deref() {
             self.run = step.run.map(str::to_owned);

@@ -106,3 +106,43 @@ fn other_files_of_a_recording_are_told_of() {
     assert_eq!(said(&directory, &[]), beside);
     assert_eq!(said(&directory, &["log.jsonl.1", "./log.jsonl.2"]), "");
 }
+
+/// Where a file goes on its numbers tell, not its name.
+#[test]
+fn a_file_that_was_renamed_belongs_where_its_numbers_are() {
+    let log = log(9);
+    let directory = Directory::with(&part(&log, 13..20));
+    let path = |name: &str| directory.directory.path().join(name);
+    fs::write(path("log.jsonl.1"), part(&log, 0..6)).unwrap();
+    fs::write(path("log.old"), part(&log, 6..13)).unwrap();
+    let files = ["log.jsonl.1", "log.old"];
+    assert_eq!(said(&directory, &files), "");
+    let (out, _, _) = directory.run("show", &[&files[..], &["--format", "jsonl"]].concat());
+    let seqs: Vec<u64> = out.lines().map(|line| line[7..line.find(',').unwrap()].parse().unwrap()).collect();
+    assert_eq!(seqs, (0..20).collect::<Vec<_>>());
+    // The end of the last one is missed, of no other.
+    fs::write(&directory.path, part(&log, 13..19)).unwrap();
+    let unended = format!("mongotap: log.jsonl: {UNENDED}, or another file goes on\n");
+    assert_eq!(said(&directory, &files), unended);
+    // And lines that are in none of them.
+    fs::write(path("log.old"), part(&log, 6..11)).unwrap();
+    let missing = "mongotap: log.jsonl: 2 lines missing before line 1: seq 11 to 12\n";
+    assert_eq!(said(&directory, &files), missing.to_owned() + &unended);
+}
+
+/// Two logs of a run are two whatever they are called, and each has an end.
+#[test]
+fn logs_of_the_same_name_in_two_directories_are_two() {
+    let log = log(9);
+    let directory = Directory::with(&part(&log, 6..20));
+    let path = |name: &str| directory.directory.path().join(name);
+    fs::create_dir(path("else")).unwrap();
+    fs::write(path("log.old"), part(&log, 0..6)).unwrap();
+    fs::write(path("else/log.jsonl"), part(&log, 9..20)).unwrap();
+    fs::write(path("else/log.jsonl.1"), part(&log, 0..9)).unwrap();
+    let files = ["log.old", "else/log.jsonl", "else/log.jsonl.1"];
+    assert_eq!(said(&directory, &files), "");
+    fs::write(path("else/log.jsonl"), part(&log, 9..19)).unwrap();
+    let unended = format!("mongotap: else/log.jsonl: {UNENDED}, or another file goes on\n");
+    assert_eq!(said(&directory, &files), unended);
+}
