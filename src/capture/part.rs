@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn the_last_number_is_that_of_a_whole_line() {
         let last = |text: &str| last_seq(io::Cursor::new(text)).unwrap();
-        let long = format!("{{\"seq\":8,\"x\":\"{}\"}}\n", "x".repeat(3 * STEP_LEN as usize));
+        let long = format!("{{\"seq\":8,\"x\":\"{}\"}}\n", "x".repeat(200_000));
         for (text, seq) in [
             ("", None),
             ("{\"seq\":7,\"event\"", None),

@@ -291,7 +291,7 @@ impl EventFile {
 
     /// The number of the last line of a log, if that can be found.
     pub(super) fn last_seq(&self) -> Option<u64> {
-        if !self.part.as_ref().is_some_and(|part| !part.is_capture) {
+        if self.part.as_ref().is_none_or(|part| part.is_capture) {
             return None;
         }
         // A handle of its own: where this one is read from stays as it is.

@@ -255,21 +255,28 @@ impl Drop for Leaving {
     }
 }
 
-/// Why nothing comes of a connection, and at which side.
+/// Why nothing comes of a connection.
 struct Refusal {
-    side: Side,
+    /// At which side that is; `None` is for want of something here.
+    side: Option<Side>,
     message: String,
-    /// It is the client's doing, or for want of TLS as it should be: the log has it as an event of its own.
+    /// It is the client's doing or ours, or for want of TLS as it should be: the log has it as an event of its own.
     is_told: bool,
 }
 
 impl Refusal {
     fn unreachable(message: String) -> Self {
-        Self { side: Side::Server, message, is_told: false }
+        Self { side: Some(Side::Server), message, is_told: false }
     }
 
     fn unwelcome(refused: Refused) -> Self {
-        Self { side: Side::Client, message: refused.to_string(), is_told: true }
+        Self { side: Some(Side::Client), message: refused.to_string(), is_told: true }
+    }
+
+    /// The server was not asked.
+    fn wanting(error: &io::Error) -> Self {
+        let message = format!("there is no descriptor for a connection to the server: {error}");
+        Self { side: None, message, is_told: true }
     }
 }
 
@@ -330,7 +337,7 @@ async fn adopt(socket: Accepted, acceptor: Option<&Acceptor>) -> Result<Stream, 
     let socket = socket.adopt().map_err(|error| Refusal::unreachable(error.to_string()))?;
     match acceptor {
         Some(acceptor) => acceptor.accept(socket).await.map_err(|trouble| Refusal {
-            side: Side::Client,
+            side: Some(Side::Client),
             message: trouble.message,
             is_told: true,
         }),
@@ -351,7 +358,7 @@ async fn dial(member: &Member, context: &Context) -> Result<Stream, Refusal> {
     {
         let trouble = format_args!("cannot connect to a server: {error}; clients are turned away while that is so");
         context.members.say_once(with_hint(trouble, hint));
-        return Err(unreachable(error));
+        return Err(Refusal::wanting(error));
     }
     let was_reachable = member.reachable.swap(dialled.is_ok(), Ordering::Relaxed);
     match &dialled {
@@ -368,7 +375,7 @@ async fn dial(member: &Member, context: &Context) -> Result<Stream, Refusal> {
             .named(&member.named())
             .connect(socket, &endpoint)
             .await
-            .map_err(|trouble| Refusal { side: Side::Server, message: trouble.message, is_told: true }),
+            .map_err(|trouble| Refusal { side: Some(Side::Server), message: trouble.message, is_told: true }),
         None => Ok(socket),
     }
 }
@@ -387,9 +394,10 @@ async fn turn_away(mut client: Stream, mut pipeline: Pipeline, refusal: &Refusal
 fn close(pipeline: &mut Pipeline, Refusal { side, message, is_told }: &Refusal) {
     with(|_, sink| {
         if *is_told {
-            pipeline.handle_withheld(*side, message, clock::now(), sink);
+            // It is the client that is not served.
+            pipeline.handle_withheld(side.unwrap_or(Side::Client), message, clock::now(), sink);
         }
-        pipeline.handle_close(Some(*side), Some(message), clock::now(), sink);
+        pipeline.handle_close(*side, Some(message), clock::now(), sink);
     });
 }
 

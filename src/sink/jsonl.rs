@@ -40,7 +40,7 @@
 //! | `writeErrors` | ends: how many the reply holds, shown or not |
 //! | `cursor` | ends: the id of a cursor that is still open, as a string |
 //! | `truncated` | the document on this line was cut: `bytes` of BSON and `elements` were left out |
-//! | `closedBy` | network failures, heartbeats' too: `client` or `server`; closed connections: those or `proxy`, which was told to stop |
+//! | `closedBy` | network failures, heartbeats' too: `client` or `server`; closed connections: those or `proxy`, which was told to stop or had no descriptors |
 //!
 //! # Commands
 //!

@@ -40,9 +40,9 @@ impl Logged {
     }
 
     /// The same when what was sent need not have been messages.
-    pub(crate) fn end_of_hostile(self) -> Tally {
-        self.proxy.end();
-        Tally::of_hostile(&path(&self.directory))
+    pub(crate) fn end_of_hostile(self) -> (Tally, String) {
+        let said = self.proxy.end();
+        (Tally::of_hostile(&path(&self.directory)), said)
     }
 
     /// Ends it: its log, which must be whole, and what it said on stderr.

@@ -1,6 +1,6 @@
 //! A `jsonl` log read line by line, however long it is: whole, numbered, each start with its end.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -15,6 +15,9 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// What was sent and is no message.
     pub(crate) errors: u64,
+    /// How often each was said of those, and by whom connections were closed.
+    pub(crate) messages: BTreeMap<String, u64>,
+    pub(crate) closed_by: BTreeMap<String, u64>,
     /// Connections that were opened, and those that were closed.
     pub(crate) opened: u64,
     pub(crate) closed: u64,
@@ -37,11 +40,14 @@ struct Line {
     proxy: Option<OfOurs>,
     exchanges: Option<u64>,
     reason: Option<String>,
+    message: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct OfOurs {
     exchange: Option<u64>,
+    closed_by: Option<String>,
 }
 
 impl Tally {
@@ -87,24 +93,30 @@ impl Tally {
     }
 
     fn take(&mut self, line: Line) {
-        let Line { seq, event, proxy, exchanges, reason } = line;
+        let Line { seq, event, proxy, exchanges, reason, message } = line;
         assert_eq!(seq, self.events, "seq has no gap");
         assert_eq!(event == "recorderStartedEvent", seq == 0, "the first line, and no other, begins a run: {event}");
         assert!(!self.is_ended, "{event} comes after the last line");
         self.events += 1;
-        let exchange = proxy.and_then(|proxy| proxy.exchange);
+        let (exchange, closed_by) = proxy.map(|proxy| (proxy.exchange, proxy.closed_by)).unwrap_or_default();
         match event.as_str() {
             "commandStartedEvent" => assert!(self.open.insert(exchange.expect("it has its number")), "it starts once"),
             "commandSucceededEvent" => self.succeeded += self.end(exchange),
             "commandFailedEvent" => self.failed += self.end(exchange),
             "connectionCreatedEvent" => self.opened += 1,
-            "connectionClosedEvent" => self.closed += 1,
+            "connectionClosedEvent" => {
+                self.closed += 1;
+                *self.closed_by.entry(closed_by.expect("it says by whom")).or_default() += 1;
+            }
             "eventsDroppedEvent" => {
                 self.dropped += exchanges.expect("it says how many");
                 self.reason = reason;
             }
             "recorderStoppedEvent" => self.is_ended = true,
-            "protocolErrorEvent" => self.errors += 1,
+            "protocolErrorEvent" => {
+                self.errors += 1;
+                *self.messages.entry(message.expect("it says what")).or_default() += 1;
+            }
             _ => {}
         }
     }

@@ -58,7 +58,7 @@ pub(crate) fn descriptors_run_out() -> String {
     let recovered = freed.elapsed();
     drop(served);
     wait_for_descriptors(proxy.pid(), files);
-    let (tally, said) = proxy.end();
+    let (tally, said) = proxy.end_of_hostile();
     let lines = said.lines().filter(|line| line.starts_with("cannot ")).collect::<Vec<_>>();
     for trouble in ["cannot accept a connection: ", "cannot connect to a server: "] {
         assert!(lines.iter().filter(|line| line.starts_with(trouble)).count() <= 1, "it is said once: {said}");
@@ -70,6 +70,10 @@ pub(crate) fn descriptors_run_out() -> String {
         ((DESCRIPTORS - files) / 2, format!("warning: {DESCRIPTORS} descriptors, of which {files} are"));
     assert!(said.contains(&warned) && said.contains(&format!("are enough for {room} connections\nhint: ")), "{said}");
     assert_eq!((tally.succeeded, tally.failed), (10, 0), "{tally:?}");
+    let why = "there is no descriptor for a connection to the server: ";
+    assert!(tally.messages.keys().all(|message| message.starts_with(why)), "the log says why: {tally:?}");
+    assert!(tally.errors > 0 && tally.closed_by.get("proxy") == Some(&tally.errors), "of each: {tally:?}");
+    assert_eq!(tally.closed_by.get("server"), None, "the server has closed none: {tally:?}");
     format!("{} connections came; recovered {recovered:.1?} after there was room", tally.opened)
 }
 
