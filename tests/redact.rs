@@ -191,6 +191,10 @@ fn the_users_secrets_are_in_no_log_and_no_capture() {
     }
 }
 
+/// What is to be done about paths that were met nowhere, at the end of what is said.
+const MISSPELT: &str = "\nhint: a name that is misspelt hides nothing, and what was written holds it all in the clear: \
+    mongotap convert FILE COPY --redact-fields NAME makes a copy that hides it\n";
+
 #[test]
 fn a_path_that_leads_nowhere_is_told() {
     let directory = tempfile::tempdir().unwrap();
@@ -201,9 +205,9 @@ fn a_path_that_leads_nowhere_is_told() {
         Proxy::start(&Mongod::shared().uri(), &[&fields[..], &["--capture", capture.to_str().unwrap()]].concat());
     assert!(proxy.stderr().contains(&format!("redacting {listed} (mask)\n")), "{}", proxy.stderr());
     printed(&format!("mongodb://{}/?directConnection=true", proxy.address), "redact_nowhere", &[]);
-    let unmet = "redact: met nowhere: people.snn, poeple.ssn, people.cards.numbers\n";
+    let unmet = "redact: met nowhere: people.snn, poeple.ssn, people.cards.numbers";
     let stderr = proxy.stop().stderr;
-    assert!(stderr.ends_with(unmet), "{stderr}");
+    assert!(stderr.strip_suffix(MISSPELT).is_some_and(|said| said.ends_with(unmet)), "{stderr}");
 
     let convert = |output: &Path| {
         let mut convert = command();
@@ -213,7 +217,8 @@ fn a_path_that_leads_nowhere_is_told() {
     for output in ["run.jsonl", "other.mtap"] {
         let said = convert(&directory.path().join(output));
         assert!(said.contains("redacting orders.ssn, orders.user, order.user (mask)\n"), "{said}");
-        assert!(said.ends_with("mongotap: redact: met nowhere: order.user\n"), "{said}");
+        let unmet = "mongotap: redact: met nowhere: order.user";
+        assert!(said.strip_suffix(MISSPELT).is_some_and(|said| said.ends_with(unmet)), "{said}");
     }
 
     let fixture = directory.path().join("exec.jsonl");
@@ -225,7 +230,9 @@ fn a_path_that_leads_nowhere_is_told() {
     let output = exec.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("mongotap: redacting people.ssn, people.snn (mask)\n"), "{said}");
-    assert!(output.status.success() && said.ends_with("mongotap: redact: met nowhere: people.snn\n"), "{said}");
+    let unmet = "mongotap: redact: met nowhere: people.snn";
+    assert!(output.status.success(), "{said}");
+    assert!(said.strip_suffix(MISSPELT).is_some_and(|said| said.ends_with(unmet)), "{said}");
 }
 
 #[test]

@@ -153,9 +153,13 @@ async fn serve(proxy: &Proxy, signals: &mut Signals) -> Option<String> {
 /// Says which of the fields that are redacted protect nothing, as far as can be told.
 pub(super) fn say_met_nowhere(prefix: &str, fields: &[String]) {
     if !fields.is_empty() {
-        say(format_args!("{prefix}redact: met nowhere: {}", fields.join(", ")));
+        let unmet = format_args!("{prefix}redact: met nowhere: {}", fields.join(", "));
+        say(with_hint(unmet, Some(MET_NOWHERE_HINT)));
     }
 }
+
+const MET_NOWHERE_HINT: &str = "a name that is misspelt hides nothing, and what was written holds it all in the clear: \
+     mongotap convert FILE COPY --redact-fields NAME makes a copy that hides it";
 
 fn start_failed(error: std::io::Error) -> Error {
     Error::new(Code::Io, format!("cannot start: {error}"))
