@@ -58,6 +58,12 @@ impl<R: Read> Exchanges<R> {
     pub fn missing(&self) -> u64 {
         self.deriving.missing()
     }
+
+    /// Where the capture says that something is missing of which nobody knows how much it was, why, so far as it was
+    /// read: a file of a capture that was rotated.
+    pub fn gaps(&self) -> &[String] {
+        self.deriving.gaps()
+    }
 }
 
 impl<R: Read> Iterator for Exchanges<R> {
@@ -92,11 +98,13 @@ pub struct Deriving<N = ()> {
     ready: VecDeque<Found<N>>,
     blocks: Vec<BlockPlace>,
     missing: u64,
+    gaps: Vec<String>,
 }
 
 impl<N> Default for Deriving<N> {
     fn default() -> Self {
-        Self { in_order: InOrder::default(), run: None, ready: VecDeque::new(), blocks: Vec::new(), missing: 0 }
+        let (in_order, ready) = (InOrder::default(), VecDeque::new());
+        Self { in_order, run: None, ready, blocks: Vec::new(), missing: 0, gaps: Vec::new() }
     }
 }
 
@@ -181,22 +189,40 @@ impl<N> Deriving<N> {
         self.missing
     }
 
+    /// See [`Exchanges::gaps`].
+    pub fn gaps(&self) -> &[String] {
+        &self.gaps
+    }
+
     /// The blocks that were taken, by their numbers from 0.
     pub fn into_blocks(self) -> Vec<BlockPlace> {
         self.blocks
     }
 
+    fn note_missing(&mut self, exchanges: u64, bytes: u64, reason: &str) {
+        self.missing = self.missing.saturating_add(exchanges);
+        match self.gaps.len() {
+            _ if exchanges > 0 || bytes > 0 => {}
+            GAPS_MAX => self.gaps.push("more of the recording is missing".to_owned()),
+            0..GAPS_MAX => self.gaps.push(reason.to_owned()),
+            _ => {}
+        }
+    }
+
     fn take(&mut self, placed: Placed<N>) {
         if let InBlock::Other(record) = &placed.record
-            && let Record::Missing { exchanges, .. } = &**record
+            && let Record::Missing { exchanges, bytes, reason, .. } = &**record
         {
-            self.missing += exchanges;
+            self.note_missing(*exchanges, *bytes, reason);
         }
         if let Some((_, run)) = &mut self.run {
             run.handle(placed, &mut self.ready);
         }
     }
 }
+
+/// Gaps that are told one by one.
+const GAPS_MAX: usize = 100;
 
 /// The sessions of a run, once more.
 #[derive(Debug)]

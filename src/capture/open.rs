@@ -1,11 +1,12 @@
 //! Recorded exchanges from a file, be it a capture or a fixture: told apart by its first bytes, never by its name.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 use super::exchange::Exchange;
 use super::exchanges::Exchanges;
 use super::fixture::{FixtureError, ReadError, Reader};
 use super::mtap::{CaptureError, MAGIC};
+use crate::sink::plural;
 
 /// Why there are no exchanges in a file, or no more.
 #[derive(Debug, thiserror::Error)]
@@ -93,14 +94,26 @@ impl<R: BufRead> Recorded<R> {
         Ok(Self::Fixture(Box::new(Reader::new(input)?)))
     }
 
-    /// The exchanges.
-    pub fn exchanges(self) -> Box<dyn Iterator<Item = Result<Exchange, OpenError>>>
-    where
-        R: Read + 'static,
-    {
+    /// What a capture says is missing in it, so far as it was read, in words.
+    pub fn missing(&self) -> Vec<String> {
+        let Self::Capture(exchanges) = self else { return Vec::new() };
+        let gaps = exchanges.gaps().iter().cloned();
+        gaps.chain(missing_exchanges(exchanges.missing())).collect()
+    }
+}
+
+/// That so many exchanges are missing, in words, if any is.
+pub fn missing_exchanges(count: u64) -> Option<String> {
+    (count > 0).then(|| format!("{} missing", plural(count, "exchange")))
+}
+
+impl<R: BufRead> Iterator for Recorded<R> {
+    type Item = Result<Exchange, OpenError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::Capture(exchanges) => Box::new(exchanges.map(|it| it.map_err(OpenError::from))),
-            Self::Fixture(fixture) => Box::new(fixture.map(|it| it.map_err(OpenError::from))),
+            Self::Capture(exchanges) => Some(exchanges.next()?.map_err(OpenError::from)),
+            Self::Fixture(fixture) => Some(fixture.next()?.map_err(OpenError::from)),
         }
     }
 }
@@ -116,10 +129,10 @@ mod tests {
     fn files_are_told_apart() {
         let capture = Recorded::open(CAPTURE).unwrap();
         assert!(matches!(capture, Recorded::Capture(_)));
-        assert_eq!(capture.exchanges().count(), 16);
+        assert_eq!(capture.count(), 16);
         let fixture = Recorded::open(FIXTURE).unwrap();
         assert!(matches!(fixture, Recorded::Fixture(_)));
-        let exchanges: Vec<_> = fixture.exchanges().map(Result::unwrap).collect();
+        let exchanges: Vec<_> = fixture.map(Result::unwrap).collect();
         let millis = exchanges.iter().map(|exchange| exchange.at.unix_micros / 1000 - EPOCH_MILLIS);
         assert!(exchanges.len() > 10 && millis.eq(0..exchanges.len() as i64));
     }

@@ -160,10 +160,10 @@ impl<R: BufRead> Source<R> {
     /// [`Part`]: super::part::Part
     pub fn next_part(&self) -> (Option<&str>, u64) {
         match self {
-            Self::Log(files) => (files.reader.run(), files.reader.seq().map_or(0, |seq| seq + 1)),
+            Self::Log(files) => (files.reader.run(), files.reader.seq().map_or(0, |seq| seq.saturating_add(1))),
             Self::Capture(source) => {
                 let header = source.header.as_ref();
-                (header.map(|header| header.run.as_str()), header.map_or(0, |header| header.part + 1))
+                (header.map(|header| header.run.as_str()), header.map_or(0, |header| header.part.saturating_add(1)))
             }
         }
     }
@@ -297,7 +297,7 @@ impl<R: BufRead> CaptureSource<R> {
         let header = header.clone();
         let before = self.header.replace(header.clone());
         match before.filter(|before| before.run == header.run) {
-            Some(before) if before.part + 1 == header.part => {}
+            Some(before) if before.part.checked_add(1) == Some(header.part) => {}
             Some(_) => {
                 self.give_all();
                 self.derive.iter_mut().for_each(Derive::forget_connections);
@@ -379,8 +379,9 @@ impl Ready {
     }
 
     fn missing(&mut self, at: Timestamp, exchanges: u64, bytes: u64, reason: &str) {
-        self.totals.dropped_exchanges += exchanges;
-        self.totals.dropped_bytes += bytes;
+        let totals = &mut self.totals;
+        totals.dropped_exchanges = totals.dropped_exchanges.saturating_add(exchanges);
+        totals.dropped_bytes = totals.dropped_bytes.saturating_add(bytes);
         let mut line = Vec::new();
         Format::Jsonl.events_dropped(&EventsDropped { at, exchanges, bytes, reason }, &mut line);
         self.push(Item::Dropped { at, exchanges, bytes, reason: reason.to_owned() }, &line);

@@ -311,7 +311,7 @@ impl EventFile {
     /// The file of a capture that goes on where this one ends, if it is there beside it.
     pub(super) fn next(&self) -> Option<Self> {
         let part = self.part.as_ref()?;
-        first_of(&self.path, &self.file.metadata().ok()?, part.run.as_deref(), part.number + 1)
+        first_of(&self.path, &self.file.metadata().ok()?, part.run.as_deref(), part.number.saturating_add(1))
     }
 
     fn reader(&self) -> Result<BufReader<File>, Error> {

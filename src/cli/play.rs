@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::parts::{all_empty, of_one_capture};
 use super::{Code, Error, print, unwritten};
-use crate::capture::exchange::Exchange;
-use crate::capture::exchanges;
+use crate::capture::exchanges::Exchanges;
 use crate::capture::open::{OpenError, Recorded};
 use crate::config::{ApplicationUri, io_reason};
 use crate::net::play::{PlayError, Target, play};
@@ -145,15 +144,16 @@ impl Played {
     }
 
     /// The exchanges, and whether their times are real ones.
-    fn open(&self) -> Result<(Exchanges, bool), Error> {
-        let [path] = &self.paths[..] else {
-            let files = self.paths.iter().map(|path| file(path)).collect::<Result<Vec<_>, _>>()?;
-            let exchanges = exchanges::Exchanges::new(files).map(|it| it.map_err(OpenError::from));
-            return Ok((Box::new(exchanges), true));
+    fn open(&self) -> Result<(Recorded<BufReader<File>>, bool), Error> {
+        let recorded = match &self.paths[..] {
+            [path] => recorded(path)?,
+            paths => {
+                let files = paths.iter().map(|path| file(path)).collect::<Result<Vec<_>, _>>()?;
+                Recorded::Capture(Box::new(Exchanges::new(files)))
+            }
         };
-        let recorded = recorded(path)?;
         let has_times = matches!(recorded, Recorded::Capture(_));
-        Ok((recorded.exchanges(), has_times))
+        Ok((recorded, has_times))
     }
 
     fn unreadable(&self, error: OpenError) -> Error {
@@ -174,10 +174,11 @@ fn withheld(rules: &Rules) -> String {
 /// Reads the recording once, to know what it would do, and whether it has times.
 fn plan(args: &Args, recording: &Played) -> Result<(Plan, bool), Error> {
     let mut plan = Plan::default();
-    let (exchanges, has_times) = recording.open()?;
-    for exchange in exchanges {
+    let (mut exchanges, has_times) = recording.open()?;
+    for exchange in exchanges.by_ref() {
         plan.add(&exchange.map_err(|error| recording.unreadable(error))?);
     }
+    exchanges.missing().iter().for_each(|missing| say(format_args!("mongotap: {}: {missing}", recording.name())));
     if plan.exchanges == 0 {
         let message = format!("{}: nothing in it can be sent", recording.name());
         return Err(Error::new(Code::Input, message).hint("it has handshakes and the like alone"));
@@ -190,8 +191,6 @@ fn plan(args: &Args, recording: &Played) -> Result<(Plan, bool), Error> {
     }
     Ok((plan, has_times))
 }
-
-type Exchanges = Box<dyn Iterator<Item = Result<Exchange, OpenError>>>;
 
 fn file(path: &Path) -> Result<BufReader<File>, Error> {
     Ok(BufReader::new(File::open(path).map_err(|error| unreadable(path, error.into()))?))

@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             Ok(Some((Item::Dropped { exchanges: 0, bytes: 0, reason, .. }, _))) => {
                 say(format_args!("mongotap: {}: {reason}", file.name()));
             }
-            Ok(Some((Item::Dropped { exchanges, .. }, _))) => missing += exchanges,
+            Ok(Some((Item::Dropped { exchanges, .. }, _))) => missing = u64::saturating_add(missing, exchanges),
             Ok(Some((Item::Other, _))) => {}
             Ok(None) => break file.finish(),
             Err(error) => break Err(error),

@@ -99,14 +99,14 @@ impl Trail {
     }
 
     fn tell_gap(&mut self, standing: Standing) {
-        let expected = self.last.replace(standing).map(|last| last.seq + 1);
+        let expected = self.last.replace(standing).map(|last| last.seq.saturating_add(1));
         let Some(expected) = expected.filter(|expected| standing.seq > *expected && !standing.is_filtered) else {
             return;
         };
         let missing = standing.seq - expected;
         self.gaps += 1;
         if self.gaps > GAPS_MAX {
-            self.untold += missing;
+            self.untold = self.untold.saturating_add(missing);
             return;
         }
         let (path, line, last) = (self.path.display(), standing.line, standing.seq - 1);

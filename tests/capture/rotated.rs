@@ -9,7 +9,7 @@ use std::time::Duration;
 use bson::doc;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::captured::{compare, compare_all, show, show_all};
+use crate::support::captured::{compare, compare_all, compare_shown, show, show_all};
 use crate::support::client::Client;
 use crate::support::mongod::Mongod;
 use crate::support::proxy::{Proxy, command};
@@ -104,27 +104,65 @@ fn a_file_that_is_missing_is_told(files: &[PathBuf], directory: &Path) {
     let without_one: Vec<_> = files.iter().filter(|file| **file != files[2]).cloned().collect();
     let missing = format!("file {} of the recording is missing", files.len() - 2);
     let told = format!("mongotap: {missing}, between {} and {}\nhint: ", files[3].display(), files[1].display());
-    let (shown, said, code) = show_all(&without_one, &["--format", "text"]);
+    let (shown, said, code) = show_all(&without_one, &["--format", "jsonl"]);
     assert!(said.starts_with(&told) && code == Some(0), "{said}");
     let one = directory.join("gap.mtap");
     let (_, said, code) = run(&["convert"], &without_one, &[one.to_str().unwrap()]);
     assert!(said.starts_with(&told) && code == Some(0), "{said}");
     // What is made of them has the gap in it, and tells the same.
-    let (again, said, code) = show_all(std::slice::from_ref(&one), &["--format", "text"]);
+    let tells = format!("mongotap: {}: {missing}\n", one.display());
+    let (text, said, code) = show_all(std::slice::from_ref(&one), &["--format", "text"]);
     assert_eq!((said.as_str(), code), ("", Some(0)));
-    let gap = format!("Log incomplete: {missing}\n");
-    assert!(again.contains(&gap), "{again}");
-    let sorted = |text: &str| {
-        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    };
-    assert_eq!(sorted(&again.replace(&gap, "")), sorted(&shown));
+    assert!(text.contains(&format!("Log incomplete: {missing}\n")), "{text}");
+    let again = show(&one, &["--format", "jsonl"]).0;
+    assert_eq!(shown.lines().count() + 1, again.lines().count(), "the gap is told");
+    assert!(compare_shown(&commands(&shown), &commands(&again)) > 20);
+    let shown = again;
+    // And once more: what is behind the gap is in what is made of that.
+    let twice = directory.join("twice.mtap");
+    for redact in [&[][..], &["--redact", "--force"]] {
+        let more = [&[twice.to_str().unwrap()], redact].concat();
+        let (_, said, code) = run(&["convert"], std::slice::from_ref(&one), &more);
+        assert!(said.starts_with(&tells) && code == Some(0), "{said}");
+        let again = show(&twice, &["--format", "jsonl"]).0;
+        if redact.is_empty() {
+            assert_eq!(again, shown);
+        }
+        let ends = |shown: &str| shown.matches("\"commandSucceededEvent\"").count();
+        assert_eq!(ends(&again), ends(&shown));
+    }
+    let twice = std::slice::from_ref(&twice);
+    let (_, said, code) = run(&["play", "--to", "mongodb://127.0.0.1:1"], twice, &[]);
+    assert!(said.contains(&format!("twice.mtap: {missing}\n")) && code == Some(2), "{said}");
+    a_gap_is_not_in_the_packets(&one, directory);
     let (_, said, code) = run(&["stats"], std::slice::from_ref(&one), &[]);
-    assert_eq!((said, code), (format!("mongotap: {}: {missing}\n", one.display()), Some(0)));
+    assert_eq!((said, code), (tells, Some(0)));
     let fixture = directory.join("gap.jsonl");
     let (_, said, code) = run(&["convert"], &without_one, &[fixture.to_str().unwrap()]);
     assert!(said.starts_with(&told) && code == Some(0), "{said}");
+}
+
+/// Its commands. When a connection was opened that goes on behind a gap, and a topology with it, is told otherwise there.
+fn commands(log: &str) -> String {
+    log.split_inclusive('\n').filter(|line| line.contains(",\"event\":\"command")).collect()
+}
+
+/// A connection goes on in the packets behind a gap where it was before it: all its messages are read.
+fn a_gap_is_not_in_the_packets(one: &Path, directory: &Path) {
+    let (packets, back) = (directory.join("gap.pcapng"), directory.join("back.mtap"));
+    for (from, to) in [(one, &packets), (&packets, &back)] {
+        let (_, said, code) = run(&["convert"], &[from.to_owned()], &[to.to_str().unwrap()]);
+        assert!(code == Some(0) && !said.contains(" lost: "), "{said}");
+        assert!(to == &back || said.contains(" of the recording is missing\n"), "{said}");
+    }
+    let (shown, again) = (show(one, &["--format", "jsonl"]).0, show(&back, &["--format", "jsonl"]).0);
+    let ends = |shown: &str, name: &str| {
+        let is_one = |line: &&str| line.contains("\"commandSucceededEvent\"") && line.contains(&format!("\"{name}\""));
+        shown.lines().filter(is_one).count()
+    };
+    let names = ["insert", "find", "getMore", "aggregate"];
+    // What was asked before the gap and answered behind it is answered in the packets.
+    assert!(names.iter().all(|name| ends(&again, name) >= ends(&shown, name)), "{shown}{again}");
 }
 
 /// Copied and then cut, as `copytruncate` does: a connection that was opened in between is in the second file alone.

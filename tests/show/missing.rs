@@ -56,6 +56,18 @@ fn lines_that_are_missing_are_told_where_they_are() {
     assert!(rest.starts_with("mongotap: log.jsonl: 15 lines missing in 15 more places\n"), "{rest}");
 }
 
+/// As no recorder numbers them: the count of what is missing ends at the greatest number.
+#[test]
+fn the_greatest_numbers_are_read() {
+    let log = log(8);
+    let seqs = [u64::MAX - 1, 1].repeat(7).into_iter().chain([u64::MAX]);
+    let numbered =
+        |(at, seq): (usize, u64)| log.lines[at + 1].replacen(&format!(":{},", at + 1), &format!(":{seq},"), 1);
+    let directory = Directory::with(&(log.lines[0].clone() + &seqs.enumerate().map(numbered).collect::<String>()));
+    let said = said(&directory, &[]);
+    assert!(said.contains(&format!("{} lines missing in 3 more places\n", u64::MAX)), "{said}");
+}
+
 #[test]
 fn a_log_that_show_has_filtered_lacks_nothing() {
     let mut log = Log::sample();

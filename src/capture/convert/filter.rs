@@ -83,11 +83,16 @@ impl Filtering<'_> {
     fn begin_part(&mut self, part: u64) -> Option<String> {
         let missing = missing_between(self.part, part);
         if missing.is_some() {
-            self.open.clear();
-            self.goes_on = self.latest;
+            self.begin_anew();
         }
         self.part = part;
         missing
+    }
+
+    /// Behind a file that is missing the connections that go on have to be told of once more.
+    fn begin_anew(&mut self) {
+        self.open.clear();
+        self.goes_on = self.latest;
     }
 
     /// Whether a record is wanted; it is masked then.
@@ -96,6 +101,11 @@ impl Filtering<'_> {
             self.latest = record.at();
         }
         match record {
+            // A file was missing when this one was made of others.
+            Record::Missing { exchanges: 0, bytes: 0, .. } => {
+                self.begin_anew();
+                true
+            }
             Record::Missing { .. } | Record::Ended { .. } => true,
             Record::Carried { at, connection } => {
                 if at.monotonic_nanos < self.goes_on.monotonic_nanos {

@@ -97,12 +97,18 @@ impl Writer<'_> {
         match record {
             Record::Input(input) => self.input(input),
             Record::Carried { connection, .. } => {
-                self.written.connections += 1;
-                self.connections.insert(connection.id, Tcp::new(connection));
+                let Writer { connections, written, .. } = self;
+                // It goes on where it was, if it was told of before: its bytes are counted on.
+                connections.entry(connection.id).or_insert_with(|| {
+                    let tcp = Tcp::new(connection);
+                    written.connections += 1;
+                    written.ports.insert(tcp.addresses[1].port());
+                    tcp
+                });
                 Ok(())
             }
             Record::Missing { exchanges, .. } => {
-                self.written.missing += exchanges;
+                self.written.missing = self.written.missing.saturating_add(*exchanges);
                 Ok(())
             }
             Record::Ended { .. } => Ok(()),

@@ -21,7 +21,7 @@ use crate::capture::convert::{Filter, Masking, Only, Selecting, Selection, filte
 use crate::capture::exchange::Exchange;
 use crate::capture::fixture::{Collected, FileNames, Fixture, Header, ReadError, Reader, collect};
 use crate::capture::mtap::CaptureError;
-use crate::capture::open::{OpenError, Recorded};
+use crate::capture::open::{OpenError, Recorded, missing_exchanges};
 use crate::capture::pcap::{PcapError, Summary, is_pcap, read_packets, write_packets};
 use crate::capture::source::TornEnd;
 use crate::config::{Config, Flags, Settings, io_reason};
@@ -299,9 +299,8 @@ fn select(args: &Args, input: &Input) -> Result<Selection, Error> {
                 selecting.take(&exchange);
             }
             exchanges.torn().iter().for_each(|(place, torn)| say_torn(&paths[*place], TornEnd::Capture(*torn)));
-            if exchanges.missing() > 0 {
-                say(format_args!("mongotap: {}: {} missing", args.name(), plural(exchanges.missing(), "exchange")));
-            }
+            let missing = exchanges.gaps().iter().cloned().chain(missing_exchanges(exchanges.missing()));
+            missing.for_each(|missing| say(format_args!("mongotap: {}: {missing}", args.name())));
             if unanswered > 0 {
                 say_unanswered(paths, unanswered);
             }

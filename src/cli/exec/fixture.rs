@@ -30,7 +30,7 @@ pub(super) fn held(path: &Path) -> usize {
     let Some(recorded) = File::open(path).ok().and_then(|file| Recorded::open(BufReader::new(file)).ok()) else {
         return 0;
     };
-    recorded.exchanges().map_while(Result::ok).filter(|exchange| !exchange.is_housekeeping()).count()
+    recorded.map_while(Result::ok).filter(|exchange| !exchange.is_housekeeping()).count()
 }
 
 /// Where the exchanges of a fixture are: the lines in which they begin, and the last line.

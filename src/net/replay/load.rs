@@ -156,6 +156,7 @@ impl Loading {
             let warning = format!("{path}: torn at byte {offset}, the {bytes} bytes from there on were left out");
             self.warnings.push(warning);
         }
+        self.warnings.extend(deriving.gaps().iter().map(|gap| format!("{all}: {gap}")));
         if deriving.missing() > 0 {
             self.warnings.push(format!("{all}: {} exchanges were not recorded", deriving.missing()));
         }
