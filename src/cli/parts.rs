@@ -132,7 +132,8 @@ fn tell_logs_apart(files: &mut [EventFile]) {
     let mut logs: Vec<Log> = Vec::new();
     for at in order {
         let file = &files[at];
-        let Some(part) = &file.part else { continue };
+        // A run has one capture.
+        let Some(part) = file.part.as_ref().filter(|part| !part.is_capture) else { continue };
         let (run, name) = (part.run.as_deref(), log_of(&file.path));
         let given_twice = logs.iter().position(|log| files[log.at].is_same_as(file));
         let fitting = logs.iter().enumerate().filter_map(|(log, it)| Some((it.fits(run, part.number, &name)?, log)));
