@@ -145,7 +145,8 @@ pub(crate) fn full_for_a_while() -> String {
 }
 
 pub(crate) fn removed() -> String {
-    spoilt("was removed", "the file was removed", |path| fs::remove_file(path).expect("it is there"));
+    let remove = |path: &Path| fs::remove_file(path).expect("it is there");
+    spoilt("was removed", "the file was removed", " bytes) are missing", remove);
     "50 commands were removed and are counted, 51 are in the files begun anew".to_owned()
 }
 
@@ -156,13 +157,14 @@ pub(crate) fn cut() -> String {
             let file = File::options().write(true).open(path).expect("it is there");
             file.set_len(length).expect("it can be cut");
         };
-        spoilt("was cut", "the file was cut; what was in it is missing, unless it was copied", cut);
+        let end = " bytes) are missing unless they were copied";
+        spoilt("was cut", "the file was cut; what was in it is missing, unless it was copied", end, cut);
     }
     "50 commands were cut off and are counted, 51 are in the files begun anew, twice".to_owned()
 }
 
 /// Something is done to the files: what was in them is counted as missing, and they are begun anew.
-fn spoilt(word: &str, reason: &str, spoil: impl Fn(&Path)) {
+fn spoilt(word: &str, reason: &str, end: &str, spoil: impl Fn(&Path)) {
     let server = Server::start();
     let mut recorded = Recorded::start(&server, &[]);
     recorded.commands(50);
@@ -186,6 +188,8 @@ fn spoilt(word: &str, reason: &str, spoil: impl Fn(&Path)) {
     let dropped = lines("eventsDroppedEvent");
     assert!(dropped.len() == 1 && dropped[0]["exchanges"] == 50, "{dropped:?}");
     assert_eq!(dropped[0]["reason"], reason);
+    let sums: Vec<_> = said.lines().filter(|line| line.contains(" bytes) are missing")).collect();
+    assert!(sums.len() == 2 && sums.iter().all(|sum| sum.ends_with(end)), "{said}");
     assert_eq!((captured, missing), (51, 51), "the one, with its hello, has the others missing: {said}");
 }
 

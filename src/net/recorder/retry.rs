@@ -46,6 +46,8 @@ pub(super) struct Retry {
     failures: u32,
     /// Why it failed, until something asks.
     reason: Option<String>,
+    /// How many exchanges were in what was cut, if anything was: somebody may have copied it before.
+    cut: Option<u64>,
     /// It is to stop, and tries once more.
     is_last_try: bool,
     is_over: bool,
@@ -54,7 +56,7 @@ pub(super) struct Retry {
 impl Retry {
     pub(super) fn new(name: String, on_error: OnError, context: &Context) -> Self {
         let (say, failure) = (Arc::clone(&context.say), Arc::clone(&context.failure));
-        Self { name, on_error, say, failure, failures: 0, reason: None, is_last_try: false, is_over: false }
+        Self { name, on_error, say, failure, failures: 0, reason: None, cut: None, is_last_try: false, is_over: false }
     }
 
     /// Why what is missing at the end is told in no file, if a disk that failed to the end is why.
@@ -105,6 +107,7 @@ impl Retry {
                 "the file was removed"
             }
             Spoilt::Cut => {
+                *self.cut.get_or_insert_default() += exchanges;
                 self.say(format_args!("was cut, and {lost} with it unless they were copied; it is begun anew"));
                 "the file was cut; what was in it is missing, unless it was copied"
             }
@@ -153,7 +156,12 @@ impl Retry {
     pub(super) fn say_missing(&self, exchanges: u64, bytes: u64) {
         if bytes > 0 {
             let are = if exchanges == 1 { "is" } else { "are" };
-            self.say(format_args!("{} ({bytes} bytes) {are} missing", plural(exchanges, "exchange")));
+            let unless = match self.cut {
+                Some(cut) if cut >= exchanges => " unless they were copied".to_owned(),
+                Some(cut @ 1..) => format!(", {cut} of them unless they were copied"),
+                _ => String::new(),
+            };
+            self.say(format_args!("{} ({bytes} bytes) {are} missing{unless}", plural(exchanges, "exchange")));
         }
     }
 }
