@@ -97,10 +97,7 @@ impl EventFiles {
 
     /// How the files are called: by the first, if there are several.
     pub(super) fn name(&self) -> String {
-        match &self.paths[..] {
-            [only] => only.display().to_string(),
-            several => format!("{} and {} more", several[0].display(), several.len() - 1),
-        }
+        name_of(&self.paths)
     }
 
     /// Says what is odd about the ends of files of which nothing more will be read.
@@ -129,14 +126,7 @@ impl EventFiles {
     /// Says that there are other files of what is recorded in these.
     fn say_others(&self) {
         let runs: Vec<_> = self.runs.iter().map(String::as_str).chain(self.trail.run()).collect();
-        let others = others(&self.paths, &runs);
-        if others.is_empty() {
-            return;
-        }
-        let are = if others.len() == 1 { "is" } else { "are" };
-        let count = plural(others.len() as u64, "other file");
-        let trouble = format!("mongotap: {}: {count} of this recording {are} beside it", self.name());
-        say(with_hint(trouble, Some(&all_hint(&others))));
+        say_of_others(&self.name(), &others(&self.paths, &runs));
     }
 
     /// Tells of the files before the one that is read, which end torn.
@@ -244,6 +234,32 @@ fn others(paths: &[PathBuf], runs: &[&str]) -> Vec<PathBuf> {
     others
 }
 
+/// Says that there are other files of the captures that are read.
+pub(super) fn say_others(paths: &[PathBuf]) {
+    let is_file = |path: &&PathBuf| path.metadata().is_ok_and(|it| it.is_file());
+    let parts = paths.iter().filter(is_file).filter_map(|path| EventFile::open(path).ok()?.part);
+    let runs: Vec<_> = parts.filter_map(|part| part.run).collect();
+    let runs: Vec<_> = runs.iter().map(String::as_str).collect();
+    say_of_others(&name_of(paths), &others(paths, &runs));
+}
+
+fn say_of_others(name: &str, others: &[PathBuf]) {
+    if others.is_empty() {
+        return;
+    }
+    let are = if others.len() == 1 { "is" } else { "are" };
+    let count = plural(others.len() as u64, "other file");
+    let trouble = format!("mongotap: {name}: {count} of this recording {are} beside it");
+    say(with_hint(trouble, Some(&all_hint(others))));
+}
+
+fn name_of(paths: &[PathBuf]) -> String {
+    match paths {
+        [only] => only.display().to_string(),
+        several => format!("{} and {} more", several[0].display(), several.len() - 1),
+    }
+}
+
 /// How all of a recording is read.
 fn all_hint(others: &[PathBuf]) -> String {
     match others {
@@ -289,11 +305,8 @@ impl EventFile {
         Ok(Self { path: path.to_owned(), file, part, log: 0 })
     }
 
-    /// The number of the last line of a log, if that can be found.
+    /// The number of the last line, if it is a log and that can be found.
     pub(super) fn last_seq(&self) -> Option<u64> {
-        if self.part.as_ref().is_none_or(|part| part.is_capture) {
-            return None;
-        }
         // A handle of its own: where this one is read from stays as it is.
         File::open(&self.path).ok().and_then(|file| last_seq(file).ok()).flatten()
     }

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use super::event_file::say_others;
 use super::parts::{all_empty, of_one_capture};
 use super::{Code, Error, print, unwritten};
 use crate::capture::exchanges::Exchanges;
@@ -122,6 +123,7 @@ impl Played {
         let Some(first) = paths.first() else {
             return Err(all_empty());
         };
+        say_others(&paths);
         let unreadable = |error| unreadable(first, error);
         let (is_redacted, rules) = match recorded(first)? {
             Recorded::Capture(mut capture) => {

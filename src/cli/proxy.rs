@@ -174,9 +174,8 @@ impl From<StartError> for Error {
                 let message = format!("{endpoint}: cannot listen: {}", io_reason(&error));
                 Self::new(Code::Io, message).hint(listen_hint(&endpoint, error.kind()))
             }
-            StartError::Log(error) if error.is_there() => {
-                Self::new(Code::Usage, message).hint("--force overwrites it, or name another file")
-            }
+            StartError::Log(error) if error.is_there() => Self::new(Code::Usage, message)
+                .hint("--force overwrites it, --capture-rotate-bytes puts it aside, or name another file"),
             StartError::Log(_) => Self::new(Code::Io, message).hint(NAME_HINT),
             StartError::Dns { message, hint } => Self::new(Code::Io, message).hint(hint),
             StartError::OtherSet { message, hint } => Self::new(Code::Usage, message).hint(hint),

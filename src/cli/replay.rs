@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::args::{RedactArgs, list_of};
+use super::event_file::say_others;
 use super::{Code, Error, print, unwritten};
 use crate::config::{Config, Flags, Pairs, ReplaySettings, Settings, Switch, Text, io_reason};
 
@@ -171,6 +172,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
         let replay = builder.start().await?;
         replay.warnings().iter().for_each(|warning| say(format_args!("mongotap: {warning}")));
+        say_others(&args.recordings);
         let names = args.recordings.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         for endpoint in replay.listeners() {
             say(format_args!("listening on {endpoint} -> {names}"));

@@ -1,6 +1,7 @@
 //! A capture that was rotated is one to those who read all its files: a reply finds its request in the file before.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
@@ -95,8 +96,36 @@ fn all_files_together_tell_what_the_log_tells() {
     assert_eq!(said, play(std::slice::from_ref(&one)).1);
     let (_, said, code) = run(&["convert"], &files, &[directory.path().join("one.jsonl").to_str().unwrap()]);
     assert_eq!(code, Some(0), "{said}");
-    let (_, said, code) = run(&["convert"], &files[1..2], &[directory.path().join("part.jsonl").to_str().unwrap()]);
-    assert_eq!(code, Some(0), "{said}");
+    one_of_several_is_told(&files, directory.path());
+}
+
+/// One file of the capture by itself: who reads it for something else than to show it says so too.
+fn one_of_several_is_told(files: &[PathBuf], directory: &Path) {
+    let others = format!(
+        "{}: {} other files of this recording are beside it\nhint: give all of them: ",
+        files[1].display(),
+        files.len() - 1
+    );
+    let (_, said, code) = run(&["convert"], &files[1..2], &[directory.join("part.jsonl").to_str().unwrap()]);
+    assert!(
+        (said.contains(&others) || said.contains("hint: the reply is in the next file: ")) && code == Some(0),
+        "{said}"
+    );
+    // The one that was written last has none behind it.
+    let last = others.replace(&files[1].display().to_string(), &files[0].display().to_string());
+    let (_, said, code) = run(&["convert"], &files[..1], &[directory.join("last.jsonl").to_str().unwrap()]);
+    assert!(said.contains(&last) && code == Some(0), "{said}");
+    let (_, said, _) = run(&["play", "--to", "mongodb://127.0.0.1:1"], &files[1..2], &[]);
+    assert!(said.contains(&others), "{said}");
+    let mut replay = command();
+    replay.args(["replay", "--listen", "127.0.0.1:0"]).arg(&files[1]).stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut replay = replay.spawn().unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(replay.stderr.take().unwrap());
+    while !said.contains("listening on ") && lines.read_line(&mut said).unwrap() > 0 {}
+    kill_process(Pid::from_child(&replay), Signal::TERM).unwrap();
+    replay.wait().unwrap();
+    assert!(said.contains(&others), "{said}");
 }
 
 /// The one that was written last but two is not given: to none who reads several.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use output::{Output, clear_on_signals, refused};
 
 use super::args::RedactArgs;
-use super::event_file::{EventFile, say_next, say_torn};
+use super::event_file::{EventFile, say_next, say_others, say_torn};
 use super::parts::of_one_capture;
 use super::proxy::say_met_nowhere;
 use super::{Code, Error, print};
@@ -301,9 +301,7 @@ fn select(args: &Args, input: &Input) -> Result<Selection, Error> {
             exchanges.torn().iter().for_each(|(place, torn)| say_torn(&paths[*place], TornEnd::Capture(*torn)));
             let missing = exchanges.gaps().iter().cloned().chain(missing_exchanges(exchanges.missing()));
             missing.for_each(|missing| say(format_args!("mongotap: {}: {missing}", args.name())));
-            if unanswered > 0 {
-                say_unanswered(paths, unanswered);
-            }
+            say_what_is_beside(paths, unanswered);
         }
     }
     Ok(selecting.finish())
@@ -321,11 +319,12 @@ fn readers(paths: &[PathBuf]) -> Result<Vec<BufReader<File>>, Error> {
     paths.iter().map(|path| Ok(BufReader::new(file(path)?))).collect()
 }
 
-/// Says where replies may be that are missing.
-fn say_unanswered(paths: &[PathBuf], unanswered: u64) {
-    let Some(last) = paths.last() else { return };
-    if let Some(next) = EventFile::open(last).ok().and_then(|last| last.next()) {
-        say_next(last, &plural(unanswered, "command"), &next.path);
+/// Says where replies may be that are missing, or else that there are other files.
+fn say_what_is_beside(paths: &[PathBuf], unanswered: u64) {
+    let last = paths.last().filter(|_| unanswered > 0);
+    match last.and_then(|last| Some((last, EventFile::open(last).ok()?.next()?))) {
+        Some((last, next)) => say_next(last, &plural(unanswered, "command"), &next.path),
+        None => say_others(paths),
     }
 }
 
