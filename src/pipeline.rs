@@ -106,7 +106,7 @@ impl Pipeline {
 
     /// See [`Session::handle_tick`].
     pub fn handle_tick(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
-        let judgement = self.session.judgement().filter(|_| self.recording.is_some());
+        let judgement = self.recording.as_ref().and_then(|_| self.session.judgement());
         judgement.iter().for_each(|is_monitor| self.session.handle_judged(*is_monitor));
         let redactor = &mut self.redactor;
         self.session.handle_tick(at, &mut |entry| sink(&redactor.apply(entry)));

@@ -11,8 +11,8 @@ use crate::wire::{HEADER_LEN, WireError, msg_flags};
 /// `OP_MSG` and `OP_QUERY`, as they stand in a header; the first also in an `OP_COMPRESSED`, behind its own opcode.
 const MSG: &[u8] = b"\xdd\x07\0\0";
 const QUERY: &[u8] = b"\xd4\x07\0\0";
-/// The first bytes of the two.
-const FIRST: [u8; 2] = *b"\xdd\xd4";
+/// The second byte of the two.
+const SECOND: u8 = 7;
 const COMPRESSED: &[u8] = b"\xdc\x07\0\0";
 
 /// The flags of an `OP_MSG`, known or not, but for those where the name of a field would stand if the opcode were a number.
@@ -42,10 +42,11 @@ pub(super) fn check(message: &[u8]) -> Result<(), WireError> {
     search.check()
 }
 
-/// Where the opcodes stand. Their first bytes are the rarest; every message is looked through: one pass for both.
+/// Where the opcodes stand. Every message is looked through, for one byte: the second is rarer than a zero, and than the
+/// first in text that is not English.
 fn opcodes(bytes: &[u8]) -> impl Iterator<Item = usize> {
     let is_opcode = |at: &usize| matches!(bytes.get(*at..*at + MSG.len()), Some(MSG | QUERY));
-    memchr::memchr2_iter(FIRST[0], FIRST[1], bytes).filter(is_opcode)
+    memchr::memchr_iter(SECOND, bytes).filter_map(|at| at.checked_sub(1)).filter(is_opcode)
 }
 
 /// Looks for a message with credentials in what is behind the header of another. That may come in pieces of any length,
@@ -87,12 +88,7 @@ impl Search {
         self.tail = tail;
     }
 
-    /// Passes over bytes that are not looked at.
-    pub(super) fn skip(&mut self) {
-        self.tail.clear();
-    }
-
-    /// What was found in all that was looked at.
+    /// What was found in all of it.
     ///
     /// # Errors
     /// [`WireError::MessageWithin`] if there are credentials or may be: what is compressed is not looked into.

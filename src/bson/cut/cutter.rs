@@ -116,32 +116,13 @@ impl Cutter {
     /// # Errors
     /// If the document's own length cannot be one.
     pub fn push(&mut self, bytes: &[u8]) -> Result<usize, BsonError> {
-        self.push_up_to_gap(bytes, usize::MAX)
-    }
-
-    /// The same, but goes no further than to the beginning of a [gap](Self::gap) that is longer than `longest`.
-    pub(crate) fn push_up_to_gap(&mut self, bytes: &[u8], longest: usize) -> Result<usize, BsonError> {
         let mut rest = bytes;
         while !rest.is_empty() && !self.is_complete() {
             let wanted = if matches!(self.state, State::Length) { 4 } else { self.length } - self.position;
             let taken = self.step(rest.get(..wanted).unwrap_or(rest))?;
             rest = rest.get(taken..).unwrap_or_default();
-            if self.gap() > longest {
-                break;
-            }
         }
         Ok(bytes.len() - rest.len())
-    }
-
-    /// How many of the bytes to come are left out whatever they are; 0 if that is not known, as in a regular expression.
-    pub(crate) fn gap(&self) -> usize {
-        match (self.state, self.open.last()) {
-            (State::Broken, _) => self.length - self.position,
-            (State::Regex { .. }, _) => 0,
-            (_, Some(open)) if open.is_over() => open.end.saturating_sub(self.position),
-            (State::Value { keep: 0, skip }, _) => skip,
-            _ => 0,
-        }
     }
 
     /// Whether the whole document has come.
