@@ -74,6 +74,9 @@ fn what_is_compared_by_way_of_a_name_goes() {
     }
     let commented = doc! { "find": "users", "filter": { "ssn": SECRET }, "comment": format!("for {SECRET}, in haste") };
     assert_eq!(without(Mode::Mask, &commented, &[]).0.get_str("comment").unwrap(), "for ***, in haste");
+    // A comment that repeats nothing stays, and an argument of the command's own is no field.
+    let kept = doc! { "find": "users", "ssn": "x", "comment": "in haste" };
+    assert_eq!(without(Mode::Mask, &kept, &[]).0, kept);
 }
 
 #[test]
