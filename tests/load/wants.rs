@@ -72,7 +72,9 @@ pub(crate) fn descriptors_run_out() -> String {
     assert_eq!((tally.succeeded, tally.failed), (10, 0), "{tally:?}");
     let why = "there is no descriptor for a connection to the server: ";
     assert!(tally.messages.keys().all(|message| message.starts_with(why)), "the log says why: {tally:?}");
-    assert!(tally.errors > 0 && tally.closed_by.get("proxy") == Some(&tally.errors), "of each: {tally:?}");
+    // One that had said hello may pass for a monitor's, of which no end is told.
+    let closed = tally.closed_by.get("proxy").copied().unwrap_or_default();
+    assert!((1..=tally.errors).contains(&closed), "of each: {tally:?}");
     assert_eq!(tally.closed_by.get("server"), None, "the server has closed none: {tally:?}");
     format!("{} connections came; recovered {recovered:.1?} after there was room", tally.opened)
 }
