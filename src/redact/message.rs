@@ -44,6 +44,9 @@ const CREDENTIALS: &[&[u8]] = &[
 /// What a command has beside its own fields, none of it secret. Clients are told apart by the bytes of `client`.
 const KEPT: &[&[u8]] = &[b"$clusterTime", b"client", b"lsid"];
 
+/// The field with the name of the database that a command is for.
+const DATABASE: &[u8] = b"$db";
+
 /// A document within documents deeper than this is not looked into, but replaced.
 const DEPTH_MAX: usize = 32;
 
@@ -222,9 +225,14 @@ fn mask(document: &[u8], depth: usize) -> Vec<u8> {
     let start = begin(&mut out);
     for element in Elements::readable(document) {
         let masks = is_credential(&element);
-        let is_kept = depth == 0 && KEPT.contains(&element.name);
+        let is_kept = depth == 0 && (KEPT.contains(&element.name) || names_database(&element));
         let inner = if is_kept || masks { None } else { element.as_document().or(element.as_array()) };
         let marked = masks && !is_kept || (inner.is_some() && depth == DEPTH_MAX);
+        if marked && element.name == DATABASE {
+            // The marker would be read as a database's name.
+            put_name(Kind::Null, element.name, &mut out);
+            continue;
+        }
         put_name(if marked { Kind::String } else { element.kind }, element.name, &mut out);
         match inner {
             _ if marked => put_string(MARKER.as_bytes(), &mut out),
@@ -234,6 +242,11 @@ fn mask(document: &[u8], depth: usize) -> Vec<u8> {
     }
     end(start, &mut out);
     out
+}
+
+/// Whether it is a database's name, of whichever type.
+fn names_database(element: &Element<'_>) -> bool {
+    element.name == DATABASE && element.as_str_bytes().is_some()
 }
 
 /// Whether the value is or may be a credential: by its name, or because only conversations of authentication, whose
@@ -294,6 +307,15 @@ mod tests {
         };
         assert_eq!(masked.body, expected.as_bytes());
         assert_eq!(given.original.unwrap().length as usize, frame.len());
+    }
+
+    #[test]
+    fn a_database_is_told_as_it_would_be_read() {
+        let binary = Binary { subtype: BinarySubtype::Generic, bytes: b"admin".to_vec() };
+        let body = rawdoc! { "saslStart": 1, "$db": binary };
+        assert_eq!(masked_document(body.as_bytes()), rawdoc! { "saslStart": 1, "$db": bson::RawBson::Null }.as_bytes());
+        let body = rawdoc! { "saslStart": 1, "$db": bson::RawBson::Symbol("admin".to_owned()) };
+        assert_eq!(masked_document(body.as_bytes()), body.as_bytes());
     }
 
     #[test]
