@@ -115,6 +115,29 @@ fn what_nobody_reads_any_more_is_told_and_counted_and_the_proxy_goes_on() {
     }
 }
 
+/// As long as it is written it has no end, and nobody says that it lacks one.
+#[test]
+fn a_log_on_stdout_that_is_still_written_is_not_taken_for_one_without_its_end() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let log = directory.path().join("log.jsonl");
+    let mut command = proxy::command();
+    command.stdout(std::fs::File::create(&log).expect("the directory takes files"));
+    let program = start(command, &["--log", "-", "--log-format", "jsonl"]);
+    Client::connect(&program.address).command(&doc! { "ping": 1, "$db": "shop" });
+    wait_for("the log", Duration::from_secs(10), || log.metadata().is_ok_and(|it| it.len() > 0).then_some(()));
+    let said = || {
+        let output = proxy::command().arg("stats").arg(&log).output().expect("it runs");
+        String::from_utf8(output.stderr).expect("it says UTF-8")
+    };
+    assert_eq!(said(), "");
+    let copy = directory.path().join("copy.jsonl");
+    std::fs::copy(&log, &copy).expect("the log is there");
+    program.end();
+    assert_eq!(said(), "");
+    let output = proxy::command().arg("stats").arg(&copy).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("or this is a copy"), "{output:?}");
+}
+
 /// Has a log reach the largest size that a file may have, and the proxy end there. Gives how many of so many commands end
 /// in the log, and how many are said to be missing.
 fn ended_and_missing(log: &str, format: &str, commands: usize) -> (usize, usize) {

@@ -222,6 +222,7 @@ impl<R: BufRead> LogReader<R> {
         connection
     }
 }
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

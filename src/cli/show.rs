@@ -1,7 +1,7 @@
 //! `mongotap show`: prints event logs or the events of captures, or what is wanted of them, in any format, and follows them.
 //!
-//! In `jsonl` lines are passed on byte for byte, but that the first one says if others are left out. Whether an exchange failed or was slow is known at its end; its start
-//! waits for it here, so that both are printed or neither is.
+//! In `jsonl` lines are passed on byte for byte, but that the first one says if others are left out. Whether an exchange
+//! failed or was slow is known at its end; its start waits for it here, so that both are printed or neither is.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

@@ -143,5 +143,5 @@ impl Trail {
     }
 }
 
-const WHY: &str = "the recorder was killed, or its disk was full";
+const WHY: &str = "the recorder was killed, its disk was full, or this is a copy";
 const ELSEWHERE: &str = ", or another file goes on";

@@ -7,7 +7,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{Directory, End, Log};
 
-const UNENDED: &str = "not ended in good order: the recorder was killed, or its disk was full";
+const UNENDED: &str = "not ended in good order: the recorder was killed, its disk was full, or this is a copy";
 
 /// A log of so many commands, each of two lines, with its first and its last line.
 fn log(commands: usize) -> Log {

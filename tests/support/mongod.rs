@@ -276,8 +276,8 @@ fn assert_ok(reply: &Document) {
     assert!(is_ok(reply), "mongod answered {reply}");
 }
 
-/// A port that nothing listens on now. It is below those that the system hands out, so that nobody else is given it
-/// meanwhile, and another one each time.
+/// A port that nothing listens on now, another one each time. It is below those that the system hands out of itself; who
+/// asks for it by its number may still come first.
 pub(crate) fn free_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let begin = 10_000 + u16::try_from(std::process::id() % 1_000).expect("it is small") * 10;

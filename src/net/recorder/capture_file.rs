@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::file::{beyond, has_moved, is_removed, put_aside};
+use super::lock::lock_patiently;
 use super::retry::{Retry, Spoilable};
 use crate::capture::mtap::{Header, Index, MAGIC, Records, write_records};
 use crate::config::{Capture, Writing};
@@ -168,14 +169,9 @@ pub(crate) fn holds_something(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0)
 }
 
-/// Whether somebody writes a capture or a log there, who holds it locked.
-pub(crate) fn is_being_written(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
-}
-
 /// Makes sure that nobody else writes the file, as long as it is open here.
 fn lock(file: &File) -> io::Result<()> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+    match lock_patiently(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => {
             Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing it: name another file"))
         }

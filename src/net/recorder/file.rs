@@ -9,8 +9,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 
+use super::lock::lock_patiently;
 use super::retry::{Retry, Spoilable};
 use crate::config::{Log, Target, Writing};
 use crate::event::Timestamp;
@@ -90,7 +91,11 @@ impl Output {
     pub(super) fn open(&mut self, now: Timestamp) -> io::Result<Opened> {
         let Some(path) = &self.path else {
             // Its own descriptor has no buffer that would hide how much was written before an error.
-            self.file = Some(io::stdout().as_fd().try_clone_to_owned()?.into());
+            let file: File = io::stdout().as_fd().try_clone_to_owned()?.into();
+            if file.metadata().is_ok_and(|it| it.is_file()) {
+                lock_shared(&file);
+            }
+            self.file = Some(file);
             return Ok(Opened::default());
         };
         // Reading is for looking at the end of what is there; a pipe or a device may not have it.
@@ -99,8 +104,7 @@ impl Output {
         let metadata = file.metadata()?;
         self.is_regular = metadata.is_file();
         if self.is_regular {
-            // For readers, who are to know that it has no end yet. Several may write to one log.
-            _ = flock(&file, FlockOperation::NonBlockingLockShared);
+            lock_shared(&file);
         }
         self.size = if self.is_regular { metadata.len() } else { 0 };
         let mut opened = Opened::default();
@@ -185,6 +189,12 @@ impl Spoilable for Output {
         let metadata = self.file.as_ref().filter(|_| self.is_regular).and_then(|file| file.metadata().ok());
         metadata.is_some_and(|it| it.len() < self.length)
     }
+}
+
+/// For readers, who are to know that it has no end yet. Several may write to one log.
+fn lock_shared(file: &File) {
+    // Where it cannot be locked it is written all the same.
+    _ = lock_patiently(file, FlockOperation::NonBlockingLockShared);
 }
 
 /// Whether an open file is no longer where it was.

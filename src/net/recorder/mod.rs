@@ -13,6 +13,7 @@ mod capture_file;
 mod feed;
 mod file;
 mod listener;
+mod lock;
 mod queue;
 mod retry;
 mod writer;
@@ -32,9 +33,10 @@ use crate::net::terminal;
 use crate::sink::{EventKind, Options, RecorderStopped, Statistics, plural};
 
 pub use capture::CaptureFeed;
-pub(crate) use capture_file::{holds_something, is_being_written};
+pub(crate) use capture_file::holds_something;
 pub use feed::Feed;
 pub use listener::Listeners;
+pub(crate) use lock::is_being_written;
 
 use capture::{CaptureWriter, Chunk};
 use feed::{Entries, Lines, ListenerFeed, LogFeed};
