@@ -154,9 +154,8 @@ impl EventFiles {
         if self.source.at() + 1 < self.paths.len() {
             return Ok(());
         }
-        let last =
-            self.paths.last().map(|path| base_of(path)).filter(|base| base.metadata().is_ok_and(|it| it.is_file()));
-        let Some(now) = last.and_then(|base| EventFile::open(&base).ok()) else { return Ok(()) };
+        let now = self.paths.last().and_then(|path| EventFile::open_if_there(&base_of(path)));
+        let Some(now) = now else { return Ok(()) };
         let is_ours = |it: Metadata| self.last.metadata().is_ok_and(|ours| is_same(&ours, &it));
         if now.part.is_none() || !now.file.metadata().is_ok_and(is_ours) {
             return Ok(());
@@ -206,10 +205,9 @@ impl EventFiles {
 
 /// The first of the files beside a path that are of a run, and not before that number; not the one whose metadata that is.
 fn first_of(path: &Path, ours: &Metadata, run: Option<&str>, number: u64) -> Option<EventFile> {
-    // Opening a pipe waits for who writes to it; nothing is put aside of one.
-    let is_file = |path: &PathBuf| path.metadata().is_ok_and(|it| it.is_file());
+    // Nothing is put aside of a pipe.
     let there = if ours.is_file() { beside(path) } else { Vec::new() };
-    let files = there.into_iter().filter(is_file).filter_map(|path| EventFile::open(&path).ok());
+    let files = there.iter().filter_map(|path| EventFile::open_if_there(path));
     let others = files.filter(|file| file.file.metadata().is_ok_and(|it| !is_same(ours, &it)));
     let number_of = |file: &EventFile| file.part.as_ref().map(|part| part.number);
     let is_wanted = |file: &EventFile| file.part.as_ref().is_some_and(|it| it.is_of(run) && it.number >= number);
@@ -218,16 +216,12 @@ fn first_of(path: &Path, ours: &Metadata, run: Option<&str>, number: u64) -> Opt
 
 /// The files beside those that are of the same runs, in the order of their names.
 fn others(paths: &[PathBuf], runs: &[&str]) -> Vec<PathBuf> {
-    let is_file = |path: &PathBuf| path.metadata().is_ok_and(|it| it.is_file());
-    let given: Vec<_> =
-        paths.iter().filter(|path| is_file(path)).filter_map(|path| EventFile::open(path).ok()).collect();
+    let given: Vec<_> = paths.iter().filter_map(|path| EventFile::open_if_there(path)).collect();
     let mut others: Vec<_> = given.iter().flat_map(|file| beside(&file.path)).collect();
     others.sort();
     others.dedup();
     others.retain(|path| {
-        let Some(file) = Some(path).filter(|path| is_file(path)).and_then(|path| EventFile::open(path).ok()) else {
-            return false;
-        };
+        let Some(file) = EventFile::open_if_there(path) else { return false };
         let run = file.part.as_ref().and_then(|part| part.run.as_deref());
         run.is_some_and(|run| runs.contains(&run)) && !given.iter().any(|given| given.is_same_as(&file))
     });
@@ -236,8 +230,7 @@ fn others(paths: &[PathBuf], runs: &[&str]) -> Vec<PathBuf> {
 
 /// Says that there are other files of the captures that are read.
 pub(super) fn say_others(paths: &[PathBuf]) {
-    let is_file = |path: &&PathBuf| path.metadata().is_ok_and(|it| it.is_file());
-    let parts = paths.iter().filter(is_file).filter_map(|path| EventFile::open(path).ok()?.part);
+    let parts = paths.iter().filter_map(|path| EventFile::open_if_there(path)?.part);
     let runs: Vec<_> = parts.filter_map(|part| part.run).collect();
     let runs: Vec<_> = runs.iter().map(String::as_str).collect();
     say_of_others(&name_of(paths), &others(paths, &runs));
@@ -303,6 +296,11 @@ impl EventFile {
             file.rewind().map_err(refused)?;
         }
         Ok(Self { path: path.to_owned(), file, part, log: 0 })
+    }
+
+    /// The same of a regular file, if there is one that can be read: opening a pipe waits for who writes to it.
+    fn open_if_there(path: &Path) -> Option<Self> {
+        path.metadata().ok().filter(Metadata::is_file).and_then(|_| Self::open(path).ok())
     }
 
     /// The number of the last line, if it is a log and that can be found.
