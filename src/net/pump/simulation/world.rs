@@ -135,6 +135,15 @@ impl Waiting {
     }
 }
 
+impl Peer {
+    /// One whose end was read has said it before everything else that it would say.
+    fn forget_what_is_behind_the_end(&mut self) {
+        if self.has_ended {
+            self.saying.clear();
+        }
+    }
+}
+
 impl World {
     pub(super) fn new(
         mut random: Random,
@@ -196,6 +205,7 @@ impl World {
         if self.client.heard_end {
             self.client.says_no_more = true;
         }
+        self.client.forget_what_is_behind_the_end();
         self.client.reading.wake();
     }
 
@@ -218,6 +228,7 @@ impl World {
             };
         }
         self.server.says_no_more |= self.server.heard_end;
+        self.server.forget_what_is_behind_the_end();
         self.server.reading.wake();
     }
 
