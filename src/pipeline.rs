@@ -67,6 +67,11 @@ impl Pipeline {
         self.session.handle_input(input, &mut |entry| sink(&redactor.apply(entry)));
     }
 
+    /// See [`Session::work`].
+    pub fn work(&self, side: Side, bytes: &[u8], most: usize) -> usize {
+        self.session.work(side, bytes, most)
+    }
+
     /// See [`Session::handle_bytes`].
     pub fn handle_bytes(&mut self, side: Side, bytes: &[u8], at: Timestamp, sink: &mut Sink<'_>) {
         self.pass(side, bytes, (at, None), sink);

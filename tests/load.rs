@@ -5,6 +5,8 @@
 //! `MONGOTAP_TEST_LONG=N` makes it long: N seconds of load and of churn, N kills. What it measures is read from `/proc`,
 //! so it runs on Linux only.
 
+#[path = "load/beside.rs"]
+mod beside;
 #[path = "load/clocks.rs"]
 mod clocks;
 #[path = "load/disks.rs"]
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Case::new("a_server_that_reads_nothing", stalls::server_that_reads_nothing),
         Case::new("one_byte_at_a_time_both_ways", stalls::one_byte_at_a_time),
         Case::new("bombs_lies_and_endless_headers_of_both_sides", hostile::of_both_sides),
+        Case::new("a_message_that_takes_long_holds_no_neighbour_up", beside::holds_no_neighbour_up),
         Case::new("an_upstream_that_does_not_accept", stalls::upstream_that_does_not_accept),
         Case::new("a_name_that_leads_nowhere", wants::name_that_leads_nowhere),
         Case::new("descriptors_run_out_and_come_back", wants::descriptors_run_out),

@@ -6,9 +6,16 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+mod nobodies;
 mod playbook;
 
 use std::path::{Path, PathBuf};
+
+use bson::rawdoc;
+use bytes::BytesMut;
+use mongotap::event::{Side, Timestamp};
+use mongotap::session::{Limits, Session, Shared};
+use mongotap::wire::{Compressor, HEADER_LEN, OpMsg, compress};
 
 fn files() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/playbook");
@@ -144,7 +151,7 @@ fn a_message_as_long_as_tls_would_have_it_is_one() {
     for length in [0x0316, 0x0001_0316] {
         let command =
             |filler: usize| format!("{{\"ping\": 1, \"filler\": \"{}\", \"$db\": \"admin\"}}", "x".repeat(filler));
-        let empty = bson::rawdoc! { "ping": 1, "filler": "", "$db": "admin" };
+        let empty = rawdoc! { "ping": 1, "filler": "", "$db": "admin" };
         let around = 16 + 4 + 1 + empty.as_bytes().len();
         let text = format!(">> client op_msg id=1 {}\n>> close client\n", command(length - around));
         for pieces in [1, 7, usize::MAX] {
@@ -152,6 +159,40 @@ fn a_message_as_long_as_tls_would_have_it_is_one() {
             let count =
                 |word: &str| transcript.lines().filter(|line| line.starts_with("<< ") && line.contains(word)).count();
             assert_eq!((count(" commandStarted "), count(" protocolError ")), (1, 0), "{length} bytes: {transcript}");
+        }
+    }
+}
+
+/// What would be done at once counts where a message ends, whatever the pieces; what passes as it comes does not.
+#[test]
+fn the_work_of_a_message_counts_where_it_ends() {
+    let insert = |length: usize| {
+        let mut message = BytesMut::new();
+        let body = rawdoc! { "insert": "c", "text": "x".repeat(length), "$db": "d" };
+        OpMsg::new(0, body.as_bytes()).encode(7, 0, &mut message).unwrap();
+        message.to_vec()
+    };
+    let packed = |length| {
+        let mut message = BytesMut::new();
+        compress(&insert(length), Compressor::Snappy, &mut message).unwrap();
+        (message.to_vec(), insert(length).len() - HEADER_LEN)
+    };
+    let ((small, small_len), (large, large_len)) = (packed(50), packed(200_000));
+    let (plain, long) = (insert(50), insert(200_000));
+    let bytes = [&plain[..], &small, &long, &large, &long, &small].concat();
+    let at_once = 1000;
+    for (max_document_bytes, of_long) in [(0, long.len()), (10_000, 0)] {
+        let limits = Limits { max_document_bytes, inflate_max_bytes: 300_000, ..Limits::default() };
+        let session =
+            || Session::new(nobodies::connection(), Timestamp::default(), Shared { limits, ..Shared::default() });
+        for piece in [1, 7, 16, 24, 25, 1000, 65_536, bytes.len()] {
+            let mut session = session();
+            let mut work = 0;
+            for piece in bytes.chunks(piece) {
+                work += session.work(Side::Client, piece, at_once);
+                session.handle_bytes(Side::Client, piece, Timestamp::default(), &mut |_| ());
+            }
+            assert_eq!(work, 2 * small_len + large_len + 2 * of_long, "in pieces of {piece} bytes");
         }
     }
 }

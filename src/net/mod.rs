@@ -3,6 +3,7 @@
 //! ```text
 //! acceptor thread ─▶ worker threads, a runtime each ─▶ recorder's threads, one a log or listener
 //!                     a pump a connection, session and redactor in it
+//!                     a thread beside each, for a message that takes long
 //! ```
 //!
 //! A connection stays on the thread it was given to, so nothing is shared between connections but counters. What is
@@ -10,6 +11,7 @@
 
 mod acceptor;
 mod admission;
+mod beside;
 mod builder;
 pub mod client;
 pub mod clock;
@@ -17,6 +19,7 @@ mod codec;
 mod credentials;
 mod discover;
 mod listener;
+mod local;
 mod members;
 mod places;
 pub mod play;

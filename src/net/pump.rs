@@ -2,7 +2,8 @@
 //!
 //! One future serves both directions. What is read into the thread's scratch buffer is written on before anything else
 //! is done with it; what the other side would not take is kept, and no more is read until it is gone. So the connection
-//! holds memory only while a side is slower than the other, and never more than one read of each.
+//! holds memory only while a side is slower than the other, and never more than one read of each. While its pipeline is
+//! [away](Watch), with a message that takes long to understand, what is kept goes on and nothing is read.
 
 #[cfg(test)]
 mod simulation;
@@ -17,11 +18,13 @@ use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::beside::{Piece, Watch};
 use super::clock;
+use super::local;
 use super::rewriter::Rewriting;
 use super::stream::{Socket, Stream};
 use super::tls::Trouble;
-use super::worker::{self, Stop};
+use super::worker::Stop;
 use crate::event::Side;
 use crate::pipeline::Pipeline;
 
@@ -38,7 +41,9 @@ pub(super) struct Pump<S = Stream> {
     server: S,
     requests: Direction,
     replies: Direction,
-    pipeline: Pipeline,
+    watch: Watch,
+    /// How it is over, if that was so while the pipeline was away.
+    over: Option<Result<(), Failed>>,
     /// Where replies to `hello` are not to go on as they are.
     rewriting: Option<Box<Rewriting>>,
     /// Who ended first, once somebody has.
@@ -109,7 +114,8 @@ impl<S: Socket> Pump<S> {
             server,
             requests: Direction::default(),
             replies: Direction::default(),
-            pipeline,
+            watch: Watch::Here(Box::new(pipeline)),
+            over: None,
             rewriting,
             ended_by: None,
             is_closed: false,
@@ -125,9 +131,9 @@ impl<S: Socket> Pump<S> {
         }
     }
 
-    /// Whether the server has said anything.
+    /// Whether the server has said anything, as far as is known.
     pub(super) fn is_heard(&self) -> bool {
-        self.pipeline.is_heard()
+        !self.watch.is_away() && self.watch.here().is_heard()
     }
 
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
@@ -179,6 +185,8 @@ impl<S: Socket> Pump<S> {
                 self.note_sent();
             }
             match state {
+                // Whoever brings the pipeline back wakes the connection.
+                State::Open if self.watch.is_away() => return Poll::Pending,
                 State::Open => ready!(self.read(side, cx))?,
                 State::Ending => {
                     let (direction, to) = self.direction(side);
@@ -214,8 +222,8 @@ impl<S: Socket> Pump<S> {
             Side::Client => (&mut self.requests, &mut self.client, &mut self.server),
             Side::Server => (&mut self.replies, &mut self.server, &mut self.client),
         };
-        let pipeline = &mut self.pipeline;
-        let is_end = ready!(worker::with(|scratch, sink| {
+        let watch = &mut self.watch;
+        let is_end = ready!(local::with(|scratch, sink| {
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(|error| Failed { side, error })?;
             let at = clock::now();
@@ -226,11 +234,8 @@ impl<S: Socket> Pump<S> {
             }
             let written = direction.write(cx, to, bytes);
             // Bytes that could not be written were sent all the same: they are seen before the end they meet.
-            if side == Side::Client && written.is_ok() && !direction.owes(to) {
-                pipeline.handle_sent_bytes(bytes, at, clock::now(), sink);
-            } else {
-                pipeline.handle_bytes(side, bytes, at, sink);
-            }
+            let is_sent = side == Side::Client && written.is_ok() && !direction.owes(to);
+            watch.tell(Piece { side, bytes, at, sent_at: is_sent.then(clock::now) }, sink);
             written.map_err(|error| Failed { side: side.peer(), error })?;
             Poll::Ready(Ok(false))
         }))?;
@@ -243,35 +248,40 @@ impl<S: Socket> Pump<S> {
     /// The same for replies that are not all to go on as they are: those to `hello` when they are whole, with other names.
     fn read_rewritten(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         let (direction, from, to) = (&mut self.replies, &mut self.server, &mut self.client);
-        let (pipeline, rewriting) = (&mut self.pipeline, &mut self.rewriting);
+        let (watch, rewriting) = (&mut self.watch, &mut self.rewriting);
+        let Some(rewriting) = rewriting else { unreachable!("asked before") };
         let [at_client, at_server] = [Side::Client, Side::Server].map(|side| move |error| Failed { side, error });
-        let is_end = ready!(worker::with(|scratch, sink| {
+        let is_end = ready!(local::with(|scratch, sink| {
             let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(at_server)?;
-            let at = clock::now();
-            let bytes = buffer.filled();
-            let Some(rewriting) = rewriting else { unreachable!("asked before") };
+            let rest = rewriting.take_rest();
+            let (bytes, at) = match &rest {
+                Some((rest, at)) => (&rest[..], *at),
+                None => {
+                    ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(at_server)?;
+                    (buffer.filled(), clock::now())
+                }
+            };
             // What the client does not take any more is seen all the same.
             let mut written = Ok(());
-            let mut go_on = |bytes: &[u8], pipeline: &mut Pipeline| {
+            let mut go_on = |bytes: &[u8], watch: &mut Watch| {
                 if written.is_ok() {
                     written = direction.write(cx, to, bytes);
                 }
-                pipeline.handle_bytes(Side::Server, bytes, at, sink);
+                watch.tell(Piece { side: Side::Server, bytes, at, sent_at: None }, sink);
             };
             if bytes.is_empty() {
                 let (kept, goes_on) = rewriting.finish();
                 // The log sees that a reply was torn; the client, which could do nothing with half of one, does not.
                 if goes_on && !kept.is_empty() {
-                    go_on(&kept, pipeline);
+                    go_on(&kept, watch);
                 } else {
-                    pipeline.handle_bytes(Side::Server, &kept, at, sink);
+                    watch.tell(Piece { side: Side::Server, bytes: &kept, at, sent_at: None }, sink);
                 }
                 written.map_err(at_client)?;
                 direction.state = State::Ending;
                 return Poll::Ready(Ok(true));
             }
-            rewriting.pass(bytes, pipeline, &mut go_on)?;
+            rewriting.pass(bytes, at, watch, &mut go_on)?;
             written.map_err(at_client)?;
             Poll::Ready(Ok(false))
         }))?;
@@ -284,9 +294,12 @@ impl<S: Socket> Pump<S> {
     /// Unacknowledged writes are done once their bytes are out, those that had to wait for a slow server too. What a server
     /// refused is not.
     fn note_sent(&mut self) {
-        if !self.refuses(Side::Server) && self.pipeline.awaits_sent() && !self.requests.owes(&self.server) {
-            let pipeline = &mut self.pipeline;
-            worker::with(|_, sink| pipeline.handle_sent(clock::now(), sink));
+        if self.watch.is_away() || self.refuses(Side::Server) || !self.watch.here().awaits_sent() {
+            return;
+        }
+        if !self.requests.owes(&self.server) {
+            let pipeline = self.watch.here_mut();
+            local::with(|_, sink| pipeline.handle_sent(clock::now(), sink));
         }
     }
 
@@ -302,29 +315,29 @@ impl<S: Socket> Pump<S> {
         if std::mem::replace(&mut self.is_closed, true) {
             return;
         }
-        let (pipeline, by) = (&mut self.pipeline, self.ended_by);
-        worker::with(|_, sink| pipeline.handle_close(by, error, clock::now(), sink));
+        let (pipeline, by) = (self.watch.here_mut(), self.ended_by);
+        local::with(|_, sink| pipeline.handle_close(by, error, clock::now(), sink));
     }
 
     fn fail(&mut self, failed: &Failed) {
         let Failed { side, error } = failed;
         if let Some(message) = self.rewriting.as_mut().and_then(|rewriting| rewriting.withheld.take()) {
-            let pipeline = &mut self.pipeline;
-            worker::with(|_, sink| pipeline.handle_withheld(Side::Server, &message, clock::now(), sink));
+            let pipeline = self.watch.here_mut();
+            local::with(|_, sink| pipeline.handle_withheld(Side::Server, &message, clock::now(), sink));
             self.close(Some(&message));
             self.client.abort_on_close();
             return self.server.abort_on_close();
         }
         // A client that has ended in good order, and is owed nothing, does not mind how the server ends.
-        if self.ended_by == Some(Side::Client) && *side == Side::Server && !self.pipeline.is_busy() {
+        if self.ended_by == Some(Side::Client) && *side == Side::Server && !self.watch.here().is_busy() {
             return self.close(None);
         }
         self.ended_by.get_or_insert(*side);
         match failed.trouble() {
             // A server may say that it wants other TLS only when the handshake is done for us.
             Some(Trouble { message, .. }) => {
-                let pipeline = &mut self.pipeline;
-                worker::with(|_, sink| pipeline.handle_withheld(*side, message, clock::now(), sink));
+                let pipeline = self.watch.here_mut();
+                local::with(|_, sink| pipeline.handle_withheld(*side, message, clock::now(), sink));
                 self.close(Some(message));
             }
             None => self.close(Some(&format!("{side} connection failed: {}", kind_of(error)))),
@@ -332,6 +345,34 @@ impl<S: Socket> Pump<S> {
         // What one side did not get to the end, the other must not take for whole.
         self.client.abort_on_close();
         self.server.abort_on_close();
+    }
+
+    /// Without its pipeline, the end of a connection waits.
+    fn wait_for_pipeline(&mut self, polled: Poll<Result<(), Failed>>, cx: &mut Context<'_>) -> Poll<bool> {
+        if let Poll::Ready(over) = polled {
+            self.over = Some(over);
+        }
+        if self.poll_pipeline(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn poll_pipeline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.watch.poll_here(cx));
+        // It was not told of what went on meanwhile. What failed did not.
+        if self.over.is_none() {
+            self.note_sent();
+        }
+        // What the client does not take any more is seen all the same.
+        if (self.over.is_some() || self.refuses(Side::Client))
+            && let Some((rest, at)) = self.rewriting.as_mut().and_then(|rewriting| rewriting.take_rest())
+        {
+            let piece = Piece { side: Side::Server, bytes: &rest, at, sent_at: None };
+            local::with(|_, sink| self.watch.tell(piece, sink));
+            return self.poll_pipeline(cx);
+        }
+        Poll::Ready(())
     }
 
     /// Whether the proxy's end is this connection's: at once when it is idle, else when it has nothing in flight.
@@ -345,7 +386,8 @@ impl<S: Socket> Pump<S> {
         if stop.stop.is_aborting() {
             return Poll::Ready(());
         }
-        let owes = || self.requests.owes(&self.server) || self.replies.owes(&self.client) || self.pipeline.is_busy();
+        let owes =
+            || self.requests.owes(&self.server) || self.replies.owes(&self.client) || self.watch.here().is_busy();
         if stop.stop.is_draining() && !owes() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -376,13 +418,13 @@ impl<S: Socket> Pump<S> {
     }
 
     fn poll_undecided(&mut self, cx: &mut Context<'_>) {
-        if !self.pipeline.is_undecided() {
+        if !self.watch.here().is_undecided() {
             self.undecided = None;
         } else if let Some(sleep) = &mut self.undecided
             && sleep.as_mut().poll(cx).is_ready()
         {
-            let pipeline = &mut self.pipeline;
-            worker::with(|_, sink| pipeline.handle_tick(clock::now(), sink));
+            let pipeline = self.watch.here_mut();
+            local::with(|_, sink| pipeline.handle_tick(clock::now(), sink));
             // The handshake may have been later than the connection, or is still to come.
             sleep.as_mut().reset(tokio::time::Instant::now() + LOOK_AGAIN_AFTER);
             cx.waker().wake_by_ref();
@@ -396,7 +438,18 @@ impl<S: Socket> Future for Pump<S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         let this = &mut *self;
-        match this.poll_both(cx) {
+        if this.watch.is_away() {
+            // Asked again below, for its waker.
+            let _: Poll<()> = this.poll_pipeline(cx);
+        }
+        let polled = match this.over.take() {
+            Some(over) => Poll::Ready(over),
+            None => this.poll_both(cx),
+        };
+        if this.watch.is_away() {
+            return this.wait_for_pipeline(polled, cx);
+        }
+        match polled {
             Poll::Ready(Ok(())) => this.close(None),
             Poll::Ready(Err(failed)) => this.fail(&failed),
             Poll::Pending => {
@@ -412,7 +465,7 @@ impl<S: Socket> Future for Pump<S> {
                 }
             }
         }
-        Poll::Ready(this.ended_by == Some(Side::Server) && this.pipeline.is_unanswered())
+        Poll::Ready(this.ended_by == Some(Side::Server) && this.watch.here().is_unanswered())
     }
 }
 

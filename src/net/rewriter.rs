@@ -5,15 +5,16 @@
 use std::io;
 use std::sync::Arc;
 
+use super::beside::Watch;
 use super::members::{HELLO_LEN_MAX, Member, Members, Refused};
 use super::pump::Failed;
 use super::say::with_hint;
-use crate::event::Side;
+use crate::event::{Side, Timestamp};
 use crate::pipeline::Pipeline;
 use crate::wire::{HEADER_LEN, Header, Reader, WireError};
 
 /// Takes bytes for the client, and tells the pipeline of them.
-pub(super) type GoOn<'a> = dyn FnMut(&[u8], &mut Pipeline) + 'a;
+pub(super) type GoOn<'a> = dyn FnMut(&[u8], &mut Watch) + 'a;
 
 /// What is kept back, in words.
 const HELLO: &str = "a reply to hello";
@@ -25,6 +26,8 @@ pub(super) struct Rewriting {
     rewriter: Rewriter,
     members: Arc<Members>,
     member: Arc<Member>,
+    /// What was read behind a message that the pipeline went away with, and when.
+    rest: Option<(Vec<u8>, Timestamp)>,
     /// Why a reply must not go on, once there is one that must not.
     pub(super) withheld: Option<String>,
 }
@@ -34,7 +37,7 @@ impl Rewriting {
     pub(super) fn of(members: &Arc<Members>, member: &Arc<Member>, max_message_bytes: usize) -> Option<Box<Self>> {
         let rewriting = || {
             let (members, member) = (Arc::clone(members), Arc::clone(member));
-            Box::new(Self { rewriter: Rewriter::new(max_message_bytes), members, member, withheld: None })
+            Box::new(Self { rewriter: Rewriter::new(max_message_bytes), members, member, rest: None, withheld: None })
         };
         members.are_discovered.then(rewriting)
     }
@@ -44,30 +47,46 @@ impl Rewriting {
         self.rewriter.finish()
     }
 
-    /// Has bytes of the server's go on as they are to: by `go_on`, in their order, what belongs together at once.
+    /// What was left of the bytes of an earlier time, to be passed before others are read.
+    pub(super) fn take_rest(&mut self) -> Option<(Vec<u8>, Timestamp)> {
+        self.rest.take()
+    }
+
+    /// Has bytes of the server's, read at `at`, go on as they are to: by `go_on`, in their order, what belongs together at
+    /// once. If that takes the pipeline away, the [rest](Self::take_rest) waits: nobody knows what it answers.
     ///
     /// # Errors
     /// If a reply must not go on.
-    pub(super) fn pass(&mut self, bytes: &[u8], pipeline: &mut Pipeline, go_on: &mut GoOn<'_>) -> Result<(), Failed> {
+    pub(super) fn pass(
+        &mut self,
+        bytes: &[u8],
+        at: Timestamp,
+        watch: &mut Watch,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<(), Failed> {
         // Bytes that go on as they are, together.
         let (mut start, mut end) = (0, 0);
         loop {
             let rest = bytes.get(end..).unwrap_or_default();
             // What a message answers is known only once the replies before it have been seen.
             if start < end && (rest.is_empty() || self.rewriter.is_between()) {
-                go_on(bytes.get(start..end).unwrap_or_default(), pipeline);
+                go_on(bytes.get(start..end).unwrap_or_default(), watch);
                 start = end;
             }
             if rest.is_empty() {
                 return Ok(());
             }
-            let (taken, cut) = self.cut(rest, pipeline)?;
+            if watch.is_away() {
+                self.rest = Some((rest.to_vec(), at));
+                return Ok(());
+            }
+            let (taken, cut) = self.cut(rest, watch.here())?;
             end += taken;
             match cut {
                 Cut::Pass => continue,
                 Cut::Kept => {}
-                Cut::Header(kept) => go_on(&kept, pipeline),
-                Cut::Hello(frame) => go_on(&self.rewrite(frame)?, pipeline),
+                Cut::Header(kept) => go_on(&kept, watch),
+                Cut::Hello(frame) => go_on(&self.rewrite(frame)?, watch),
                 Cut::TooLong(len) => return Err(self.withhold(HELLO, format!("{len} bytes are too many").into())),
                 Cut::Unreadable(error) => return Err(self.withhold(ANY, error.to_string().into())),
             }

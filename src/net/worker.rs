@@ -1,10 +1,8 @@
 //! A thread that serves connections, with a runtime of its own: what its connections share, they share without locks.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -17,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::Refused;
 use super::clock;
+use super::local;
 use super::members::{Member, Members};
 use super::pump::Pump;
 use super::recorder::{CaptureFeed, Feed};
@@ -24,16 +23,10 @@ use super::rewriter::Rewriting;
 use super::say::{say, with_hint};
 use super::stream::{Accepted, Stream, descriptors_hint};
 use super::tls::{Acceptor, Connector};
-use crate::event::{Connection, Entry, Input, Side};
+use crate::event::{Connection, Side};
 use crate::pipeline::Pipeline;
-use crate::redact::{Fields, Redacted};
+use crate::redact::Fields;
 use crate::session::Shared;
-
-/// Bytes read at a time. More than a socket's usual window would only cost cache.
-const SCRATCH_LEN: usize = 256 << 10;
-
-/// Rendered events wait this long at most before they are handed to their logs.
-const HAND_OVER_AFTER: Duration = Duration::from_millis(20);
 
 /// A dial that has not come through by then will not: drivers give up no later.
 const DIAL_FOR: Duration = Duration::from_secs(30);
@@ -116,65 +109,6 @@ pub(super) struct Worker {
     pub(super) thread: JoinHandle<()>,
 }
 
-/// What the connections of a thread share.
-struct Local {
-    scratch: RefCell<Vec<u8>>,
-    feed: RefCell<Feed>,
-    capture: RefCell<Option<CaptureFeed>>,
-    /// Told when a feed has something that is not handed over.
-    pending: Notify,
-}
-
-thread_local! {
-    static LOCAL: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
-}
-
-/// Lends the thread's scratch buffer and its way to the recorder. Not to be called from within itself.
-pub(super) fn with<T>(work: impl FnOnce(&mut [u8], &mut dyn FnMut(&Redacted<Entry<'_>>)) -> T) -> T {
-    LOCAL.with_borrow(|local| {
-        let Some(local) = local else { unreachable!("connections are polled on workers only") };
-        let mut feed = local.feed.borrow_mut();
-        let had_pending = feed.has_pending();
-        let result = work(&mut local.scratch.borrow_mut(), &mut |entry| {
-            #[cfg(test)]
-            pretended::tell(entry);
-            feed.record(entry);
-        });
-        if !had_pending && feed.has_pending() {
-            local.pending.notify_one();
-        }
-        result
-    })
-}
-
-/// Records what a session was given in the capture, also from within [`with`].
-fn capture(input: &Redacted<Input<'_>>) {
-    LOCAL.with_borrow(|local| {
-        let Some(local) = local else { unreachable!("connections are polled on workers only") };
-        let mut capture = local.capture.borrow_mut();
-        let Some(capture) = capture.as_mut() else { return };
-        let had_pending = capture.has_pending();
-        capture.record(input);
-        if !had_pending && capture.has_pending() {
-            local.pending.notify_one();
-        }
-    });
-}
-
-impl Local {
-    fn has_pending(&self) -> bool {
-        self.feed.borrow().has_pending() || self.capture.borrow().as_ref().is_some_and(CaptureFeed::has_pending)
-    }
-
-    fn tick(&self) {
-        let now = clock::now();
-        self.feed.borrow_mut().tick(now);
-        if let Some(capture) = &mut *self.capture.borrow_mut() {
-            capture.tick(now);
-        }
-    }
-}
-
 impl Worker {
     pub(super) fn start(number: usize, context: Context, feed: Feed, capture: Option<CaptureFeed>) -> io::Result<Self> {
         let (arrivals, queue) = mpsc::unbounded_channel();
@@ -195,16 +129,10 @@ fn run(
     mut queue: mpsc::UnboundedReceiver<Arrival>,
     load: &Arc<AtomicUsize>,
 ) {
-    let local = Rc::new(Local {
-        scratch: RefCell::new(vec![0; SCRATCH_LEN]),
-        feed: RefCell::new(feed),
-        capture: RefCell::new(capture_feed),
-        pending: Notify::new(),
-    });
-    LOCAL.set(Some(Rc::clone(&local)));
+    let local = local::enter(feed, capture_feed);
     runtime.block_on(async {
         let idle = Arc::new(Notify::new());
-        let mut hand_over = std::pin::pin!(hand_over(&local));
+        let mut hand_over = std::pin::pin!(local.hand_over());
         let mut arrivals = std::pin::pin!(async {
             while let Some(arrival) = queue.recv().await {
                 tokio::spawn(serve(
@@ -224,22 +152,11 @@ fn run(
         })
         .await;
     });
-    local.tick();
     // The feeds end with the last reference to them, and the recorder waits for that.
-    LOCAL.set(None);
+    local::leave();
+    drop(local);
     // A name that is still being resolved, for a client that has gone, holds up nobody.
     runtime.shutdown_background();
-}
-
-/// Hands events over soon after they came, however few they are.
-async fn hand_over(local: &Local) {
-    loop {
-        local.pending.notified().await;
-        while local.has_pending() {
-            tokio::time::sleep(HAND_OVER_AFTER).await;
-            local.tick();
-        }
-    }
 }
 
 /// Counts a connection out, however it ends.
@@ -284,7 +201,7 @@ async fn serve(arrival: Arrival, context: Context, leaving: Leaving) {
     let Arrival { admitted, connection, member, at } = arrival;
     let shared = context.shared.clone();
     let pipeline = match context.is_captured {
-        true => Pipeline::recorded(connection, at, shared, Box::new(capture)),
+        true => Pipeline::recorded(connection, at, shared, Box::new(local::capture)),
         false => Pipeline::new(connection, at, shared),
     };
     let mut pipeline = pipeline.redacting(context.fields.clone());
@@ -386,55 +303,17 @@ async fn turn_away(mut client: Stream, mut pipeline: Pipeline, refusal: &Refusal
     let mut said = vec![0; TURNED_AWAY_LEN];
     if let Ok(Ok(len @ 1..)) = tokio::time::timeout(TURNED_AWAY_AFTER, client.read(&mut said)).await {
         let said = said.get(..len).unwrap_or_default();
-        with(|_, sink| pipeline.handle_bytes(Side::Client, said, clock::now(), sink));
+        local::with(|_, sink| pipeline.handle_bytes(Side::Client, said, clock::now(), sink));
     }
     close(&mut pipeline, refusal);
 }
 
 fn close(pipeline: &mut Pipeline, Refusal { side, message, is_told }: &Refusal) {
-    with(|_, sink| {
+    local::with(|_, sink| {
         if *is_told {
             // It is the client that is not served.
             pipeline.handle_withheld(side.unwrap_or(Side::Client), message, clock::now(), sink);
         }
         pipeline.handle_close(*side, Some(message), clock::now(), sink);
     });
-}
-
-/// A thread of a test as one that connections can be polled on.
-#[cfg(test)]
-pub(super) mod pretended {
-    use super::*;
-    use crate::event::Timestamp;
-    use crate::net::recorder::{Listeners, Recorder, RunInfo};
-
-    /// Is told of what would be recorded.
-    pub(in crate::net) type Tap = Box<dyn FnMut(&Redacted<Entry<'_>>)>;
-
-    thread_local! {
-        static TAP: RefCell<Option<Tap>> = const { RefCell::new(None) };
-    }
-
-    /// From now on this thread is one, and reads so many bytes at a time.
-    pub(in crate::net) fn start(scratch_len: usize, tap: Tap) {
-        let recorder =
-            Recorder::start(&[], Listeners::default(), RunInfo::default(), Timestamp::default, |_| ()).unwrap();
-        TAP.set(Some(tap));
-        LOCAL.set(Some(Rc::new(Local {
-            scratch: RefCell::new(vec![0; scratch_len]),
-            feed: RefCell::new(recorder.feed()),
-            capture: RefCell::new(None),
-            pending: Notify::new(),
-        })));
-    }
-
-    /// It is not any more.
-    pub(in crate::net) fn end() {
-        LOCAL.set(None);
-        TAP.set(None);
-    }
-
-    pub(super) fn tell(entry: &Redacted<Entry<'_>>) {
-        TAP.with_borrow_mut(|tap| tap.iter_mut().for_each(|tap| tap(entry)));
-    }
 }

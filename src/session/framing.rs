@@ -129,6 +129,34 @@ impl Framer {
         self.end_message(header).0
     }
 
+    /// How many bytes have to be taken out of their compression, or looked at together, for the messages that end in
+    /// `chunk`. What passes piece by piece does not count, nor what is no longer than `most`.
+    pub(super) fn work(&self, chunk: &[u8], limits: &Limits, most: usize) -> usize {
+        let (mut held, mut rest) = match &self.state {
+            State::Between | State::Done(_) => (&[][..], chunk),
+            State::Collecting(bytes) => (&bytes[..], chunk),
+            State::Shortening(shortener) => (&[][..], chunk.get(shortener.remaining()..).unwrap_or_default()),
+        };
+        let mut work = 0_usize;
+        loop {
+            let mut start = [0; HEADER_LEN + size_of::<i32>() * 2];
+            start.iter_mut().zip(held.iter().chain(rest)).for_each(|(to, byte)| *to = *byte);
+            let had = held.len() + rest.len();
+            let Ok(header) = Header::decode(&mut Reader::new(start.get(..had.min(HEADER_LEN)).unwrap_or_default()))
+            else {
+                return work;
+            };
+            let Ok(len) = header.checked_len(limits.max_message_bytes) else { return work };
+            let Some(next) = rest.get(len.saturating_sub(held.len())..) else { return work };
+            work = work.saturating_add(match header.op_code {
+                OpCode::Compressed => inflated_len(&start, limits),
+                _ if len > most && !is_shortened(&header, len, limits) => len,
+                _ => 0,
+            });
+            (held, rest) = (&[], next);
+        }
+    }
+
     /// Takes bytes from `chunk`, which arrived at `at`: how many, and the message that they complete. `Ok(None)` is "not
     /// yet", and then all of the chunk was taken; call again with what is left of the chunk after a message.
     ///
@@ -257,6 +285,12 @@ impl Framer {
         let len = header.checked_len(limits.max_message_bytes)?;
         Ok(Some((header_of_known(header, self.side), len)))
     }
+}
+
+/// What an `OP_COMPRESSED` that begins so says it inflates to, if it will be inflated.
+fn inflated_len(start: &[u8; HEADER_LEN + size_of::<i32>() * 2], limits: &Limits) -> usize {
+    let announced = start.last_chunk().map(|bytes| i32::from_le_bytes(*bytes)).unwrap_or_default();
+    usize::try_from(announced).ok().filter(|len| *len <= limits.inflate_max_bytes).unwrap_or_default()
 }
 
 /// A header of no opcode that is known may be the middle of a message that was torn, and a credential: what pairs no

@@ -143,6 +143,16 @@ impl Session {
         }
     }
 
+    /// How much would be done at once if these bytes came from `side` next: bytes that have to be taken out of their
+    /// compression, and messages longer than `most` that are looked at whole. All else is done as it comes.
+    pub fn work(&self, side: Side, bytes: &[u8], most: usize) -> usize {
+        let framer = match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        if self.is_tunnel() { 0 } else { framer.work(bytes, &self.commands.limits(), most) }
+    }
+
     /// Takes bytes that were read from `side` at `at`.
     pub fn handle_bytes(&mut self, side: Side, bytes: &[u8], at: Timestamp, emit: &mut Emit<'_>) {
         self.read(side, bytes, (at, None), emit, None);

@@ -111,6 +111,11 @@ impl Shortener {
         self.flags
     }
 
+    /// Bytes of the message still to come.
+    pub(super) fn remaining(&self) -> usize {
+        self.remaining
+    }
+
     /// Whether the whole message has passed.
     pub(super) fn is_done(&self) -> bool {
         self.remaining == 0

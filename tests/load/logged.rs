@@ -1,11 +1,13 @@
 //! A proxy whose log is read line by line when it has ended.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Pid;
 use tempfile::TempDir;
 
+use crate::support::captured;
 use crate::support::proxy::{self, Proxy};
 use crate::tally::Tally;
 
@@ -43,6 +45,19 @@ impl Logged {
     pub(crate) fn end_of_hostile(self) -> (Tally, String) {
         let said = self.proxy.end();
         (Tally::of_hostile(&path(&self.directory)), said)
+    }
+
+    /// The same, and of its capture, which must give as much.
+    pub(crate) fn end_of_captured(self, capture: &Path) -> (Tally, String) {
+        let said = self.proxy.end();
+        let (shown, warned, code) = captured::show(capture, &["--format", "jsonl"]);
+        assert_eq!((warned.as_str(), code), ("", Some(0)));
+        let derived = self.directory.path().join("derived.jsonl");
+        fs::write(&derived, shown).expect("there is room");
+        let (tally, derived) = (Tally::of_whole(&path(&self.directory)), Tally::of(&derived, 0));
+        let counts = |tally: &Tally| [tally.succeeded, tally.failed, tally.opened, tally.closed];
+        assert_eq!(counts(&derived), counts(&tally));
+        (tally, said)
     }
 
     /// Ends it: its log, which must be whole, and what it said on stderr.

@@ -119,6 +119,11 @@ impl Records {
         self.cover(other.span);
     }
 
+    /// The same, without a copy if it can be.
+    pub fn take(&mut self, other: Self) {
+        if self.bytes.is_empty() { *self = other } else { self.append(&other) }
+    }
+
     /// Appends what a session was given.
     pub fn push(&mut self, input: &Redacted<Input<'_>>) {
         self.push_input(input);

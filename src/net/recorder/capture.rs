@@ -57,8 +57,17 @@ impl CaptureFeed {
 
     /// Records what a session was given.
     pub fn record(&mut self, input: &Redacted<Input<'_>>) {
+        self.record_ready(input, None);
+    }
+
+    /// The same with the record that was made [ready](super::Ahead::input) of it.
+    pub(in crate::net) fn record_ready(&mut self, input: &Redacted<Input<'_>>, ready: Option<Records>) {
         if self.queue.is_closed() {
             return;
+        }
+        if ready.is_some() {
+            // It is too long to be copied behind what is held.
+            self.hand_over();
         }
         match &input.given {
             Given::Message(message) if !self.admits(message) => {
@@ -69,7 +78,10 @@ impl CaptureFeed {
             Given::Closed { .. } => self.held.turns.push(Turn::Closed(input.connection)),
             _ => {}
         }
-        self.add(input.at, |records| records.push(input));
+        self.add(input.at, |records| match ready {
+            Some(ready) => records.take(ready),
+            None => records.push(input),
+        });
     }
 
     /// Records the end of the run.

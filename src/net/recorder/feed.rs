@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config;
 use crate::event::{ConnectionId, Entry, Event, Exchange, Failure, Phase, ServerDescription, Timestamp, TopologyId};
 use crate::redact::Redacted;
-use crate::sink::{EventKind, Filter, Options, Render, Statistics};
+use crate::sink::{EventKind, Filter, Format, Options, Render, Statistics};
 
+use super::ahead::{Ahead, Ready};
 use super::queue::{HAND_OVER_AFTER, Queue};
 
 /// What a data thread tells the recorder through. Made by [`Recorder::feed`](super::Recorder::feed); hands over what it
@@ -62,19 +63,31 @@ pub(super) type Entries = Vec<Arc<Redacted<Entry<'static>>>>;
 impl Feed {
     /// Records an entry in every log that wants it, tells the listeners that want it, and counts it.
     pub fn record(&mut self, entry: &Redacted<Entry<'_>>) {
+        self.record_ready(entry, Ready::default());
+    }
+
+    /// The same with what was made [ready](Ahead::entry) of it.
+    pub(in crate::net) fn record_ready(&mut self, entry: &Redacted<Entry<'_>>, ready: Ready) {
         if entry.event.ends_command() && entry.phase.is_application() {
             self.statistics.lock().unwrap_or_else(PoisonError::into_inner).observe(entry);
         }
+        let mut lines = ready.lines.into_iter();
         for log in &mut self.logs {
-            log.record(entry);
+            log.record(entry, lines.next().flatten());
         }
         if self.listeners.is_empty() {
             return;
         }
-        let mut owned = None;
+        let mut owned = ready.owned;
         for listener in &mut self.listeners {
             listener.record(entry, &mut owned);
         }
+    }
+
+    /// What makes ready, without the feed, what is longer than so many bytes.
+    pub(in crate::net) fn ahead(&self, most: usize) -> Ahead {
+        let renders = |log: &LogFeed| (log.format, log.options, log.gate.filter.clone());
+        Ahead::new(self.logs.iter().map(renders), self.listeners.iter().map(|it| it.gate.filter.clone()), most)
     }
 
     /// Whether it holds something that [`Feed::tick`] would hand over.
@@ -103,6 +116,8 @@ impl Feed {
 pub(super) struct LogFeed {
     gate: Gate<Lines>,
     renderer: Box<dyn Render>,
+    format: Format,
+    options: Options,
 }
 
 impl LogFeed {
@@ -113,14 +128,18 @@ impl LogFeed {
             namespaces: log.namespaces.clone(),
             ..Filter::default()
         };
-        Self { gate: Gate::new(filter, queue), renderer: log.format.renderer(options) }
+        let (format, options) = (log.format, *options);
+        Self { gate: Gate::new(filter, queue), renderer: format.renderer(&options), format, options }
     }
 
-    fn record(&mut self, entry: &Redacted<Entry<'_>>) {
+    fn record(&mut self, entry: &Redacted<Entry<'_>>, ready: Option<Vec<u8>>) {
         if !self.gate.wants(entry) {
             return;
         }
         let keep = self.gate.admits(entry);
+        if let Some(line) = ready {
+            return self.take(entry, keep, line);
+        }
         let lines = &mut self.gate.held;
         let before = lines.bytes.len();
         self.renderer.render(entry, &mut lines.bytes);
@@ -134,6 +153,18 @@ impl LogFeed {
             lines.bytes.truncate(before);
             self.gate.left_out(entry, bytes);
         }
+    }
+
+    /// The same for a line that is there already, and too long to be copied.
+    fn take(&mut self, entry: &Redacted<Entry<'_>>, keep: bool, line: Vec<u8>) {
+        let bytes = line.len();
+        if !keep {
+            return self.gate.left_out(entry, bytes);
+        }
+        self.gate.hand_over();
+        let ends = if entry.event.ends_command() { vec![bytes] } else { Vec::new() };
+        self.gate.held = Lines { bytes: line, ends };
+        self.gate.added(bytes, entry.at);
     }
 }
 

@@ -8,6 +8,7 @@
 //! Each log and listener has its own queue and thread, so none harms another, and none of them a connection unless it
 //! was chosen to wait (`on_overflow = "block"`). What an event is and how a line of it reads is not decided here.
 
+mod ahead;
 mod capture;
 mod capture_file;
 mod feed;
@@ -32,6 +33,7 @@ use crate::event::Timestamp;
 use crate::net::terminal;
 use crate::sink::{EventKind, Options, RecorderStopped, Statistics, plural};
 
+pub(super) use ahead::{Ahead, Ready};
 pub use capture::CaptureFeed;
 pub(crate) use capture_file::holds_something;
 pub use feed::Feed;

@@ -23,7 +23,7 @@ use crate::capture::mtap::Records;
 use crate::config::{Config, Flags};
 use crate::event::{Connection, Entry, Input, Side};
 use crate::net::members::{Member, Members};
-use crate::net::{clock, worker};
+use crate::net::{clock, local};
 use crate::pipeline::Pipeline;
 use crate::redact::Redacted;
 use crate::session::{Limits, Shared};
@@ -57,6 +57,8 @@ struct Outcome {
     /// The most that a direction kept, and how much a thread reads at a time.
     most_kept: usize,
     scratch_len: usize,
+    /// How often the pipeline was away.
+    away: usize,
     /// What the client is to hear in the place of the reply to its `hello`, if that is not to go on as it is.
     rewritten: Option<Vec<u8>>,
 }
@@ -75,6 +77,8 @@ struct Plan {
     leaving: Leaving,
     stop: Option<Stopping>,
     scratch_len: usize,
+    /// What is more is understood on another thread.
+    at_once: usize,
     idle_after: Duration,
     is_captured: bool,
     /// The server is a member of a replica set.
@@ -109,6 +113,7 @@ impl Plan {
             leaving,
             stop,
             scratch_len: random.pick(&[64, 1000, 16_384]),
+            at_once: random.pick(&[0, 100, usize::MAX]),
             idle_after: Duration::from_millis(random.pick(&[1, 100, 15_000])),
             is_captured: random.once_in(2),
             is_member: random.once_in(3),
@@ -134,7 +139,7 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
     let started = Instant::now();
     clock::simulated::set(0, DATE);
     let entries = Rc::new(RefCell::new(Vec::new()));
-    worker::pretended::start(plan.scratch_len, tap(&entries, planted));
+    local::pretended::start(plan.scratch_len, plan.at_once, tap(&entries, planted));
     let (connection, shared) = (connection(1), shared(plan.idle_after, plan.is_captured));
     let captured = Arc::new(Mutex::new(Records::default()));
     let at = clock::now();
@@ -176,7 +181,7 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
         () = stopping => unreachable!("it goes on"),
     };
     drop(pump);
-    worker::pretended::end();
+    let away = local::pretended::end();
     clock::simulated::stop();
     let world = Rc::into_inner(world).unwrap().into_inner();
     let captured = plan.is_captured.then(|| std::mem::take(&mut *captured.lock().unwrap()));
@@ -194,6 +199,7 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
         heard_deaf,
         most_kept,
         scratch_len,
+        away,
         rewritten,
     }
 }
@@ -217,7 +223,7 @@ fn rewriting(script: &Script) -> (Option<Box<Rewriting>>, Option<Vec<u8>>) {
 }
 
 /// Keeps what would be recorded, unless something is planted.
-fn tap(entries: &Rc<RefCell<Vec<Redacted<Entry<'static>>>>>, planted: Option<Planted>) -> worker::pretended::Tap {
+fn tap(entries: &Rc<RefCell<Vec<Redacted<Entry<'static>>>>>, planted: Option<Planted>) -> local::pretended::Tap {
     let entries = Rc::clone(entries);
     Box::new(move |entry| {
         let times = match planted.filter(|_| entry.event.ends_command()) {
