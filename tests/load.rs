@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         Case::new("a_disk_that_is_full_for_a_while", disks::full_for_a_while),
         Case::new("a_log_and_a_capture_that_are_removed", disks::removed),
         Case::new("a_log_and_a_capture_that_are_cut", disks::cut),
+        Case::new("a_full_disk_where_room_is_made_by_removing_the_files", disks::emptied_when_full),
         Case::new("a_disk_that_is_taken_away", disks::taken_away),
         Case::new("a_disk_that_is_read_only_for_a_while", disks::read_only),
         Case::new("a_disk_that_is_full_may_end_the_proxy", disks::full_and_the_end),

@@ -8,6 +8,8 @@ mod bench;
 mod captures;
 #[path = "recorder/monitoring.rs"]
 mod monitoring;
+#[path = "recorder/removed.rs"]
+mod removed;
 #[path = "recorder/rotation.rs"]
 mod rotation;
 
@@ -322,9 +324,11 @@ fn a_directory_that_goes_and_comes() {
     exchange(&mut feed, 1, 10);
     fs::create_dir(&inner).unwrap();
     drop(feed);
-    bench::wait_for(|| said.lock().unwrap().len() == 2);
+    bench::wait_for(|| said.lock().unwrap().len() == 3);
     bench.stop();
-    assert!(said.lock().unwrap()[0].ends_with("a.jsonl: no such file or directory; trying again"));
+    let said = said.lock().unwrap();
+    assert!(said[0].ends_with("a.jsonl: was removed, and 0 exchanges with it; another is begun"), "{said:?}");
+    assert!(said[1].ends_with("a.jsonl: no such file or directory; trying again"), "{said:?}");
     assert_eq!(whole_and_missing(&lines(&path)), (1, 0));
     assert_eq!(seqs(&lines(&path)), [1, 2, 3, 4]);
 }

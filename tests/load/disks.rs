@@ -144,8 +144,48 @@ pub(crate) fn full_for_a_while() -> String {
     )
 }
 
+/// A disk is full, and somebody makes room by removing the files, or by cutting them.
+pub(crate) fn emptied_when_full() -> String {
+    let server = Server::start();
+    for (word, spoil) in [("was removed", remove as fn(&Path)), ("was cut", empty)] {
+        let mut recorded = Recorded::start(&server, &[]);
+        recorded.commands(50);
+        recorded.wait_until_written();
+        usage::allow_no_longer_files_than(recorded.proxy.pid(), Some(1));
+        recorded.commands(20);
+        recorded.wait_for_word("file too large; trying again");
+        for name in [LOG, CAPTURE] {
+            spoil(&recorded.path(name));
+        }
+        recorded.wait_for_word(&format!("{word}, and 5"));
+        usage::allow_no_longer_files_than(recorded.proxy.pid(), None);
+        recorded.wait_for_word("is written again");
+        recorded.commands(10);
+        let asked = recorded.asked;
+        let (said, directory) = recorded.end();
+        let text = fs::read_to_string(directory.path().join(LOG)).expect("another is begun");
+        let lines = |event: &str| {
+            let all = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("each is JSON"));
+            all.filter(|line| line["event"] == event).collect::<Vec<_>>()
+        };
+        assert_eq!(lines("commandSucceededEvent").len(), 30, "what waited is in the file begun anew: {said}");
+        let dropped: u64 = lines("eventsDroppedEvent").iter().filter_map(|line| line["exchanges"].as_u64()).sum();
+        assert_eq!(dropped + 30, asked, "{said}");
+        // With the hello.
+        assert_eq!(captured(&directory.path().join(CAPTURE)), (30, asked + 1 - 30), "{said}");
+    }
+    "50 commands went with the files and are counted, 20 that waited and 10 are in those begun anew".to_owned()
+}
+
+fn remove(path: &Path) {
+    fs::remove_file(path).expect("it is there");
+}
+
+fn empty(path: &Path) {
+    File::options().write(true).truncate(true).open(path).expect("it can be cut");
+}
+
 pub(crate) fn removed() -> String {
-    let remove = |path: &Path| fs::remove_file(path).expect("it is there");
     spoilt("was removed", "the file was removed", " bytes) are missing", remove);
     "50 commands were removed and are counted, 51 are in the files begun anew".to_owned()
 }

@@ -27,12 +27,12 @@ use crate::{events, whole_and_missing};
 
 const HOUR: i64 = 3_600_000_000;
 
-fn aside(path: &Path, number: u32) -> PathBuf {
+pub(crate) fn aside(path: &Path, number: u32) -> PathBuf {
     PathBuf::from(format!("{}.{number}", path.display()))
 }
 
 /// A file and those put aside, the oldest first.
-fn files(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = (1..).map(|number| aside(path, number)).take_while(|it| it.exists()).collect();
     files.reverse();
     files.push(path.to_owned());
@@ -204,7 +204,7 @@ const THREADS: u64 = 4;
 const EXCHANGES: u64 = 1500;
 
 /// Says before each exchange, by how many there were, whether there is to be another.
-type More<'m> = &'m (dyn Fn(u64) -> bool + Sync);
+pub(crate) type More<'m> = &'m (dyn Fn(u64) -> bool + Sync);
 
 fn enough(exchanges: u64) -> bool {
     exchanges < EXCHANGES
@@ -261,7 +261,7 @@ fn logs_never_take_more_disk_than_is_said() {
 }
 
 /// Several connections talk at once, each on a thread of its own. Says how many exchanges that were.
-fn write_capture(recorder: &Recorder, more: More<'_>) -> u64 {
+pub(crate) fn write_capture(recorder: &Recorder, more: More<'_>) -> u64 {
     let shared = Shared { limits: Limits { max_document_bytes: 0, ..Limits::default() }, ..Shared::default() };
     on_threads(|number| talk(number, recorder.capture_feed().unwrap(), shared.clone(), more))
 }
@@ -303,7 +303,7 @@ fn message(id: i32, to: i32, body: &bson::raw::RawDocumentBuf) -> Vec<u8> {
 }
 
 /// The messages of the files of a capture: of which connection, which side, and its id; each as often as it is there.
-fn messages(files: &[PathBuf]) -> Vec<(u64, bool, i32)> {
+pub(crate) fn messages(files: &[PathBuf]) -> Vec<(u64, bool, i32)> {
     let mut all = Vec::new();
     for file in files {
         let mut reader = Reader::new(fs::File::open(file).unwrap());
@@ -320,7 +320,7 @@ fn messages(files: &[PathBuf]) -> Vec<(u64, bool, i32)> {
 }
 
 /// A recorder with a capture, and what it says.
-fn capturing(logs: &[Log], capture: &Capture) -> Bench {
+pub(crate) fn capturing(logs: &[Log], capture: &Capture) -> Bench {
     let mut bench = Bench::start(logs);
     let limits = Limits::default();
     let (max_message_bytes, inflate_max_bytes) = (limits.max_message_bytes, limits.inflate_max_bytes);

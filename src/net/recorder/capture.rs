@@ -200,10 +200,10 @@ impl CaptureWriter {
     pub(super) fn run(mut self) -> Written {
         loop {
             let work = self.queue.take();
-            if work.reopen && self.file.has_moved() {
+            if !self.notice_loss() && work.reopen && self.file.has_moved() {
+                self.file.forget_gone();
                 self.begin_anew();
             }
-            self.notice_loss();
             let mut taken = 0;
             for mut chunk in work.chunks {
                 let bytes = chunk.records.bytes().len();
@@ -234,8 +234,8 @@ impl CaptureWriter {
         if self.block.records.bytes().is_empty() {
             return;
         }
-        if self.file.is_full(self.block.records.bytes().len(), now) && !self.retry.is_over() {
-            match self.file.put_aside() {
+        if self.file.is_full(self.block.records.bytes().len(), now) && !self.retry.is_over() && !self.notice_loss() {
+            match self.file.put_aside(self.in_file) {
                 Ok(()) => self.begin_anew(),
                 Err(error) => {
                     self.retry.say(format_args!("cannot be put aside: {}; it grows on", io_reason(&error)));
@@ -256,15 +256,29 @@ impl CaptureWriter {
         }
     }
 
-    /// Begins anew where somebody has removed or cut the file that was written, and counts what was in it.
-    fn notice_loss(&mut self) {
-        let Some(spoilt) = self.retry.find(&self.file) else { return };
-        self.retry.spoilt(spoilt, self.in_file);
-        self.queue.leave_out(self.in_file, self.file.written());
-        if spoilt == Spoilt::Cut {
+    /// Begins anew where somebody has removed or cut the file that was written; whether that was so. Counts what was in
+    /// it, and in those put aside that went with it.
+    fn notice_loss(&mut self) -> bool {
+        if self.retry.is_over() {
+            return false;
+        }
+        let spoilt = self.retry.find(&self.file);
+        if let Some(spoilt) = spoilt {
+            self.retry.spoilt(spoilt, self.in_file);
+            self.queue.leave_out(self.in_file, self.file.written());
+        }
+        let gone = self.file.look_aside((self.clock)(), spoilt == Some(Spoilt::Removed));
+        if gone.files > 0 {
+            self.retry.gone(gone.files, gone.held.exchanges);
+            self.queue.leave_out(gone.held.exchanges, gone.held.bytes);
+        }
+        if spoilt == Some(Spoilt::Cut) {
             self.file.give_up();
         }
-        self.begin_anew();
+        if spoilt.is_some() {
+            self.begin_anew();
+        }
+        spoilt.is_some()
     }
 
     /// Begins another file of the run, with what is open.
@@ -280,9 +294,15 @@ impl CaptureWriter {
         }
     }
 
-    /// Writes records; whether that was done.
+    /// Writes records, in another file if the one was removed or cut meanwhile; whether that was done.
     fn write(&mut self, records: &Records) -> bool {
-        let is_written = self.attempt(|file, _| file.write(records));
+        let is_written = loop {
+            if let Some(is_written) = self.attempt_once(|file, _| file.write(records)) {
+                break is_written;
+            }
+            // Who makes room by removing it does not get any while it is open.
+            self.notice_loss();
+        };
         if !is_written {
             self.totals.dropped_bytes += records.bytes().len() as u64;
         }
@@ -291,17 +311,27 @@ impl CaptureWriter {
 
     /// Does something with the file until it works, or is not to be tried any more. Whether it was done.
     fn attempt(&mut self, mut work: impl FnMut(&mut CaptureFile, Timestamp) -> io::Result<()>) -> bool {
-        while !self.retry.is_over() {
-            match work(&mut self.file, (self.clock)()) {
-                Ok(()) => {
-                    self.retry.succeeded(&self.queue);
-                    return true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.retry.failed(&error, &self.queue),
+        loop {
+            if let Some(is_done) = self.attempt_once(&mut work) {
+                return is_done;
             }
         }
-        false
+    }
+
+    /// Does something with the file: whether it was done; `None` if it is to be tried again.
+    fn attempt_once(&mut self, work: impl FnOnce(&mut CaptureFile, Timestamp) -> io::Result<()>) -> Option<bool> {
+        if self.retry.is_over() {
+            return Some(false);
+        }
+        match work(&mut self.file, (self.clock)()) {
+            Ok(()) => {
+                self.retry.succeeded(&self.queue);
+                return Some(true);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => self.retry.failed(&error, &self.queue),
+        }
+        None
     }
 
     /// Records what is missing where it is missing.

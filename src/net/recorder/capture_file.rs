@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::file::{beyond, has_moved, is_removed, put_aside};
+use super::aside::{Aside, Gone};
+use super::file::{has_moved, is_removed};
 use super::lock::lock_patiently;
+use super::queue::Missing;
 use super::retry::{Retry, Spoilable};
 use crate::capture::mtap::{Header, Index, MAGIC, Records, write_records};
 use crate::config::{Capture, Writing};
@@ -19,6 +21,8 @@ use crate::event::Timestamp;
 #[derive(Debug)]
 pub(super) struct CaptureFile {
     path: PathBuf,
+    /// What was put aside of it, if that is done at all.
+    aside: Option<Aside>,
     file: File,
     header: Header,
     /// How far it is written. What a write has left behind that failed is written over.
@@ -40,6 +44,7 @@ impl CaptureFile {
         let (file, size) = begin(&capture.path, &header, capture.force)?;
         Ok(Self {
             path: capture.path.clone(),
+            aside: capture.writing.rotates().then(|| Aside::new(&capture.path, capture.writing.keep)),
             file,
             header,
             size,
@@ -106,9 +111,20 @@ impl CaptureFile {
         }
     }
 
-    /// Puts the file aside; [`begin_next`](Self::begin_next) makes another.
-    pub(super) fn put_aside(&self) -> io::Result<()> {
-        put_aside(&self.path, self.writing.keep)
+    /// Puts the file aside, in which so many exchanges are; [`begin_next`](Self::begin_next) makes another.
+    pub(super) fn put_aside(&mut self, exchanges: u64) -> io::Result<()> {
+        let bytes = self.written();
+        self.aside.as_mut().map_or(Ok(()), |aside| aside.put(Missing { exchanges, bytes }))
+    }
+
+    /// What went of the files put aside, together with the one that is written. See [`Aside::look`].
+    pub(super) fn look_aside(&mut self, now: Timestamp, is_removed: bool) -> Gone {
+        self.aside.as_mut().map_or_else(Gone::default, |aside| aside.look(now, is_removed))
+    }
+
+    /// Forgets those put aside that were moved away.
+    pub(super) fn forget_gone(&mut self) {
+        self.aside.as_mut().map(Aside::forget_gone);
     }
 
     /// Puts the next rotation off, after one that could not be done.
@@ -119,9 +135,7 @@ impl CaptureFile {
 
     /// Says how many files put aside are more than are to be kept; there were more to keep once.
     pub(super) fn say_too_many(&self, retry: &Retry) {
-        if self.writing.rotates() {
-            retry.say_too_many(beyond(&self.path, self.writing.keep).len(), self.writing.keep);
-        }
+        self.aside.iter().for_each(|aside| aside.say_too_many(retry));
     }
 
     /// Notes that nothing can be made of it: [`begin_next`](Self::begin_next) writes over what is left.
@@ -159,7 +173,7 @@ pub(super) fn put_out_of_the_way(capture: &Capture) -> io::Result<bool> {
     let is_in_the_way = capture.writing.rotates() && !capture.force && holds_something(&capture.path);
     if is_in_the_way {
         lock(&File::open(&capture.path)?)?;
-        put_aside(&capture.path, capture.writing.keep)?;
+        Aside::new(&capture.path, capture.writing.keep).put(Missing::default())?;
     }
     Ok(is_in_the_way)
 }

@@ -11,7 +11,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
 
+use super::aside::{Aside, Gone};
 use super::lock::lock_patiently;
+use super::queue::Missing;
 use super::retry::{Retry, Spoilable};
 use crate::config::{Log, Target, Writing};
 use crate::event::Timestamp;
@@ -23,6 +25,8 @@ use crate::sink::jsonl::LINE_START;
 pub(super) struct Output {
     /// `None` is standard output.
     path: Option<PathBuf>,
+    /// What was put aside of it, if that is done at all.
+    aside: Option<Aside>,
     /// `None` while a file is not open: it was put aside or moved, or cannot be opened.
     file: Option<File>,
     is_jsonl: bool,
@@ -54,8 +58,10 @@ impl Output {
             Target::Stdout => None,
             Target::File(path) => Some(path.clone()),
         };
+        let aside = path.as_ref().filter(|_| log.writing.rotates()).map(|path| Aside::new(path, log.writing.keep));
         Self {
             path,
+            aside,
             file: None,
             is_jsonl: log.format == Format::Jsonl,
             size: 0,
@@ -79,7 +85,7 @@ impl Output {
 
     /// Whether files are put aside.
     pub(super) fn may_rotate(&self) -> bool {
-        self.writing.rotates()
+        self.aside.is_some()
     }
 
     /// Bytes in the file.
@@ -143,12 +149,17 @@ impl Output {
         self.is_regular && self.file.is_some() && self.writing.is_outgrown(size, age)
     }
 
-    /// Puts the file aside: it becomes NAME.1, what was NAME.1 becomes NAME.2, and those too many are removed.
-    pub(super) fn rotate(&mut self) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
-        put_aside(path, self.writing.keep)?;
+    /// Puts the file aside, to which this run has written so much.
+    pub(super) fn rotate(&mut self, written: Missing) -> io::Result<()> {
+        let Some(aside) = &mut self.aside else { return Ok(()) };
+        aside.put(written)?;
         self.file = None;
         Ok(())
+    }
+
+    /// What went of the files put aside, together with the one that is written. See [`Aside::look`].
+    pub(super) fn look_aside(&mut self, now: Timestamp, is_removed: bool) -> Gone {
+        self.aside.as_mut().map_or_else(Gone::default, |aside| aside.look(now, is_removed))
     }
 
     /// Puts the next rotation off, after one that could not be done.
@@ -160,9 +171,7 @@ impl Output {
 
     /// Says how many files put aside are more than are to be kept; there were more to keep once.
     pub(super) fn say_too_many(&self, retry: &Retry) {
-        if let Some(path) = self.path.as_ref().filter(|_| self.may_rotate()) {
-            retry.say_too_many(beyond(path, self.writing.keep).len(), self.writing.keep);
-        }
+        self.aside.iter().for_each(|aside| aside.say_too_many(retry));
     }
 
     /// Lets go of the file.
@@ -175,6 +184,8 @@ impl Output {
         let (Some(path), Some(file)) = (&self.path, &self.file) else { return };
         if has_moved(path, file) {
             self.file = None;
+            // They were moved with it, or before.
+            self.aside.as_mut().map(Aside::forget_gone);
         }
     }
 }
@@ -206,36 +217,6 @@ pub(super) fn has_moved(path: &Path, file: &File) -> bool {
 /// Whether an open file has no name any more. One that never had any can still be had where it was opened: `/dev/fd/3`.
 pub(super) fn is_removed(path: &Path, file: &File) -> bool {
     file.metadata().is_ok_and(|it| it.nlink() == 0) && has_moved(path, file)
-}
-
-/// PATH becomes PATH.1, what was PATH.1 becomes PATH.2, and those beyond the ones that are kept are removed.
-pub(super) fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
-    // The oldest first, so that what is left after a failure is found again.
-    beyond(path, keep).iter().rev().try_for_each(fs::remove_file)?;
-    let gap = (0..=keep).find(|number| !aside(path, *number).exists());
-    let last = gap.unwrap_or(keep + 1);
-    if last > keep {
-        fs::remove_file(aside(path, keep))?;
-    }
-    for number in (0..last.min(keep)).rev() {
-        fs::rename(aside(path, number), aside(path, number + 1))?;
-    }
-    Ok(())
-}
-
-/// The files put aside that are there beyond those that are kept, one after the other.
-pub(super) fn beyond(path: &Path, keep: u32) -> Vec<PathBuf> {
-    let names = (keep..u32::MAX).map(|number| aside(path, number + 1));
-    names.take_while(|name| fs::symlink_metadata(name).is_ok_and(|it| it.is_file())).collect()
-}
-
-/// The name of a file that was put aside so many times.
-fn aside(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    if number > 0 {
-        name.push(format!(".{number}"));
-    }
-    name.into()
 }
 
 /// How old a file is, by the wall clock; nothing if the system does not know, or the clock was set back behind it.

@@ -9,6 +9,7 @@
 //! was chosen to wait (`on_overflow = "block"`). What an event is and how a line of it reads is not decided here.
 
 mod ahead;
+mod aside;
 mod capture;
 mod capture_file;
 mod feed;

@@ -4,6 +4,7 @@
 //! by the ends of the exchanges in flight. In the ordinary case looking costs one relaxed load.
 
 use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,13 @@ pub(super) struct Missing {
     pub(super) exchanges: u64,
     /// Bytes of their lines, and of other lines.
     pub(super) bytes: u64,
+}
+
+impl AddAssign for Missing {
+    fn add_assign(&mut self, more: Self) {
+        self.exchanges += more.exchanges;
+        self.bytes += more.bytes;
+    }
 }
 
 /// A queue of chunks from several threads to one.

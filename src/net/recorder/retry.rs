@@ -115,6 +115,13 @@ impl Retry {
         self.reason = Some(reason.to_owned());
     }
 
+    /// Says that files put aside went with the one that is written, and notes that it is why so many exchanges are missing.
+    pub(super) fn gone(&mut self, files: usize, exchanges: u64) {
+        let (files, lost) = (plural(files as u64, "file"), plural(exchanges, "exchange"));
+        self.say(format_args!("{files} put aside went with it, and {lost} with them"));
+        self.reason = Some("the file was removed, with those that were put aside".to_owned());
+    }
+
     /// Says that there are more files than are to be kept, and when they go.
     pub(super) fn say_too_many(&self, files: usize, keep: u32) {
         if files > 0 {

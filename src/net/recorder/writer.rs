@@ -15,7 +15,7 @@ use crate::sink::{EventsDropped, Format, RecorderStarted, RecorderStopped, jsonl
 use super::feed::Lines;
 use super::file::{Opened, Output};
 use super::queue::{Health, Missing, Queue};
-use super::retry::Retry;
+use super::retry::{Retry, Spoilt};
 use super::{Clock, RunInfo, Written};
 
 /// Writes one log.
@@ -77,11 +77,11 @@ impl Writer {
         self.flush();
         loop {
             let work = self.queue.take();
+            self.notice_loss();
             if work.reopen {
                 self.output.detach_if_moved();
                 self.flush();
             }
-            self.notice_loss();
             for lines in work.chunks {
                 self.write(lines);
             }
@@ -112,16 +112,47 @@ impl Writer {
         self.queue.done(lines, bytes);
     }
 
-    /// Begins anew where somebody has removed or cut the file that was written, and counts what was in it.
+    /// Begins anew where somebody has removed or cut the file that was written.
     fn notice_loss(&mut self) {
-        let Some(spoilt) = self.retry.find(&self.output) else { return };
-        let lost = self.totals.exchanges - self.before.exchanges;
-        self.retry.spoilt(spoilt, lost);
-        self.totals.exchanges -= lost;
-        self.missing.exchanges += lost;
-        self.missing.bytes += self.output.size().saturating_sub(self.before.bytes + self.opening);
-        self.output.detach();
-        self.flush();
+        if self.is_lost() {
+            self.flush();
+        }
+    }
+
+    /// Whether somebody has removed or cut the file that was written; then it is let go of. Counts what was in it, and in
+    /// those put aside that went with it.
+    fn is_lost(&mut self) -> bool {
+        if self.retry.is_over() {
+            return false;
+        }
+        let spoilt = self.retry.find(&self.output);
+        if let Some(spoilt) = spoilt {
+            self.settle();
+            let lost = self.in_file();
+            self.retry.spoilt(spoilt, lost.exchanges);
+            self.lose(lost);
+            self.output.detach();
+        }
+        let gone = self.output.look_aside(self.now(), spoilt == Some(Spoilt::Removed));
+        if gone.files > 0 {
+            self.retry.gone(gone.files, gone.held.exchanges);
+            self.lose(gone.held);
+            self.before.exchanges -= gone.held.exchanges;
+        }
+        spoilt.is_some()
+    }
+
+    /// What was written to the file since it was opened, but for a line of which only a part is there.
+    fn in_file(&self) -> Missing {
+        let others = self.before.bytes + self.opening + self.written as u64;
+        let exchanges = self.totals.exchanges - self.before.exchanges;
+        Missing { exchanges, bytes: self.output.size().saturating_sub(others) }
+    }
+
+    /// Counts what was written and is no more.
+    fn lose(&mut self, lost: Missing) {
+        self.totals.exchanges -= lost.exchanges;
+        self.missing += lost;
     }
 
     /// Counts what will not be written.
@@ -156,7 +187,10 @@ impl Writer {
         if self.retry.is_over() {
             return;
         }
-        if let Err(error) = self.output.rotate() {
+        if self.is_lost() {
+            return self.flush();
+        }
+        if let Err(error) = self.output.rotate(self.in_file()) {
             self.retry.say(format_args!("cannot be put aside: {}; it grows on", io_reason(&error)));
             return self.output.postpone(now);
         }
@@ -197,17 +231,11 @@ impl Writer {
     /// Takes back the lines that were not written, from the first that was not written whole: they become the lines of
     /// another file, and get their numbers anew, behind that of its first line.
     fn take_back(&mut self) -> Lines {
-        let whole = memchr::memrchr(b'\n', &self.out.bytes[..self.written]).map_or(0, |at| at + 1);
-        let told = self.out.ends_within(whole);
-        self.totals.exchanges += told as u64;
-        let rest = Lines {
-            bytes: self.out.bytes.split_off(whole),
-            ends: self.out.ends[told..].iter().map(|end| end - whole).collect(),
-        };
+        self.settle();
         let mut lines = Lines::default();
         // The first line of a file that was never written is of no use to another.
-        let mut is_opening = self.opens && whole == 0;
-        for (line, ends) in rest.each().filter(|(line, _)| *line != b"\n") {
+        let mut is_opening = self.opens;
+        for (line, ends) in self.out.each().filter(|(line, _)| *line != b"\n") {
             self.seq -= 1;
             if !std::mem::take(&mut is_opening) {
                 let prefix = if self.format == Format::Jsonl { memchr::memchr(b',', line) } else { None };
@@ -216,6 +244,18 @@ impl Writer {
         }
         self.reset();
         lines
+    }
+
+    /// Counts the lines that were written whole, and has them no longer among those to be written.
+    fn settle(&mut self) {
+        let whole = memchr::memrchr(b'\n', &self.out.bytes[..self.written]).map_or(0, |at| at + 1);
+        let told = self.out.ends_within(whole);
+        self.totals.exchanges += told as u64;
+        self.out.bytes.drain(..whole);
+        self.out.ends.drain(..told);
+        self.out.ends.iter_mut().for_each(|end| *end -= whole);
+        self.written -= whole;
+        self.opens &= whole == 0;
     }
 
     fn reset(&mut self) {
@@ -255,14 +295,15 @@ impl Writer {
             return;
         }
         self.retry.failed(error, &self.queue);
-        self.output.detach_if_moved();
+        if !self.is_lost() {
+            self.output.detach_if_moved();
+        }
     }
 
     /// Puts a line for what is missing where it is missing.
     fn tell_missing(&mut self) {
         let missing = self.queue.take_missing();
-        self.missing.exchanges += missing.exchanges;
-        self.missing.bytes += missing.bytes;
+        self.missing += missing;
         if self.retry.is_over() || self.missing == Missing::default() {
             return;
         }
