@@ -104,22 +104,17 @@ impl Pipeline {
     pub fn handle_sent(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
         let redactor = &mut self.redactor;
         self.session.handle_sent(at, &mut |entry| sink(&redactor.apply(entry)));
-        if let Some(recording) = &mut self.recording {
-            recording.told(at, Told::Sent);
-        }
+        self.told(at, Told::Sent);
     }
 
     /// See [`Session::handle_tick`].
     pub fn handle_tick(&mut self, at: Timestamp, sink: &mut Sink<'_>) {
-        let judgement = self.recording.as_ref().and_then(|_| self.session.judgement());
-        judgement.iter().for_each(|is_monitor| self.session.handle_judged(*is_monitor));
+        let judgement = self.judge();
         let redactor = &mut self.redactor;
         self.session.handle_tick(at, &mut |entry| sink(&redactor.apply(entry)));
-        if let (Some(recording), Some(is_monitor)) = (&mut self.recording, judgement)
-            && !self.session.is_undecided()
-        {
-            recording.told(at, Told::Judged { is_monitor });
-            recording.told(at, Told::Tick);
+        if let Some(is_monitor) = judgement.filter(|_| !self.is_undecided()) {
+            self.told(at, Told::Judged { is_monitor });
+            self.told(at, Told::Tick);
         }
     }
 
@@ -127,23 +122,34 @@ impl Pipeline {
     pub fn handle_close(&mut self, by: Option<Side>, error: Option<&str>, at: Timestamp, sink: &mut Sink<'_>) {
         if let Some(recording) = &mut self.recording {
             self.session.tell_begun(&mut |seen| recording.seen(at, seen, &mut self.redactor));
-            if let Some(is_monitor) = self.session.judgement() {
-                self.session.handle_judged(is_monitor);
-                recording.told(at, Told::Judged { is_monitor });
-            }
-            recording.told(at, Told::Closed { by, error });
         }
+        if let Some(is_monitor) = self.judge() {
+            self.told(at, Told::Judged { is_monitor });
+        }
+        self.told(at, Told::Closed { by, error });
         let redactor = &mut self.redactor;
         self.session.handle_close(by, error, at, &mut |entry| sink(&redactor.apply(entry)));
     }
 
     /// See [`Session::handle_withheld`].
     pub fn handle_withheld(&mut self, side: Side, message: &str, at: Timestamp, sink: &mut Sink<'_>) {
-        if let Some(recording) = &mut self.recording {
-            recording.told(at, Told::Withheld { side, message });
-        }
+        self.told(at, Told::Withheld { side, message });
         let redactor = &mut self.redactor;
         self.session.handle_withheld(side, message, at, &mut |entry| sink(&redactor.apply(entry)));
+    }
+
+    /// Has the session decide by what the other connections of its client tell now, if it is to: what is recorded is to be
+    /// decided alike without them.
+    fn judge(&mut self) -> Option<bool> {
+        let is_monitor = self.recording.as_ref().and_then(|_| self.session.judgement())?;
+        self.session.handle_judged(is_monitor);
+        Some(is_monitor)
+    }
+
+    fn told(&mut self, at: Timestamp, told: Told<'_>) {
+        if let Some(recording) = &mut self.recording {
+            recording.told(at, told);
+        }
     }
 
     /// See [`Session::may_await_hello`].

@@ -379,7 +379,13 @@ fn what_cannot_be_done_is_said() {
             3,
             "line 3, column 9: expected \"request\", \"documents\", \"updates\", \"deletes\", \"reply\", \"more\", \"cursor.firstBatch\" or \"cursor.nextBatch\", found \"replay\"; did you mean \"reply\"?\nhint:",
         ),
-        (&demo, &directory.path().join("no/such.mtap"), &[], 4, "hint: name a file in a directory that is there"),
+        (
+            &demo,
+            &directory.path().join("no/such.mtap"),
+            &[],
+            4,
+            "hint: name another file, in a directory that is there",
+        ),
     ] {
         let (message, found) = convert(from, to, arguments);
         assert!(message.contains(said) && found == Some(code), "{said} ({code})\n{message} ({found:?})");

@@ -157,11 +157,16 @@ pub fn print(text: &str) -> Result<(), Error> {
 fn unwritten(what: impl Display, error: &io::Error) -> Error {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let hint = match error.kind() {
-        StorageFull | QuotaExceeded | FileTooLarge => "make room there, or write elsewhere",
-        _ => "name a file in a directory that is there and that you may write to",
+        StorageFull | QuotaExceeded | FileTooLarge => ROOM_HINT,
+        _ => PLACE_HINT,
     };
     Error::new(Code::Io, format!("{what}: {}", config::io_reason(error))).hint(hint)
 }
+
+/// Where a disk fails.
+const ROOM_HINT: &str = "make room there, or write elsewhere";
+/// Where a file cannot be made.
+const PLACE_HINT: &str = "name another file, in a directory that is there and that you may write to";
 
 /// Says in the program's own form what clap says in several paragraphs: what is wrong, and the first advice.
 fn usage(rendered: &str) -> Error {

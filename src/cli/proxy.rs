@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::ConfigArgs;
-use super::{Code, Error};
+use super::{Code, Error, PLACE_HINT, ROOM_HINT};
 use crate::config::{Config, Endpoint, Log, Target, io_reason};
 use crate::net::recorder::Total;
 use crate::net::say::{say, with_hint};
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         say(ended.statistics.table().trim_end());
         say_met_nowhere("", &ended.met_nowhere);
         match failed {
-            Some(message) => Err(Error::new(Code::Io, message).hint(STOPPED_HINT)),
+            Some(message) => Err(Error::new(Code::Io, message).hint(format!("{ROOM_HINT}; {PASS_HINT}"))),
             None => recorded(&ended.totals),
         }
     })
@@ -79,14 +79,12 @@ fn recorded(totals: &[Total]) -> Result<(), Error> {
     });
     match said.collect::<Vec<_>>() {
         all if all.is_empty() => Ok(()),
-        all => Err(Error::new(Code::Io, all.join("; ")).hint(UNTOLD_HINT)),
+        all => Err(Error::new(Code::Io, all.join("; ")).hint(format!("{ROOM_HINT}; {STOP_HINT}"))),
     }
 }
 
-const NAME_HINT: &str = "name another file, in a directory that is there and that you may write to";
-const STOPPED_HINT: &str = "make room there, or write elsewhere; on_error = \"pass\" goes on without it";
-const UNTOLD_HINT: &str =
-    "make room there, or write elsewhere; on_error = \"stop\" ends the proxy as soon as a disk fails";
+const PASS_HINT: &str = "on_error = \"pass\" goes on without it";
+const STOP_HINT: &str = "on_error = \"stop\" ends the proxy as soon as a disk fails";
 
 /// Takes what it may have of descriptors for so many connections. Many systems give 1024 to whom does not ask for more.
 fn allow_descriptors(connections: usize) {
@@ -176,7 +174,7 @@ impl From<StartError> for Error {
             }
             StartError::Log(error) if error.is_there() => Self::new(Code::Usage, message)
                 .hint("--force overwrites it, --capture-rotate-bytes puts it aside, or name another file"),
-            StartError::Log(_) => Self::new(Code::Io, message).hint(NAME_HINT),
+            StartError::Log(_) => Self::new(Code::Io, message).hint(PLACE_HINT),
             StartError::Dns { message, hint } => Self::new(Code::Io, message).hint(hint),
             StartError::OtherSet { message, hint } => Self::new(Code::Usage, message).hint(hint),
             _ => Self::new(Code::Io, message),
