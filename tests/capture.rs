@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot have, it fails without")]
 
+#[path = "capture/ends.rs"]
+mod ends;
 #[path = "capture/rotated.rs"]
 mod rotated;
 mod support;

@@ -1,6 +1,7 @@
 //! Which part of a recording a file is: captures and logs that were rotated say it in their first bytes.
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use serde::Deserialize;
 
@@ -113,6 +114,16 @@ pub fn missing_between(before: u64, after: u64) -> Option<String> {
         _ => Some(format!("files {} to {after} of the recording are missing", before + 2)),
     }
 }
+
+/// That files are missing between two of a capture, in words; `None` if none is, or they are of different runs.
+pub fn gap_between((one, before): (&Path, &Part), (other, after): (&Path, &Part)) -> Option<String> {
+    let is_one = after.is_capture && after.run == before.run;
+    let missing = is_one.then(|| missing_between(before.number, after.number)).flatten()?;
+    Some(format!("{missing}, between {} and {}", one.display(), other.display()))
+}
+
+/// What is said of a run that has no end.
+pub const UNENDED: &str = "not ended in good order: the recorder was killed, its disk was full, or this is a copy";
 
 /// The first line of a log.
 #[derive(Deserialize)]

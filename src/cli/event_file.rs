@@ -8,10 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::capture::log::{Item, LogError};
-use crate::capture::mtap::CaptureError;
-use crate::capture::part::{Part, last_seq};
+use crate::capture::mtap::{CaptureError, Torn};
+use crate::capture::part::{Part, UNENDED, last_seq};
 use crate::capture::source::{Source, SourceError, TornEnd};
 use crate::config::io_reason;
+use crate::net::recorder::is_unended;
 use crate::net::say::{say, with_hint};
 use crate::sink::{Options, plural};
 
@@ -354,15 +355,20 @@ fn unread(path: &Path, error: &SourceError) -> Error {
     Error::new(Code::Input, format!("{}: {what}", path.display())).hint(hint)
 }
 
-pub(super) fn say_torn(path: &Path, torn: TornEnd) {
+fn say_torn(path: &Path, torn: TornEnd) {
     let path = path.display();
     match torn {
         TornEnd::Line(line) => say(format_args!("mongotap: {path}: line {line} is torn, it was left out")),
-        TornEnd::Capture(torn) => {
-            let (offset, bytes) = (torn.offset, torn.bytes);
-            say(format_args!("mongotap: {path}: torn at byte {offset}, the {bytes} bytes from there on were left out"));
-        }
+        TornEnd::Capture(torn) => say(format_args!("mongotap: {path}: {torn}")),
     }
+}
+
+/// Says how the files of a capture end of which all was read, in their order.
+pub(super) fn say_ends(paths: &[PathBuf], torn: &[(usize, Torn)]) {
+    torn.iter().for_each(|(place, torn)| say_torn(&paths[*place], TornEnd::Capture(*torn)));
+    let is_torn = torn.iter().any(|(place, _)| place + 1 == paths.len());
+    let unended = paths.last().filter(|path| !is_torn && is_unended(path));
+    unended.iter().for_each(|path| say(format_args!("mongotap: {}: {UNENDED}", path.display())));
 }
 
 const WRITE_ONE_HINT: &str = "mongotap proxy --log FILE.jsonl writes a log";

@@ -70,7 +70,7 @@ pub enum Code {
     Failed = 1,
     /// 2: the command line or the configuration is wrong.
     Usage = 2,
-    /// 3: an input cannot be read.
+    /// 3: an input cannot be read. A torn end is none of it: what is before it was read, and the tear is said.
     Input = 3,
     /// 4: the network or a disk failed.
     Io = 4,

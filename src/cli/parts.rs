@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::capture::part::missing_between;
+use crate::capture::part::gap_between;
 use crate::net::say::{say, with_hint};
 
 use super::event_file::{EMPTY_HINT, EventFile};
@@ -161,13 +161,8 @@ fn log_of(path: &Path) -> PathBuf {
 /// Says that files are missing between two of a capture.
 fn tell_gap(one: &EventFile, other: &EventFile) {
     let (Some(before), Some(part)) = (&one.part, &other.part) else { return };
-    if !part.is_capture || part.run != before.run {
-        return;
-    }
-    if let Some(missing) = missing_between(before.number, part.number) {
-        let (one, other) = (one.path.display(), other.path.display());
-        let trouble = format!("mongotap: {missing}, between {one} and {other}");
-        say(with_hint(trouble, Some("give it too; replies that were recorded in it are not told")));
+    if let Some(gap) = gap_between((&one.path, before), (&other.path, part)) {
+        say(with_hint(format!("mongotap: {gap}"), Some("give it too; replies that were recorded in it are not told")));
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use super::event_file::say_others;
+use super::event_file::{say_ends, say_others};
 use super::parts::{all_empty, of_one_capture};
 use super::{Code, Error, print, unwritten};
 use crate::capture::exchanges::Exchanges;
@@ -179,6 +179,9 @@ fn plan(args: &Args, recording: &Played) -> Result<(Plan, bool), Error> {
     let (mut exchanges, has_times) = recording.open()?;
     for exchange in exchanges.by_ref() {
         plan.add(&exchange.map_err(|error| recording.unreadable(error))?);
+    }
+    if let Recorded::Capture(capture) = &exchanges {
+        say_ends(&recording.paths, capture.torn());
     }
     exchanges.missing().iter().for_each(|missing| say(format_args!("mongotap: {}: {missing}", recording.name())));
     if plan.exchanges == 0 {

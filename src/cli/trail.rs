@@ -4,14 +4,13 @@
 //! index. What is still being written has no end yet: its writer holds it locked.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::capture::log::Item;
-use crate::capture::mtap::read_index;
+use crate::capture::part::UNENDED;
 use crate::capture::source::Standing;
 use crate::event::Event;
-use crate::net::recorder::is_being_written;
+use crate::net::recorder::{is_being_written, is_unended};
 use crate::net::say::say;
 use crate::sink::plural;
 
@@ -124,24 +123,18 @@ impl Trail {
 
     /// Says that the run has no end, where its last line or block is, if that is so; the run before `next` in one file.
     pub(super) fn say_unended(&self, next: Option<Standing>) {
-        let is_file = self.path.metadata().is_ok_and(|it| it.is_file());
-        if !is_file || self.is_ended() || next.is_none() && is_being_written(&self.path) {
-            return;
-        }
-        let path = self.path.display();
-        let run = next.map(|next| format!("the run before line {} ", next.line)).unwrap_or_default();
-        let elsewhere = if self.last.is_some() && next.is_none() { ELSEWHERE } else { "" };
-        say(format_args!("mongotap: {path}: {run}not ended in good order: {WHY}{elsewhere}"));
-    }
-
-    fn is_ended(&self) -> bool {
-        match self.last {
-            Some(last) => last.is_ended,
-            // What is wrong with it is told by who reads it.
-            None => File::open(&self.path).is_ok_and(|mut file| !matches!(read_index(&mut file), Ok(None))),
+        let is_unended = match self.last {
+            None => is_unended(&self.path),
+            Some(last) if last.is_ended || !self.path.is_file() => false,
+            Some(_) => next.is_some() || !is_being_written(&self.path),
+        };
+        if is_unended {
+            let path = self.path.display();
+            let run = next.map(|next| format!("the run before line {} ", next.line)).unwrap_or_default();
+            let elsewhere = if self.last.is_some() && next.is_none() { ELSEWHERE } else { "" };
+            say(format_args!("mongotap: {path}: {run}{UNENDED}{elsewhere}"));
         }
     }
 }
 
-const WHY: &str = "the recorder was killed, its disk was full, or this is a copy";
 const ELSEWHERE: &str = ", or another file goes on";

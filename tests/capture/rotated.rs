@@ -1,7 +1,6 @@
 //! A capture that was rotated is one to those who read all its files: a reply finds its request in the file before.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use bson::doc;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::ends::replay;
 use crate::support::captured::{compare, compare_all, compare_shown, show, show_all};
 use crate::support::client::Client;
 use crate::support::mongod::Mongod;
@@ -43,7 +43,7 @@ fn files(capture: &Path) -> Vec<PathBuf> {
     std::iter::once(capture.to_owned()).chain(aside.take_while(|path| path.exists())).collect()
 }
 
-fn run(arguments: &[&str], files: &[PathBuf], more: &[&str]) -> (String, String, Option<i32>) {
+pub(crate) fn run(arguments: &[&str], files: &[PathBuf], more: &[&str]) -> (String, String, Option<i32>) {
     let output = command().args(arguments).args(files).args(more).stdin(Stdio::null()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (text(output.stdout), text(output.stderr), output.status.code())
@@ -117,14 +117,7 @@ fn one_of_several_is_told(files: &[PathBuf], directory: &Path) {
     assert!(said.contains(&last) && code == Some(0), "{said}");
     let (_, said, _) = run(&["play", "--to", "mongodb://127.0.0.1:1"], &files[1..2], &[]);
     assert!(said.contains(&others), "{said}");
-    let mut replay = command();
-    replay.args(["replay", "--listen", "127.0.0.1:0"]).arg(&files[1]).stdin(Stdio::null()).stderr(Stdio::piped());
-    let mut replay = replay.spawn().unwrap();
-    let mut said = String::new();
-    let mut lines = BufReader::new(replay.stderr.take().unwrap());
-    while !said.contains("listening on ") && lines.read_line(&mut said).unwrap() > 0 {}
-    kill_process(Pid::from_child(&replay), Signal::TERM).unwrap();
-    replay.wait().unwrap();
+    let (said, _) = replay(&files[1..2]);
     assert!(said.contains(&others), "{said}");
 }
 
@@ -165,7 +158,12 @@ fn a_file_that_is_missing_is_told(files: &[PathBuf], directory: &Path) {
     assert!(said.contains(&format!("twice.mtap: {missing}\n")) && code == Some(2), "{said}");
     a_gap_is_not_in_the_packets(&one, directory);
     let (_, said, code) = run(&["stats"], std::slice::from_ref(&one), &[]);
+    assert_eq!((&said, code), (&tells, Some(0)));
+    let (said, code) = replay(std::slice::from_ref(&one));
     assert_eq!((said, code), (tells, Some(0)));
+    let (said, code) = replay(&without_one);
+    let (gap, _) = told.split_once('\n').unwrap();
+    assert!(said.starts_with(&format!("{gap}\n")) && code == Some(0), "{said}");
     let fixture = directory.join("gap.jsonl");
     let (_, said, code) = run(&["convert"], &without_one, &[fixture.to_str().unwrap()]);
     assert!(said.starts_with(&told) && code == Some(0), "{said}");

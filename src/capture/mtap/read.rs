@@ -1,5 +1,6 @@
 //! Reads a capture from its beginning, as far as there is one: more may come later.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -24,6 +25,13 @@ pub struct Torn {
     pub offset: u64,
     /// How many bytes it has.
     pub bytes: u64,
+}
+
+impl fmt::Display for Torn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { offset, bytes } = self;
+        write!(f, "torn at byte {offset}, the {bytes} bytes from there on were left out")
+    }
 }
 
 /// A block, and where it is.

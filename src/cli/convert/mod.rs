@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use output::{Output, clear_on_signals, refused};
 
 use super::args::RedactArgs;
-use super::event_file::{EventFile, say_next, say_others, say_torn};
+use super::event_file::{EventFile, say_ends, say_next, say_others};
 use super::parts::of_one_capture;
 use super::proxy::say_met_nowhere;
 use super::{Code, Error, print};
@@ -23,7 +23,6 @@ use crate::capture::fixture::{Collected, FileNames, Fixture, Header, ReadError, 
 use crate::capture::mtap::CaptureError;
 use crate::capture::open::{OpenError, Recorded, missing_exchanges};
 use crate::capture::pcap::{PcapError, Summary, is_pcap, read_packets, write_packets};
-use crate::capture::source::TornEnd;
 use crate::config::{Config, Flags, Settings, io_reason};
 use crate::net::say::say;
 use crate::net::secrets;
@@ -298,7 +297,7 @@ fn select(args: &Args, input: &Input) -> Result<Selection, Error> {
                     u64::from(exchange.wants_reply && exchange.replies.is_empty() && !exchange.is_housekeeping());
                 selecting.take(&exchange);
             }
-            exchanges.torn().iter().for_each(|(place, torn)| say_torn(&paths[*place], TornEnd::Capture(*torn)));
+            say_ends(paths, exchanges.torn());
             let missing = exchanges.gaps().iter().cloned().chain(missing_exchanges(exchanges.missing()));
             missing.for_each(|missing| say(format_args!("mongotap: {}: {missing}", args.name())));
             say_what_is_beside(paths, unanswered);

@@ -8,6 +8,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::capture::mtap::read_index;
+
 /// A reader that looks holds a lock for a moment, which is not to be taken for another writer's: so often it is tried
 /// again, after such pauses.
 const TRIES: u32 = 10;
@@ -28,6 +30,13 @@ pub(super) fn lock_patiently(file: &File, operation: FlockOperation) -> Result<(
 pub(crate) fn is_being_written(path: &Path) -> bool {
     // A log's writers share it: who looks has to ask for it alone.
     File::open(path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
+}
+
+/// Whether a capture was not ended, and is not being written any more.
+pub(crate) fn is_unended(capture: &Path) -> bool {
+    let has_no_index = |path: &Path| File::open(path).is_ok_and(|mut file| matches!(read_index(&mut file), Ok(None)));
+    // What is wrong with an index is told by who reads it.
+    capture.is_file() && has_no_index(capture) && !is_being_written(capture)
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub use capture::CaptureFeed;
 pub(crate) use capture_file::holds_something;
 pub use feed::Feed;
 pub use listener::Listeners;
-pub(crate) use lock::is_being_written;
+pub(crate) use lock::{is_being_written, is_unended};
 
 use capture::{CaptureWriter, Chunk};
 use feed::{Entries, Lines, ListenerFeed, LogFeed};

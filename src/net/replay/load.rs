@@ -11,10 +11,12 @@ use super::captures::{self, Failure, Note};
 use crate::capture::blocks::Blocks;
 use crate::capture::exchange::Exchange;
 use crate::capture::exchanges::Found;
-use crate::capture::mtap::CaptureError;
-use crate::capture::open::{OpenError, Recorded};
+use crate::capture::mtap::{CaptureError, Torn};
+use crate::capture::open::{OpenError, Recorded, missing_exchanges};
+use crate::capture::part::{Part, UNENDED, gap_between};
 use crate::capture::spots::BlockPlace;
 use crate::config::io_reason;
+use crate::net::recorder::is_unended;
 use crate::redact::fields::Rules;
 use crate::replay::{Deployment, Indexing, Recording, Settings, Walked};
 
@@ -150,17 +152,29 @@ impl Loading {
             Failure::Capture(error) => failed(error.into()),
             Failure::Panic => failed(panicked()),
         })?;
-        for (index, torn) in blocks.torn() {
-            let path = paths.get(*index).map(|path| path.display().to_string()).unwrap_or_default();
-            let (offset, bytes) = (torn.offset, torn.bytes);
-            let warning = format!("{path}: torn at byte {offset}, the {bytes} bytes from there on were left out");
-            self.warnings.push(warning);
-        }
-        self.warnings.extend(deriving.gaps().iter().map(|gap| format!("{all}: {gap}")));
-        if deriving.missing() > 0 {
-            self.warnings.push(format!("{all}: {} exchanges were not recorded", deriving.missing()));
-        }
+        self.warn_of_files(paths, blocks.torn());
+        let missing = deriving.gaps().iter().cloned().chain(missing_exchanges(deriving.missing()));
+        self.warnings.extend(missing.map(|missing| format!("{all}: {missing}")));
         Ok((files, deriving.into_blocks()))
+    }
+
+    /// Warns of files that are missing between these, or torn, and of runs that have no end: the file of each that was
+    /// written last tells.
+    fn warn_of_files(&mut self, paths: &[&PathBuf], torn: &[(usize, Torn)]) {
+        let part = |path: &PathBuf| Part::read(BufReader::new(File::open(path).ok()?)).ok()?;
+        let parts: Vec<_> = paths.iter().map(|path| (path.as_path(), part(path))).collect();
+        for (place, (path, part)) in parts.iter().enumerate() {
+            let others = parts.iter().filter_map(|(path, other)| Some((*path, other.as_ref()?)));
+            let others = others.filter(|(_, other)| part.as_ref().is_some_and(|part| part.run == other.run));
+            let number = part.as_ref().map_or(0, |part| part.number);
+            let before =
+                others.clone().filter(|(_, other)| other.number < number).max_by_key(|(_, other)| other.number);
+            let gap = before.zip(part.as_ref()).and_then(|(before, part)| gap_between(before, (path, part)));
+            let torn = torn.iter().find(|(torn, _)| *torn == place).map(|(_, torn)| torn.to_string());
+            let is_unended = || is_unended(path) && !others.clone().any(|(_, other)| other.number > number);
+            let end = torn.or_else(|| is_unended().then(|| UNENDED.to_owned()));
+            self.warnings.extend(gap.into_iter().chain(end.map(|end| format!("{}: {end}", path.display()))));
+        }
     }
 
     fn take_captured(&mut self, mut found: Found<Note>) {
