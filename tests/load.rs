@@ -15,6 +15,8 @@ mod disks;
 mod ends;
 #[path = "load/hostile.rs"]
 mod hostile;
+#[path = "load/kept.rs"]
+mod kept;
 #[path = "load/kills.rs"]
 mod kills;
 #[path = "load/logged.rs"]

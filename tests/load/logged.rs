@@ -62,8 +62,16 @@ impl Logged {
 
     /// Ends it: its log, which must be whole, and what it said on stderr.
     pub(crate) fn end(self) -> (Tally, String) {
+        self.end_and(|_| ())
+    }
+
+    /// The same, when somebody has looked at the log.
+    pub(crate) fn end_and(self, look: impl FnOnce(&Path)) -> (Tally, String) {
         let said = self.proxy.end();
-        (Tally::of_whole(&path(&self.directory)), said)
+        let log = path(&self.directory);
+        let tally = Tally::of_whole(&log);
+        look(&log);
+        (tally, said)
     }
 }
 

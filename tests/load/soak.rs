@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use mongotap::wire::{Compressor, msg_flags};
 use tokio::task::JoinSet;
 
 use crate::effort;
+use crate::kept;
 use crate::logged::Logged;
 use crate::server::{Server, TEXT_MAX, text};
 use crate::support::{certificates, now};
@@ -51,7 +53,7 @@ const CAPTURES_KEPT: u64 = 2;
 
 pub(crate) fn churn() -> String {
     let server = Server::start();
-    churn_through(vec![Logged::start(&server.uri(), &BOUNDED)])
+    churn_through(vec![Logged::start(&server.uri(), &BOUNDED)], |_, _| ())
 }
 
 /// The same through two proxies with TLS between them, each with a capture.
@@ -67,17 +69,22 @@ pub(crate) fn churn_with_tls_and_captures() -> String {
     let near = start("near.mtap", &server.uri(), ["--tls-listen-certificate", &certificates::file("server.pem")]);
     let upstream = format!("mongodb://{}/?tls=true", near.address());
     let far = start("far.mtap", &upstream, ["--tls-upstream-ca", &certificates::file("ca.pem")]);
-    let said = churn_through(vec![far, near]);
+    let mut captured = Vec::new();
+    let said = churn_through(vec![far, near], |place, log| {
+        captured.push(kept::compare(&directory.path().join(["far.mtap", "near.mtap"][place]), log));
+    });
     let files = fs::read_dir(directory.path()).expect("it is there");
     let sizes: Vec<_> = files.map(|file| file.expect("a file").metadata().expect("its size").len()).collect();
     // A file that is put aside has what was gathered for one block more at most, and there are two proxies.
     let most = 2 * (CAPTURES_KEPT + 1) * (CAPTURE_BYTES + (8 << 20));
     assert!(sizes.len() >= 2 && sizes.iter().sum::<u64>() <= most, "captures are bounded: {sizes:?}");
-    format!("{said}; {} MB of captures", sizes.iter().sum::<u64>() >> 20)
+    let megabytes = sizes.iter().sum::<u64>() >> 20;
+    format!("{said}; {megabytes} MB of captures hold the last {captured:?} commands as the logs do")
 }
 
-/// Through proxies of which each stands before the next. The figures are those of the first, memory of the largest.
-fn churn_through(proxies: Vec<Logged>) -> String {
+/// Through proxies of which each stands before the next; somebody looks at the log of each when it has ended. The figures
+/// are those of the first, memory of the largest.
+fn churn_through(proxies: Vec<Logged>, mut look: impl FnMut(usize, &Path)) -> String {
     let seed = seed();
     let length = Duration::from_secs(effort(8));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -86,7 +93,8 @@ fn churn_through(proxies: Vec<Logged>) -> String {
     let resident = runtime.expect("a runtime starts").block_on(run(&proxies, seed, length, &done));
     proxies.iter().zip(files).for_each(|(proxy, files)| wait_for_descriptors(proxy.pid(), files));
     let peak = proxies.iter().map(|proxy| memory(proxy.pid()).peak).max().unwrap_or_default();
-    let tallies: Vec<_> = proxies.into_iter().map(|proxy| proxy.end().0).collect();
+    let ended = proxies.into_iter().enumerate();
+    let tallies: Vec<_> = ended.map(|(place, proxy)| proxy.end_and(|log| look(place, log)).0).collect();
 
     let [connections, known, abandoned] =
         [&done.connections, &done.known, &done.abandoned].map(|it| it.load(Ordering::Relaxed));
