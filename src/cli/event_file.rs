@@ -18,6 +18,7 @@ use crate::sink::{Options, plural};
 
 use super::parts::{all_empty, base_of, beside, in_order};
 use super::trail::{Step, Trail};
+use super::watched::Watched;
 use super::{Code, Error};
 
 const BUFFER_LEN: usize = 256 * 1024;
@@ -28,7 +29,7 @@ pub(super) struct EventFiles {
     paths: Vec<PathBuf>,
     /// Of which log each is.
     logs: Vec<usize>,
-    source: Source<BufReader<File>>,
+    source: Source<BufReader<Watched>>,
     /// The last of them: a handle of its own of the same open file, for its place and its identity.
     last: File,
     /// How that one began.
@@ -150,26 +151,26 @@ impl EventFiles {
     }
 
     /// Begins anew with a file that was cut and has grown since, maybe beyond where it was read to: it begins with another
-    /// line than it did, or another header.
-    pub(super) fn notice_cut(&mut self) -> Result<(), Error> {
+    /// line than it did, or another header. Whether that is so.
+    pub(super) fn notice_cut(&mut self) -> Result<bool, Error> {
         if self.source.at() + 1 < self.paths.len() {
-            return Ok(());
+            return Ok(false);
         }
         let now = self.paths.last().and_then(|path| EventFile::open_if_there(&base_of(path)));
-        let Some(now) = now else { return Ok(()) };
+        let Some(now) = now else { return Ok(false) };
         let is_ours = |it: Metadata| self.last.metadata().is_ok_and(|ours| is_same(&ours, &it));
         if now.part.is_none() || !now.file.metadata().is_ok_and(is_ours) {
-            return Ok(());
+            return Ok(false);
         }
-        match &self.began {
-            None => self.began = now.part,
-            began if *began == now.part => {}
-            Some(_) => {
-                self.push_next(now)?;
-                self.source.skip_rest();
-            }
+        if self.began.is_none() {
+            self.began.clone_from(&now.part);
         }
-        Ok(())
+        let is_cut = self.began != now.part;
+        if is_cut {
+            self.push_next(now)?;
+            self.source.skip_rest();
+        }
+        Ok(is_cut)
     }
 
     fn successor(&self) -> Option<EventFile> {
@@ -326,9 +327,9 @@ impl EventFile {
         first_of(&self.path, &self.file.metadata().ok()?, part.run.as_deref(), part.number.saturating_add(1))
     }
 
-    fn reader(&self) -> Result<BufReader<File>, Error> {
+    fn reader(&self) -> Result<BufReader<Watched>, Error> {
         let reading = self.file.try_clone().map_err(|error| refused(&self.path, &error))?;
-        Ok(BufReader::with_capacity(BUFFER_LEN, reading))
+        Ok(BufReader::with_capacity(BUFFER_LEN, Watched::new(reading, self.part.clone())))
     }
 }
 
@@ -344,7 +345,7 @@ fn refused(path: &Path, error: &io::Error) -> Error {
 fn unread(path: &Path, error: &SourceError) -> Error {
     let (what, hint) = match error {
         SourceError::Log(LogError::Io(error)) | SourceError::Capture(CaptureError::Io(error)) => {
-            (io_reason(error), READABLE_HINT)
+            (io_reason(error), if error.kind() == io::ErrorKind::InvalidData { CUT_HINT } else { READABLE_HINT })
         }
         SourceError::Log(LogError::NotALog) => (error.to_string(), FORMAT_HINT),
         SourceError::Log(LogError::Line { .. }) => (error.to_string(), LINE_HINT),
@@ -373,9 +374,41 @@ pub(super) fn say_ends(paths: &[PathBuf], torn: &[(usize, Torn)]) {
 
 const WRITE_ONE_HINT: &str = "mongotap proxy --log FILE.jsonl writes a log";
 const READABLE_HINT: &str = "name a file that you may read; logs are made for their owner only";
+const CUT_HINT: &str = "what was in it before is printed; read it again for what is in it now";
 const FORMAT_HINT: &str = "mongotap reads captures, and logs in the jsonl format: mongotap proxy --log FILE.jsonl; \
      mongotap convert FILE run.mtap makes a capture of a fixture or of packets";
 const LINE_HINT: &str = "the line is not one that mongotap writes; without it the rest can be read";
 const NEWER_HINT: &str = "a later mongotap reads it";
 const DAMAGED_HINT: &str = "what comes before was read; a copy of the file may be whole";
 pub(super) const EMPTY_HINT: &str = "a proxy writes the first line when it starts; mongotap show --follow waits for it";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Between a look at the file and a read somebody cuts it, and it grows beyond where it was read to.
+    #[test]
+    fn what_is_cut_while_it_is_read_is_begun_anew() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let text = |run: &str, lines: u64| {
+            let rest = (1..lines).map(|seq| format!("{{\"seq\":{seq},\"event\":\"futureEvent\",\"ts\":\"{TS}\"}}\n"));
+            let first = format!("{{\"seq\":0,\"event\":\"recorderStartedEvent\",\"ts\":\"{TS}\",\"run\":\"{run}\"}}\n");
+            first + &rest.collect::<String>()
+        };
+        fs::write(&path, text("old", 10_000)).unwrap();
+        let mut files = EventFiles::open(&[path.to_path_buf()], None).unwrap();
+        assert!(!files.notice_cut().unwrap() && files.next_item().unwrap().is_some());
+        fs::write(&path, text("new", 20_000)).unwrap();
+        let error =
+            std::iter::from_fn(|| files.next_item().map(|item| item.map(|_| ())).transpose()).find_map(Result::err);
+        let error = error.unwrap();
+        assert!(error.message.ends_with(": cut while it was read") && error.code == Code::Input, "{error}");
+        assert!(files.notice_cut().unwrap() && !files.notice_cut().unwrap());
+        let again = std::iter::from_fn(|| files.next_item().unwrap().map(|_| ()));
+        assert_eq!(again.count(), 20_000);
+    }
+
+    const TS: &str = "2026-01-01T00:00:00.000000Z";
+}

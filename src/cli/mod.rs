@@ -18,6 +18,7 @@ pub mod replay;
 pub mod show;
 pub mod stats;
 mod trail;
+mod watched;
 
 use std::ffi::OsString;
 use std::fmt::Display;

@@ -166,7 +166,12 @@ fn follow(mut file: EventFiles, show: &mut Show) -> Result<(), Error> {
         let mut ending = Ending::listen().map_err(failed)?;
         loop {
             file.notice_cut()?;
-            let pause = match show.lines(&mut file)? {
+            let progress = match show.lines(&mut file) {
+                // It was cut after it was looked at.
+                Err(error) if !file.notice_cut()? => return Err(error),
+                progress => progress.unwrap_or(Progress::More),
+            };
+            let pause = match progress {
                 Progress::ReaderGone => return Ok(()),
                 Progress::AtEnd if !file.follow()? => POLL,
                 // What was written before the file was put aside, but after it was last read, is still read.
