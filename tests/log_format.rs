@@ -342,8 +342,14 @@ fn the_recorders_own_lines() {
         write(&mut out);
         lines.push(numbered(lines.len(), out));
     };
-    let begun =
-        RecorderStarted { at: AT, version: "0.1.0", run: "a\"b", listen: "127.0.0.1:27027", upstream: "/tmp/m.sock" };
+    let begun = RecorderStarted {
+        at: AT,
+        version: "0.1.0",
+        run: "a\"b",
+        listen: "127.0.0.1:27027",
+        upstream: "/tmp/m.sock",
+        log: 2,
+    };
     add(&|out| Format::Jsonl.recorder_started(&begun, out));
     add(&|out| {
         Format::Jsonl.events_dropped(&EventsDropped { at: AT, exchanges: 3, bytes: 900, reason: "queue full" }, out)
@@ -354,6 +360,7 @@ fn the_recorders_own_lines() {
     let Line::RecorderStarted(event) = schema::parse(&lines[0]) else { panic!() };
     assert_eq!((event.version.as_str(), event.log_version, event.run.as_str()), ("0.1.0", 1, "a\"b"));
     assert_eq!((event.listen.as_str(), event.upstream.as_str()), ("127.0.0.1:27027", "/tmp/m.sock"));
+    assert_eq!(event.log, Some(2));
     let Line::EventsDropped(event) = schema::parse(&lines[1]) else { panic!() };
     assert_eq!((event.exchanges, event.bytes, event.reason.as_str()), (3, 900, "queue full"));
     let Line::RecorderStopped(event) = schema::parse(&lines[2]) else { panic!() };

@@ -365,7 +365,8 @@ fn each_log_has_its_own_form_and_choice() {
     bench.stop();
     let read = |name: &str| fs::read_to_string(path(name)).unwrap();
     assert_eq!((read("c").lines().count(), read("t").as_str()), (1, ""));
-    assert_eq!(lines(&path("j")).len(), 4);
+    let lines = lines(&path("j"));
+    assert_eq!((lines.len(), &lines[0]["log"]), (4, &3.into()), "which of the logs it is");
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl Log {
             run: "r",
             listen: "127.0.0.1:27027",
             upstream: "127.0.0.1:27017",
+            log: 1,
         };
         log.add(|out| Format::Jsonl.recorder_started(&event, out));
         log

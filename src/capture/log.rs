@@ -240,7 +240,7 @@ mod tests {
 
     fn begun() -> Vec<u8> {
         let mut out = b"{\"seq\":0,".to_vec();
-        let event = RecorderStarted { at: sample::AT, version: "0", run: "r", listen: "l", upstream: "u" };
+        let event = RecorderStarted { at: sample::AT, version: "0", run: "r", listen: "l", upstream: "u", log: 1 };
         Format::Jsonl.recorder_started(&event, &mut out);
         out
     }

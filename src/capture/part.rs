@@ -25,6 +25,8 @@ pub struct Part {
     pub is_capture: bool,
     /// What tells the run from others; `None` for a log whose first line does not say it.
     pub run: Option<String>,
+    /// Which of the run's logs it is of, from 1. A run has one capture.
+    pub log: u64,
     /// Of a capture which file of the run it is, from 0; of a log the `seq` of its first line.
     pub number: u64,
     /// When the run began, of a log this file, in microseconds since 1970.
@@ -51,15 +53,16 @@ impl Part {
         Ok(Some(Self {
             is_capture: true,
             run: Some(header.run.clone()),
+            log: 1,
             number: header.part,
             started_micros: header.started_micros,
         }))
     }
 
     fn of_line(line: &[u8]) -> Option<Self> {
-        let First { seq, ts, run } = serde_json::from_slice(line.strip_suffix(b"\n")?).ok()?;
+        let First { seq, ts, run, log } = serde_json::from_slice(line.strip_suffix(b"\n")?).ok()?;
         let started_micros = timestamp(&ts).ok()?.unix_micros;
-        Some(Self { is_capture: false, run, number: seq, started_micros })
+        Some(Self { is_capture: false, run, log: log.unwrap_or(1), number: seq, started_micros })
     }
 
     /// Whether it is of the run that is called so, as far as it tells.
@@ -131,6 +134,7 @@ struct First {
     seq: u64,
     ts: String,
     run: Option<String>,
+    log: Option<u64>,
 }
 
 #[cfg(test)]

@@ -372,6 +372,7 @@ impl Ready {
             run: &header.run,
             listen: &header.listen,
             upstream: &header.upstream,
+            log: 1,
         };
         let mut line = Vec::new();
         Format::Jsonl.recorder_started(&event, &mut line);

@@ -1,13 +1,13 @@
 //! The files that a recording was rotated to: which are beside one, and in which order they were written.
 //!
-//! A run may write several logs, each numbered by itself. To which of them a file belongs its numbers tell, whatever it was
-//! put aside under: it goes on where another ends. Names decide where several do.
+//! A run may write several logs, each numbered by itself. To which of them a file belongs its first line and its numbers
+//! tell, whatever it was put aside under: it goes on where another ends. Names decide where several do.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::capture::part::gap_between;
+use crate::capture::part::{Part, gap_between};
 use crate::net::say::{say, with_hint};
 
 use super::event_file::{EMPTY_HINT, EventFile};
@@ -108,6 +108,8 @@ fn key(file: &EventFile, all: &[EventFile]) -> Key {
 /// A log, as far as its files were found.
 struct Log {
     run: Option<String>,
+    /// Which of that run's logs it is.
+    number: u64,
     /// What its files are called.
     names: Vec<PathBuf>,
     /// The number of the last line.
@@ -117,10 +119,11 @@ struct Log {
 }
 
 impl Log {
-    /// How well a file of that run, which begins with that number, goes on with it: `None` if it does not at all.
-    fn fits(&self, run: Option<&str>, number: u64, name: &PathBuf) -> Option<(bool, bool, u64)> {
-        let (is_named_so, goes_on) = (self.names.contains(name), self.end.checked_add(1) == Some(number));
-        let fits = if self.run.as_deref() == run { self.end < number } else { is_named_so || goes_on };
+    /// How well a file that is called so goes on with it: `None` if it does not at all.
+    fn fits(&self, part: &Part, name: &PathBuf) -> Option<(bool, bool, u64)> {
+        let (is_named_so, goes_on) = (self.names.contains(name), self.end.checked_add(1) == Some(part.number));
+        let is_of_run = self.run == part.run;
+        let fits = if is_of_run { self.number == part.log && self.end < part.number } else { is_named_so || goes_on };
         fits.then_some((is_named_so, goes_on, self.end))
     }
 }
@@ -134,13 +137,14 @@ fn tell_logs_apart(files: &mut [EventFile]) {
         let file = &files[at];
         // A run has one capture.
         let Some(part) = file.part.as_ref().filter(|part| !part.is_capture) else { continue };
-        let (run, name) = (part.run.as_deref(), log_of(&file.path));
+        let name = log_of(&file.path);
         let given_twice = logs.iter().position(|log| files[log.at].is_same_as(file));
-        let fitting = logs.iter().enumerate().filter_map(|(log, it)| Some((it.fits(run, part.number, &name)?, log)));
+        let fitting = logs.iter().enumerate().filter_map(|(log, it)| Some((it.fits(part, &name)?, log)));
         let found = given_twice.or_else(|| fitting.max_by_key(|(fits, _)| *fits).map(|(_, log)| log));
         let mut names = found.map(|log| std::mem::take(&mut logs[log].names)).unwrap_or_default();
         names.push(name);
-        let log = Log { run: part.run.clone(), names, end: file.last_seq().unwrap_or(part.number), at };
+        let log =
+            Log { run: part.run.clone(), number: part.log, names, end: file.last_seq().unwrap_or(part.number), at };
         let place = found.unwrap_or(logs.len());
         match logs.get_mut(place) {
             Some(known) => *known = log,

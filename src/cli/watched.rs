@@ -94,7 +94,7 @@ mod tests {
         fs::write(&path, &old).unwrap();
         let mut watched = Watched::new(File::open(&path).unwrap(), Part::read(old.as_bytes()).unwrap());
         watched.read_exact(&mut [0; 300]).unwrap();
-        fs::write(&path, &line("new")).unwrap();
+        fs::write(&path, line("new")).unwrap();
         assert_eq!(watched.read_to_string(&mut String::new()).unwrap(), 0);
     }
 }

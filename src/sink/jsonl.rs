@@ -92,7 +92,7 @@
 //!
 //! | event | fields |
 //! |---|---|
-//! | `recorderStartedEvent` | first line of each file: `version`, `logVersion`, `run`, `listen`, `upstream`; `filtered` (only if `true`) where `mongotap show` has left lines out: `seq` has gaps then |
+//! | `recorderStartedEvent` | first line of each file: `version`, `logVersion`, `run`, `listen`, `upstream`; `log` (only of a run with several logs: which of them it is, where it is not the first); `filtered` (only if `true`) where `mongotap show` has left lines out: `seq` has gaps then |
 //! | `recorderStoppedEvent` | last line of a run: `events`, `exchanges`, `droppedExchanges`, `droppedBytes` |
 //! | `eventsDroppedEvent` | stands for what is missing here: `exchanges` (commands with their ends), `bytes` (of these, and of events that are no part of one), `reason` |
 //! | `protocolErrorEvent` | `side` (`client`, `server`), `offset` in that side's bytes, `message`, `action` (`forwarded`, `tunnelled`, `closed`); never bytes of the payload |
@@ -384,6 +384,9 @@ pub fn recorder_started(event: &RecorderStarted<'_>, out: &mut Vec<u8>) {
     string(b",\"run\":", event.run, out);
     string(b",\"listen\":", event.listen, out);
     string(b",\"upstream\":", event.upstream, out);
+    if event.log > 1 {
+        number(b",\"log\":", event.log, out);
+    }
     out.extend_from_slice(b"}\n");
 }
 

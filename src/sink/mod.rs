@@ -144,6 +144,8 @@ pub struct RecorderStarted<'a> {
     pub listen: &'a str,
     /// What it forwards to.
     pub upstream: &'a str,
+    /// Which of the run's logs it is, from 1.
+    pub log: u64,
 }
 
 /// The last line of a run.

@@ -176,6 +176,7 @@ pub(crate) struct RecorderStarted {
     pub(crate) run: String,
     pub(crate) listen: String,
     pub(crate) upstream: String,
+    pub(crate) log: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

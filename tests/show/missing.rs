@@ -158,3 +158,17 @@ fn logs_of_the_same_name_in_two_directories_are_two() {
     let unended = format!("mongotap: else/log.jsonl: {UNENDED}, or another file goes on\n");
     assert_eq!(said(&directory, &files), unended);
 }
+
+/// Two logs of a run whose numbers happen not to overlap, as of their files only some are left: their first lines tell.
+#[test]
+fn a_log_does_not_go_on_with_another_of_its_run() {
+    let log = log(9);
+    let directory = Directory::with(&part(&log, 0..9));
+    let other =
+        part(&log, 9..20).replacen("\"upstream\":\"127.0.0.1:27017\"", "\"upstream\":\"127.0.0.1:27017\",\"log\":2", 1);
+    assert!(other.contains("\"log\":2"));
+    fs::write(directory.directory.path().join("other.jsonl"), other).unwrap();
+    // The one has no end; it was said to go on with the other, which has one.
+    let unended = format!("mongotap: log.jsonl: {UNENDED}, or another file goes on\n");
+    assert_eq!(said(&directory, &["other.jsonl"]), unended);
+}

@@ -177,9 +177,10 @@ impl Recorder {
     fn start_log(&mut self, log: &Log, context: &Context) -> Result<(), Error> {
         let name = log.target.to_string();
         let queue = Arc::new(Queue::new(log.writing.queue_bytes, log.writing.on_overflow == OnOverflow::Block));
-        let mut writer = Writer::new(log, Arc::clone(&queue), context);
+        let number = self.logs.len() + 1;
+        let mut writer = Writer::new(log, number as u64, Arc::clone(&queue), context);
         writer.open().map_err(|source| Error { target: format!("log {name}"), source })?;
-        let thread = spawn(&format!("log {}", self.logs.len() + 1), move || writer.run())?;
+        let thread = spawn(&format!("log {number}"), move || writer.run())?;
         self.logs.push(Sink { name, queue, thread: Some(thread) });
         self.configured.push((log.clone(), options(log)));
         Ok(())

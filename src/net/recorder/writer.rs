@@ -25,6 +25,8 @@ pub(super) struct Writer {
     retry: Retry,
     format: Format,
     run: RunInfo,
+    /// Which of the run's logs it is, from 1.
+    number: u64,
     clock: Clock,
     /// Lines that are to be written, and how much of them was.
     out: Lines,
@@ -44,13 +46,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(log: &Log, queue: Arc<Queue<Lines>>, context: &super::Context) -> Self {
+    pub(super) fn new(log: &Log, number: u64, queue: Arc<Queue<Lines>>, context: &super::Context) -> Self {
         Self {
             queue,
             output: Output::new(log),
             retry: Retry::new(format!("log {}", log.target), log.writing.on_error, context),
             format: log.format,
             run: context.run.clone(),
+            number,
             clock: Arc::clone(&context.clock),
             out: Lines::default(),
             written: 0,
@@ -213,6 +216,7 @@ impl Writer {
             run: &self.run.run,
             listen: &self.run.listen,
             upstream: &self.run.upstream,
+            log: self.number,
         };
         let mut line = Vec::new();
         self.format.recorder_started(&event, &mut line);
