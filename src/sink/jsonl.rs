@@ -99,11 +99,11 @@
 //!
 //! [Extended JSON v2]: https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
 
+use super::constant::{Constant, Label, Labels};
 use super::description;
 use super::memory::Memory;
 use super::time::Rfc3339;
@@ -111,8 +111,8 @@ use super::{EventsDropped, Options, RecorderStarted, RecorderStopped, Render};
 use crate::bson::cut::cut;
 use crate::bson::json::{Mode, write_document, write_string};
 use crate::event::{
-    Address, CommandInfo, CommandStarted, Connection, ConnectionClosed, ConnectionReady, Document, Entry, Event,
-    Failure, Measures, Phase, ProtocolError, Side, Timestamp, TopologyId, Truncated,
+    Address, CommandInfo, CommandStarted, ConnectionClosed, ConnectionReady, Document, Entry, Event, Failure, Measures,
+    Phase, ProtocolError, Side, Timestamp, TopologyId, Truncated,
 };
 use crate::redact::Redacted;
 
@@ -131,62 +131,37 @@ const CONNECTIONS_REMEMBERED: usize = 4096;
 /// Each line lacks its opening `{"seq":N,`: only the writer, where the threads' lines meet, can number them.
 #[derive(Debug)]
 pub struct Jsonl {
-    mode: Mode,
-    max_document_bytes: usize,
+    documents: Documents,
     time: Rfc3339,
     connections: Memory<Constant, CONNECTIONS_REMEMBERED>,
-}
-
-/// What all lines of a connection share.
-#[derive(Debug)]
-struct Constant {
-    of: Arc<Connection>,
-    /// The address that the client dialled, as a JSON string.
-    server: Vec<u8>,
-    /// `proxy` up to and with the opening quote of the phase.
-    proxy: Vec<u8>,
-}
-
-impl Constant {
-    fn new(connection: &Arc<Connection>) -> Self {
-        let mut server = Vec::new();
-        write_string(connection.server.to_string().as_bytes(), &mut server);
-        let mut proxy = Vec::new();
-        number(b",\"proxy\":{\"connection\":", connection.id.0, &mut proxy);
-        string(b",\"client\":", &connection.client, &mut proxy);
-        string(b",\"upstream\":", &connection.upstream, &mut proxy);
-        proxy.extend_from_slice(b",\"phase\":\"");
-        Self { of: Arc::clone(connection), server, proxy }
-    }
+    labels: Labels,
 }
 
 impl Jsonl {
     /// A renderer that knows no connection yet.
     pub fn new(options: &Options) -> Self {
-        Self {
-            mode: options.extended_json,
-            max_document_bytes: options.max_document_bytes,
-            time: Rfc3339::default(),
-            connections: Memory::default(),
-        }
+        let documents = Documents { mode: options.extended_json, max_bytes: options.max_document_bytes };
+        Self { documents, time: Rfc3339::default(), connections: Memory::default(), labels: Labels::default() }
     }
+}
 
-    fn remember(&mut self, connection: &Arc<Connection>) {
-        let id = connection.id.0;
-        if self.connections.get(id).is_none_or(|known| !Arc::ptr_eq(&known.of, connection)) {
-            self.connections.insert(id, Constant::new(connection));
-        }
-    }
+/// How documents are written.
+#[derive(Clone, Copy, Debug)]
+struct Documents {
+    mode: Mode,
+    max_bytes: usize,
+}
 
+impl Documents {
     /// Appends a document under its key, cut if it is too long; gives what has been left out of it, here and before.
-    fn document(&self, key: &[u8], document: &Document<'_>, out: &mut Vec<u8>) -> Option<Truncated> {
+    fn write(self, key: &[u8], document: &Document<'_>, out: &mut Vec<u8>) -> Option<Truncated> {
         out.extend_from_slice(key);
         let bytes = document.as_bytes();
-        if self.max_document_bytes == 0 || bytes.len() <= self.max_document_bytes {
+        if self.max_bytes == 0 || bytes.len() <= self.max_bytes {
             write_document(bytes, self.mode, out);
             return document.truncated();
         }
-        let Some(cut) = cut(bytes, self.max_document_bytes) else {
+        let Some(cut) = cut(bytes, self.max_bytes) else {
             write_document(bytes, self.mode, out);
             return document.truncated();
         };
@@ -196,18 +171,33 @@ impl Jsonl {
             (before, here) => before.or(here),
         }
     }
+
+    /// Appends how long it took and what came of it; gives what was left out, and who closed the connection.
+    fn outcome(self, duration: Duration, outcome: Outcome<'_>, out: &mut Vec<u8>) -> (Option<Truncated>, Option<Side>) {
+        micros(b",\"durationMicros\":", duration, out);
+        match outcome {
+            Ok(reply) => (self.write(b",\"reply\":", reply, out), None),
+            Err(Failure::Reply(reply)) => (self.write(b",\"failure\":", reply, out), None),
+            Err(Failure::Network { message, closed_by }) => {
+                string(b",\"failure\":{\"message\":", message, out);
+                out.push(b'}');
+                (None, *closed_by)
+            }
+        }
+    }
 }
 
 /// A line that is being written: how, and what all events of its connection and phase have.
 struct Line<'a> {
-    jsonl: &'a Jsonl,
-    constant: &'a Constant,
+    documents: Documents,
+    constant: &'a mut Constant,
+    labels: &'a mut Labels,
     phase: Phase,
 }
 
 impl Line<'_> {
     /// Appends the event's own fields, and those it has in `proxy`.
-    fn event(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+    fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         match event {
             Event::CommandStarted(event) => self.command_started(event, out),
             Event::CommandSucceeded(event) => {
@@ -217,7 +207,7 @@ impl Line<'_> {
                 self.command_ended(&event.info, event.duration, Err(&event.failure), &event.measures, out);
             }
             Event::ConnectionCreated(_) => {
-                address(self.constant, out);
+                self.constant.address(out);
                 self.proxy(out);
             }
             Event::ConnectionReady(event) => self.connection_ready(event, out),
@@ -253,33 +243,35 @@ impl Line<'_> {
         }
     }
 
-    fn command_started(&self, event: &CommandStarted<'_>, out: &mut Vec<u8>) {
-        command(&event.info, self.constant, out);
-        let truncated = self.jsonl.document(b",\"command\":", &event.command, out);
-        self.proxy(out);
-        exchange(&event.info, out);
+    fn command_started(&mut self, event: &CommandStarted<'_>, out: &mut Vec<u8>) {
+        let label = self.labels.of(&event.info);
+        command(&event.info, label, self.constant, out);
+        let truncated = self.documents.write(b",\"command\":", &event.command, out);
+        self.constant.proxy(self.phase, out);
+        exchange(&event.info, label, out);
         cut_short(truncated, out);
     }
 
     fn command_ended(
-        &self,
+        &mut self,
         info: &CommandInfo<'_>,
         duration: Duration,
         outcome: Outcome<'_>,
         measured: &Measures,
         out: &mut Vec<u8>,
     ) {
-        command(info, self.constant, out);
-        let (truncated, closed_by) = self.outcome(duration, outcome, out);
-        self.proxy(out);
-        exchange(info, out);
+        let label = self.labels.of(info);
+        command(info, label, self.constant, out);
+        let (truncated, closed_by) = self.documents.outcome(duration, outcome, out);
+        self.constant.proxy(self.phase, out);
+        exchange(info, label, out);
         measures(measured, out);
         closed(closed_by, out);
         cut_short(truncated, out);
     }
 
-    fn connection_ready(&self, event: &ConnectionReady<'_>, out: &mut Vec<u8>) {
-        address(self.constant, out);
+    fn connection_ready(&mut self, event: &ConnectionReady<'_>, out: &mut Vec<u8>) {
+        self.constant.address(out);
         micros(b",\"durationMicros\":", event.duration, out);
         if let Some(id) = event.server_connection_id {
             number(b",\"serverConnectionId\":", id, out);
@@ -288,16 +280,16 @@ impl Line<'_> {
         metadata(event, out);
     }
 
-    fn connection_closed(&self, event: &ConnectionClosed, out: &mut Vec<u8>) {
-        address(self.constant, out);
+    fn connection_closed(&mut self, event: &ConnectionClosed, out: &mut Vec<u8>) {
+        self.constant.address(out);
         string(b",\"reason\":", event.reason.as_str(), out);
         self.proxy(out);
         string(b",\"closedBy\":", event.closed_by.map_or("proxy", Side::as_str), out);
     }
 
     /// The end of a heartbeat, behind what they all have.
-    fn heartbeat_ended(&self, duration: Duration, outcome: Outcome<'_>, out: &mut Vec<u8>) {
-        let (truncated, closed_by) = self.outcome(duration, outcome, out);
+    fn heartbeat_ended(&mut self, duration: Duration, outcome: Outcome<'_>, out: &mut Vec<u8>) {
+        let (truncated, closed_by) = self.documents.outcome(duration, outcome, out);
         self.proxy(out);
         closed(closed_by, out);
         cut_short(truncated, out);
@@ -305,7 +297,7 @@ impl Line<'_> {
 
     /// An event of a topology, or of a server of it, with what was and what is if it is a change.
     fn derived(
-        &self,
+        &mut self,
         id: TopologyId,
         server: Option<&Address>,
         change: Option<[RawDocumentBuf; 2]>,
@@ -317,38 +309,17 @@ impl Line<'_> {
         }
         if let Some([previous, new]) = change {
             out.extend_from_slice(b",\"previousDescription\":");
-            write_document(previous.as_bytes(), self.jsonl.mode, out);
+            write_document(previous.as_bytes(), self.documents.mode, out);
             out.extend_from_slice(b",\"newDescription\":");
-            write_document(new.as_bytes(), self.jsonl.mode, out);
+            write_document(new.as_bytes(), self.documents.mode, out);
         }
         self.proxy(out);
         out.extend_from_slice(b",\"derived\":true");
     }
 
-    /// Appends how long it took and what came of it; gives what was left out, and who closed the connection.
-    fn outcome(
-        &self,
-        duration: Duration,
-        outcome: Outcome<'_>,
-        out: &mut Vec<u8>,
-    ) -> (Option<Truncated>, Option<Side>) {
-        micros(b",\"durationMicros\":", duration, out);
-        match outcome {
-            Ok(reply) => (self.jsonl.document(b",\"reply\":", reply, out), None),
-            Err(Failure::Reply(reply)) => (self.jsonl.document(b",\"failure\":", reply, out), None),
-            Err(Failure::Network { message, closed_by }) => {
-                string(b",\"failure\":{\"message\":", message, out);
-                out.push(b'}');
-                (None, *closed_by)
-            }
-        }
-    }
-
     /// Appends the beginning of `proxy`, which stays open.
-    fn proxy(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.constant.proxy);
-        out.extend_from_slice(self.phase.as_str().as_bytes());
-        out.push(b'"');
+    fn proxy(&mut self, out: &mut Vec<u8>) {
+        self.constant.proxy(self.phase, out);
     }
 }
 
@@ -357,12 +328,12 @@ type Outcome<'a> = Result<&'a Document<'a>, &'a Failure<'a>>;
 
 impl Render for Jsonl {
     fn render(&mut self, entry: &Redacted<Entry<'_>>, out: &mut Vec<u8>) {
-        self.remember(&entry.connection);
         opening(entry.event.name(), entry.at, &mut self.time, out);
-        let id = entry.connection.id.0;
-        if let Some(constant) = self.connections.get(id) {
-            Line { jsonl: self, constant, phase: entry.phase }.event(&entry.event, out);
-        }
+        let (connection, id) = (&entry.connection, entry.connection.id.0);
+        let constant =
+            self.connections.get_or_insert(id, |known| known.is_of(connection), || Constant::new(connection));
+        let (documents, labels) = (self.documents, &mut self.labels);
+        Line { documents, constant, labels, phase: entry.phase }.event(&entry.event, out);
         out.extend_from_slice(b"}}\n");
         if matches!(entry.event, Event::ConnectionClosed(_)) {
             self.connections.remove(id);
@@ -418,29 +389,18 @@ fn opening(event: &str, at: Timestamp, time: &mut Rfc3339, out: &mut Vec<u8>) {
 }
 
 /// What all command events have before their documents.
-fn command(info: &CommandInfo<'_>, constant: &Constant, out: &mut Vec<u8>) {
-    string(b",\"commandName\":", &info.command_name, out);
-    string(b",\"databaseName\":", &info.database_name, out);
-    number(b",\"requestId\":", info.request_id, out);
-    out.extend_from_slice(b",\"connectionId\":");
-    out.extend_from_slice(&constant.server);
-    if let Some(id) = info.server_connection_id {
-        number(b",\"serverConnectionId\":", id, out);
-    }
-    if let Some(id) = info.service_id {
-        string(b",\"serviceId\":", &id.to_hex(), out);
-    }
+fn command(info: &CommandInfo<'_>, label: &Label, constant: &mut Constant, out: &mut Vec<u8>) {
+    number(&label.names, info.request_id, out);
+    constant.ids(info, out);
 }
 
 /// What all command events have in `proxy`.
-fn exchange(info: &CommandInfo<'_>, out: &mut Vec<u8>) {
+fn exchange(info: &CommandInfo<'_>, label: &Label, out: &mut Vec<u8>) {
     number(b",\"exchange\":", info.exchange.0, out);
     if let Some(exchange) = info.continues {
         number(b",\"continues\":", exchange.0, out);
     }
-    if let Some(collection) = &info.collection {
-        string(b",\"collection\":", collection, out);
-    }
+    out.extend_from_slice(&label.in_proxy);
     if let Some(compressor) = info.compressor {
         string(b",\"compressor\":", compressor.as_str(), out);
     }
@@ -483,13 +443,6 @@ fn cut_short(truncated: Option<Truncated>, out: &mut Vec<u8>) {
     }
 }
 
-/// What all connection events have before `proxy`.
-fn address(constant: &Constant, out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"address\":");
-    out.extend_from_slice(&constant.server);
-    number(b",\"driverConnectionId\":", constant.of.id.0, out);
-}
-
 /// What all heartbeat events have before their documents.
 fn heartbeat(server: &Address, awaited: bool, out: &mut Vec<u8>) {
     string(b",\"connectionId\":", &server.to_string(), out);
@@ -525,12 +478,12 @@ fn protocol_error(event: &ProtocolError<'_>, out: &mut Vec<u8>) {
     string(b",\"action\":", event.action.as_str(), out);
 }
 
-fn string(before: &[u8], text: &str, out: &mut Vec<u8>) {
+pub(super) fn string(before: &[u8], text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(before);
     write_string(text.as_bytes(), out);
 }
 
-fn number(before: &[u8], number: impl itoa::Integer, out: &mut Vec<u8>) {
+pub(super) fn number(before: &[u8], number: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(before);
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -2,6 +2,7 @@
 //! everything, since what it holds can be made again or done without.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Numbers count up from 1 and are nobody's to choose, so they need no defence against collisions.
@@ -43,8 +44,24 @@ impl<T, const LIMIT: usize> Memory<T, LIMIT> {
         self.0.insert(number, value);
     }
 
-    pub(super) fn get(&self, number: u64) -> Option<&T> {
-        self.0.get(&number)
+    /// What is remembered of a number if it holds still, or else what is made now.
+    pub(super) fn get_or_insert(
+        &mut self,
+        number: u64,
+        holds: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> &mut T {
+        if self.0.len() >= LIMIT && !self.0.contains_key(&number) {
+            self.0.clear();
+        }
+        match self.0.entry(number) {
+            Entry::Occupied(known) if holds(known.get()) => known.into_mut(),
+            Entry::Occupied(mut known) => {
+                known.insert(make());
+                known.into_mut()
+            }
+            Entry::Vacant(place) => place.insert(make()),
+        }
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
@@ -65,10 +82,14 @@ mod tests {
         let mut memory: Memory<u64, 8> = Memory::default();
         for number in 0..100 {
             memory.insert(number, number * 2);
-            assert_eq!(memory.get(number), Some(&(number * 2)));
+            assert_eq!(memory.get_mut(number), Some(&mut (number * 2)));
             assert!(memory.0.len() <= 8);
         }
-        assert_eq!(memory.remove(99), Some(198));
-        assert_eq!(memory.get(99), None);
+        assert_eq!(*memory.get_or_insert(99, |it| *it == 198, || 0), 198);
+        assert_eq!(*memory.get_or_insert(99, |it| *it != 198, || 1), 1);
+        assert_eq!(*memory.get_or_insert(100, |_| true, || 2), 2);
+        assert!(memory.0.len() <= 8);
+        assert_eq!(memory.remove(99), Some(1));
+        assert_eq!(memory.get_mut(99), None);
     }
 }

@@ -10,6 +10,7 @@
 //! | `compact` | people | [`compact`] |
 
 pub mod compact;
+mod constant;
 mod description;
 mod duration;
 pub mod filter;

@@ -332,10 +332,10 @@ fn memory_is_bounded() {
     for exchange in 0..COMMANDS_REMEMBERED as u64 * 2 + 3 {
         start.info.exchange = Exchange(exchange);
         renderer.remember(&start);
-        let last = renderer.started.get(exchange).unwrap();
+        let last = renderer.started.get_mut(exchange).unwrap();
         assert!(last.arguments.capacity() <= 4 * ARGUMENTS_MAX + 16, "{}", last.arguments.capacity());
     }
-    assert!(renderer.started.get(0).is_none());
+    assert!(renderer.started.get_mut(0).is_none());
 }
 
 proptest::proptest! {
