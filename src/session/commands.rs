@@ -43,6 +43,8 @@ pub(super) struct Commands {
     pub(super) sent_at: Option<Timestamp>,
     /// Requests seen.
     requests: u64,
+    /// The names of the last of them.
+    names: request::Before,
     /// The first `hello` was answered.
     pub(super) is_greeted: bool,
     server_connection_id: Option<i64>,
@@ -64,6 +66,7 @@ impl Commands {
             unsent: Vec::new(),
             sent_at: None,
             requests: 0,
+            names: None,
             is_greeted: false,
             server_connection_id: None,
             service_id: None,
@@ -138,7 +141,7 @@ impl Commands {
                 self.start(request, Document::empty(), frame, at, emit);
                 return Ok(());
             }
-            let started = request::read(&message, header.request_id, opened.compressor)?;
+            let started = request::read(&message, header.request_id, opened.compressor, &mut self.names)?;
             let document = limited(started.command, opened.shortened, &self.shared.limits);
             let mut request = started.request;
             request.command = request.repeats.then(|| document.clone().into_owned());

@@ -1,6 +1,7 @@
 //! What a request is: its names, what it carries, and whether it is answered.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::legacy;
@@ -13,11 +14,7 @@ use crate::wire::{Message, OpMsg, WireError, msg_flags, query_flags};
 /// What is remembered of a request until its reply.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
-    /// The command's name, the database and the collection, one after the other.
-    names: String,
-    name_len: usize,
-    database_len: usize,
-    has_collection: bool,
+    names: Arc<Names>,
     pub(super) request_id: i32,
     pub(super) compressor: Option<Compressor>,
     pub(super) sensitive: bool,
@@ -33,6 +30,21 @@ pub(super) struct Request {
     /// It may wait for data that never come: a `getMore` with a time limit, which only tailing cursors have.
     pub(super) tails: bool,
 }
+
+/// What a command is called, and what it is for. Those of a connection are often those of the one before.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// The command's name, the database and the collection, one after the other.
+    text: String,
+    name_len: usize,
+    database_len: usize,
+    has_collection: bool,
+    /// Commands of that name carry credentials.
+    is_sensitive: bool,
+}
+
+/// The names of the request before, if there was one.
+pub(super) type Before = Option<Arc<Names>>;
 
 /// How the reply is to be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,7 +98,8 @@ impl Request {
     pub(super) fn unseen(request_id: i32, compressor: Option<Compressor>, flags: u32) -> Self {
         let fields = Fields { name: b"unknown", database: Some(b"unknown"), ..Fields::default() };
         let repeats = flags & msg_flags::EXHAUST_ALLOWED != 0;
-        Self { sensitive: true, is_unseen: true, ..Self::new(fields, request_id, compressor, form_of(flags), repeats) }
+        let request = Self::new(fields, request_id, compressor, form_of(flags), repeats, &mut None);
+        Self { sensitive: true, is_unseen: true, ..request }
     }
 
     fn new(
@@ -95,18 +108,17 @@ impl Request {
         compressor: Option<Compressor>,
         reply: ReplyForm,
         repeats: bool,
+        before: &mut Before,
     ) -> Self {
-        let database = fields.database.unwrap_or_default();
-        let collection = fields.collection.unwrap_or_default();
-        let (names, [name_len, database_len]) = joined(fields.name, database, collection);
+        let names = match before {
+            Some(before) if before.are_of(&fields) => Arc::clone(before),
+            _ => Arc::clone(before.insert(Arc::new(Names::new(&fields)))),
+        };
         Self {
-            names,
-            name_len,
-            database_len,
-            has_collection: fields.collection.is_some(),
             request_id,
             compressor,
-            sensitive: fields.speculative || names::is_sensitive_bytes(fields.name),
+            sensitive: fields.speculative || names.is_sensitive,
+            names,
             reply,
             repeats,
             command: None,
@@ -117,15 +129,15 @@ impl Request {
     }
 
     pub(super) fn name(&self) -> &str {
-        self.names.get(..self.name_len).unwrap_or_default()
+        self.names.name()
     }
 
     pub(super) fn database(&self) -> &str {
-        self.names.get(self.name_len..self.name_len + self.database_len).unwrap_or_default()
+        self.names.database()
     }
 
     pub(super) fn collection(&self) -> Option<&str> {
-        self.names.get(self.name_len + self.database_len..).filter(|_| self.has_collection)
+        self.names.collection()
     }
 
     /// Whether it is a step of an authentication.
@@ -150,10 +162,46 @@ impl Request {
     }
 }
 
+impl Names {
+    /// What is not UTF-8 is replaced.
+    fn new(fields: &Fields<'_>) -> Self {
+        let [name, database, collection] =
+            [Some(fields.name), fields.database, fields.collection].map(|part| part.unwrap_or_default());
+        let is_sensitive = names::is_sensitive_bytes(name);
+        let [name, database, collection] = [name, database, collection].map(String::from_utf8_lossy);
+        Self {
+            text: [&*name, &*database, &*collection].concat(),
+            name_len: name.len(),
+            database_len: database.len(),
+            has_collection: fields.collection.is_some(),
+            is_sensitive,
+        }
+    }
+
+    /// Whether they are these; names that are not UTF-8 are nobody's.
+    fn are_of(&self, fields: &Fields<'_>) -> bool {
+        self.name().as_bytes() == fields.name
+            && self.database().as_bytes() == fields.database.unwrap_or_default()
+            && self.collection().map(str::as_bytes) == fields.collection
+    }
+
+    fn name(&self) -> &str {
+        self.text.get(..self.name_len).unwrap_or_default()
+    }
+
+    fn database(&self) -> &str {
+        self.text.get(self.name_len..self.name_len + self.database_len).unwrap_or_default()
+    }
+
+    fn collection(&self) -> Option<&str> {
+        self.text.get(self.name_len + self.database_len..).filter(|_| self.has_collection)
+    }
+}
+
 /// What is said of a request, or what should be one, without a command.
 const NO_NAME: WireError = WireError::Short { field: "command name", needed: 1, had: 0 };
 
-/// Reads a decoded request.
+/// Reads a decoded request, one after the other of a connection.
 ///
 /// # Errors
 /// If it is no request, its body has not even a command's name, or may hold credentials where it breaks.
@@ -161,22 +209,23 @@ pub(super) fn read<'a>(
     message: &Message<'a>,
     request_id: i32,
     compressor: Option<Compressor>,
+    before: &mut Before,
 ) -> Result<Started<'a>, WireError> {
     match message {
-        Message::Msg(message) => read_msg(message, request_id, compressor),
+        Message::Msg(message) => read_msg(message, request_id, compressor, before),
         Message::Query(query) => {
             let up = legacy::query(query).ok_or(NO_NAME)?;
             let exhaust = query.flags & query_flags::EXHAUST != 0;
             let form = if up.is_command { ReplyForm::Command } else { ReplyForm::FirstBatch };
-            up_converted(up, request_id, compressor, form, exhaust)
+            up_converted(up, request_id, compressor, form, exhaust, before)
         }
         Message::GetMore(message) => {
-            up_converted(legacy::get_more(message), request_id, compressor, ReplyForm::NextBatch, false)
+            up_converted(legacy::get_more(message), request_id, compressor, ReplyForm::NextBatch, false, before)
         }
-        Message::Insert(message) => unanswered(legacy::insert(message), request_id, compressor),
-        Message::Update(message) => unanswered(legacy::update(message), request_id, compressor),
-        Message::Delete(message) => unanswered(legacy::delete(message), request_id, compressor),
-        Message::KillCursors(message) => unanswered(legacy::kill_cursors(message), request_id, compressor),
+        Message::Insert(message) => unanswered(legacy::insert(message), request_id, compressor, before),
+        Message::Update(message) => unanswered(legacy::update(message), request_id, compressor, before),
+        Message::Delete(message) => unanswered(legacy::delete(message), request_id, compressor, before),
+        Message::KillCursors(message) => unanswered(legacy::kill_cursors(message), request_id, compressor, before),
         Message::Reply(_) | Message::Compressed(_) => Err(NO_NAME),
     }
 }
@@ -185,6 +234,7 @@ fn read_msg<'a>(
     message: &OpMsg<'a>,
     request_id: i32,
     compressor: Option<Compressor>,
+    before: &mut Before,
 ) -> Result<Started<'a>, WireError> {
     let mut fields = fields(message.body)?;
     if message.sequences.iter().any(|sequence| is_speculative(sequence.identifier)) {
@@ -193,7 +243,7 @@ fn read_msg<'a>(
     }
     let command = merged(message);
     let repeats = message.has(msg_flags::EXHAUST_ALLOWED);
-    let request = Request::new(fields, request_id, compressor, form_of(message.flags), repeats);
+    let request = Request::new(fields, request_id, compressor, form_of(message.flags), repeats, before);
     Ok(Started { request, command })
 }
 
@@ -207,12 +257,13 @@ fn is_speculative(name: &[u8]) -> bool {
     name.strip_prefix(b"speculativeAuthenticate").is_some_and(|rest| matches!(rest, [] | [b'.', ..]))
 }
 
-fn unanswered(
-    up: legacy::UpConverted<'_>,
+fn unanswered<'a>(
+    up: legacy::UpConverted<'a>,
     request_id: i32,
     compressor: Option<Compressor>,
-) -> Result<Started<'_>, WireError> {
-    up_converted(up, request_id, compressor, ReplyForm::None, false)
+    before: &mut Before,
+) -> Result<Started<'a>, WireError> {
+    up_converted(up, request_id, compressor, ReplyForm::None, false, before)
 }
 
 fn up_converted<'a>(
@@ -221,9 +272,10 @@ fn up_converted<'a>(
     compressor: Option<Compressor>,
     form: ReplyForm,
     exhaust: bool,
+    before: &mut Before,
 ) -> Result<Started<'a>, WireError> {
     let fields = Fields { database: Some(up.database.as_bytes()), ..fields(&up.command)? };
-    let request = Request::new(fields, request_id, compressor, form, exhaust);
+    let request = Request::new(fields, request_id, compressor, form, exhaust, before);
     Ok(Started { request, command: up.command })
 }
 
@@ -280,17 +332,4 @@ impl Hello {
             _ => {}
         }
     }
-}
-
-/// A command's name, its database and its collection as one text, and how long the first two are in it.
-fn joined(name: &[u8], database: &[u8], collection: &[u8]) -> (String, [usize; 2]) {
-    let mut names = Vec::with_capacity(name.len() + database.len() + collection.len());
-    [name, database, collection].iter().for_each(|part| names.extend_from_slice(part));
-    if names.is_ascii()
-        && let Ok(names) = String::from_utf8(names)
-    {
-        return (names, [name.len(), database.len()]);
-    }
-    let [name, database, collection] = [name, database, collection].map(String::from_utf8_lossy);
-    ([&*name, &*database, &*collection].concat(), [name.len(), database.len()])
 }
