@@ -11,7 +11,7 @@ use super::framing::{Frame, TLS_HANDSHAKE};
 use super::heartbeats::Answer;
 use super::lifecycle::Lifecycle;
 use super::opened::{Opened, limited, open, raw_flags, too_long, unseen, wire_len};
-use super::pairing::{PENDING_MAX, Pairing, Pending};
+use super::pairing::{Match, PENDING_MAX, Pairing, Pending};
 use super::reply::{self, Facts, HelloReply, Reply};
 use super::request::{self, ReplyForm, Request};
 use super::role::{self, ClientKey, Role};
@@ -103,15 +103,16 @@ impl Commands {
     pub(super) fn handle_frame(&mut self, side: Side, frame: &Frame<'_>, at: Timestamp, emit: &mut Emit<'_>) {
         self.sight = Sight::default();
         let mut inflated = std::mem::take(&mut self.inflated);
-        let opened = match frame.content {
+        let mut opened = match frame.content {
             Ok(content) => open(frame, content, &self.shared.limits, &mut inflated),
             Err(error) => Err(error),
         };
-        let opened = opened.and_then(|opened| match opened.shortened {
-            // It was looked through when it was whole.
-            Some(_) => Ok(opened),
-            None => within::check(&opened.bytes).map(|()| opened),
-        });
+        // One that was shortened was looked through when it was whole.
+        if let Ok(Opened { bytes, shortened: None, .. }) = &opened
+            && let Err(error) = within::check(bytes)
+        {
+            opened = Err(error);
+        }
         match side {
             Side::Client => self.handle_request(frame, opened, at, emit),
             Side::Server => self.handle_reply(frame, opened, at, emit),
@@ -273,25 +274,24 @@ impl Commands {
             let message = "a reply before those to earlier requests";
             self.say(Anomaly::OutOfOrder, Side::Server, frame, message, at, emit);
         }
-        let position = found.position();
-        let pending = found.pending;
+        let pending = &found.pending;
         self.sight.exchange = Some(pending.exchange);
         let Some(request) = &pending.request else { return };
         let outcome = opened.and_then(|opened| {
             let (_, message) = Message::decode(&opened.bytes)?;
             let reply = reply::read(&message, request, opened.shortened.as_ref())?;
             let more = reply.more_to_come;
-            self.finish(&pending, reply, opened.shortened, opened.compressor, frame, at, emit);
+            self.finish(pending, reply, opened.shortened, opened.compressor, frame, at, emit);
             Ok(more)
         });
         match outcome {
-            Ok(true) => self.continue_stream(position, pending, frame.header.request_id, at, emit),
+            Ok(true) => self.continue_stream(found, frame.header.request_id, at, emit),
             Ok(false) => {}
             Err(error) => {
-                self.finish_unread(&pending, frame, error, at, emit);
+                self.finish_unread(pending, frame, error, at, emit);
                 // What follows names this reply, unread as it is.
                 if raw_flags(frame) & msg_flags::MORE_TO_COME != 0 {
-                    self.continue_stream(position, pending, frame.header.request_id, at, emit);
+                    self.continue_stream(found, frame.header.request_id, at, emit);
                 }
             }
         }
@@ -378,7 +378,8 @@ impl Commands {
     }
 
     /// More replies follow: the request waits on, under the id of the reply that came, as an exchange of its own.
-    fn continue_stream(&mut self, position: usize, ended: Pending, key: i32, at: Timestamp, emit: &mut Emit<'_>) {
+    fn continue_stream(&mut self, found: Match, key: i32, at: Timestamp, emit: &mut Emit<'_>) {
+        let (position, ended) = (found.position(), found.pending);
         let Some(mut request) = ended.request else { return };
         request.request_id = key;
         let pending = Pending {

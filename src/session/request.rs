@@ -34,11 +34,9 @@ pub(super) struct Request {
 /// What a command is called, and what it is for. Those of a connection are often those of the one before.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// The command's name, the database and the collection, one after the other.
-    text: String,
-    name_len: usize,
-    database_len: usize,
-    has_collection: bool,
+    command: String,
+    database: String,
+    collection: Option<String>,
     /// Commands of that name carry credentials.
     is_sensitive: bool,
 }
@@ -129,15 +127,15 @@ impl Request {
     }
 
     pub(super) fn name(&self) -> &str {
-        self.names.name()
+        &self.names.command
     }
 
     pub(super) fn database(&self) -> &str {
-        self.names.database()
+        &self.names.database
     }
 
     pub(super) fn collection(&self) -> Option<&str> {
-        self.names.collection()
+        self.names.collection.as_deref()
     }
 
     /// Whether it is a step of an authentication.
@@ -163,38 +161,22 @@ impl Request {
 }
 
 impl Names {
-    /// What is not UTF-8 is replaced.
+    /// What is not UTF-8 in them is replaced.
     fn new(fields: &Fields<'_>) -> Self {
-        let [name, database, collection] =
-            [Some(fields.name), fields.database, fields.collection].map(|part| part.unwrap_or_default());
-        let is_sensitive = names::is_sensitive_bytes(name);
-        let [name, database, collection] = [name, database, collection].map(String::from_utf8_lossy);
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         Self {
-            text: [&*name, &*database, &*collection].concat(),
-            name_len: name.len(),
-            database_len: database.len(),
-            has_collection: fields.collection.is_some(),
-            is_sensitive,
+            command: text(fields.name),
+            database: text(fields.database.unwrap_or_default()),
+            collection: fields.collection.map(text),
+            is_sensitive: names::is_sensitive_bytes(fields.name),
         }
     }
 
-    /// Whether they are these; names that are not UTF-8 are nobody's.
+    /// Whether they are these; what was replaced is not.
     fn are_of(&self, fields: &Fields<'_>) -> bool {
-        self.name().as_bytes() == fields.name
-            && self.database().as_bytes() == fields.database.unwrap_or_default()
-            && self.collection().map(str::as_bytes) == fields.collection
-    }
-
-    fn name(&self) -> &str {
-        self.text.get(..self.name_len).unwrap_or_default()
-    }
-
-    fn database(&self) -> &str {
-        self.text.get(self.name_len..self.name_len + self.database_len).unwrap_or_default()
-    }
-
-    fn collection(&self) -> Option<&str> {
-        self.text.get(self.name_len + self.database_len..).filter(|_| self.has_collection)
+        self.command.as_bytes() == fields.name
+            && self.database.as_bytes() == fields.database.unwrap_or_default()
+            && self.collection.as_ref().map(String::as_bytes) == fields.collection
     }
 }
 
