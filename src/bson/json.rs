@@ -109,7 +109,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What is neither a string nor holds elements.
+    /// What is neither a string nor holds elements. What needs more of the stack is called, so that an integer need not.
     #[inline(never)]
     fn scalar(&mut self, element: &Element<'_>) {
         let value = element.value;
@@ -254,6 +254,7 @@ impl Writer<'_> {
         }
     }
 
+    #[inline(never)]
     fn object_id(&mut self, value: &[u8]) {
         self.put("{\"$oid\":\"");
         self.hex(value.first_chunk::<12>().unwrap_or(&[0; 12]));
@@ -315,6 +316,7 @@ impl Writer<'_> {
         self.put("}}");
     }
 
+    #[inline(never)]
     fn decimal(&mut self, value: &[u8]) {
         let bytes = value.first_chunk().copied().unwrap_or_default();
         self.put("{\"$numberDecimal\":\"");
@@ -322,6 +324,7 @@ impl Writer<'_> {
         self.put("\"}");
     }
 
+    #[inline(never)]
     fn binary(&mut self, element: &Element<'_>) {
         let (subtype, data) = match element.value.get(4..).and_then(<[u8]>::split_first) {
             // The old generic subtype has its length once more.
@@ -361,6 +364,7 @@ impl Writer<'_> {
         self.out.extend(std::iter::repeat_n(b'=', 4 - length));
     }
 
+    #[inline(never)]
     fn regex(&mut self, value: &[u8]) {
         let (pattern, rest) = split_at_zero(value).unwrap_or_default();
         let (options, _) = split_at_zero(rest).unwrap_or_default();

@@ -114,8 +114,8 @@ impl Commands {
             opened = Err(error);
         }
         match side {
-            Side::Client => self.handle_request(frame, opened, at, emit),
-            Side::Server => self.handle_reply(frame, opened, at, emit),
+            Side::Client => self.handle_request(frame, &opened, at, emit),
+            Side::Server => self.handle_reply(frame, &opened, at, emit),
         }
         if inflated.capacity() <= INFLATED_CAPACITY_MAX {
             self.inflated = inflated;
@@ -125,7 +125,7 @@ impl Commands {
     fn handle_request(
         &mut self,
         frame: &Frame<'_>,
-        opened: Result<Opened<'_>, WireError>,
+        opened: &Result<Opened<'_>, WireError>,
         at: Timestamp,
         emit: &mut Emit<'_>,
     ) {
@@ -134,7 +134,7 @@ impl Commands {
             return self.tunnel(Side::Client, frame.offset, message.into(), at, emit);
         }
         let header = &frame.header;
-        let decoded = opened.and_then(|opened| {
+        let decoded = opened.as_ref().map_err(|error| *error).and_then(|opened| {
             // The borrow of the decoded message ends with its events.
             let (_, message) = Message::decode(&opened.bytes)?;
             if let (Message::Msg(message), true) = (&message, opened.shortened.is_some_and(|it| it.nameless)) {
@@ -262,7 +262,7 @@ impl Commands {
     fn handle_reply(
         &mut self,
         frame: &Frame<'_>,
-        opened: Result<Opened<'_>, WireError>,
+        opened: &Result<Opened<'_>, WireError>,
         at: Timestamp,
         emit: &mut Emit<'_>,
     ) {
@@ -277,7 +277,7 @@ impl Commands {
         let pending = &found.pending;
         self.sight.exchange = Some(pending.exchange);
         let Some(request) = &pending.request else { return };
-        let outcome = opened.and_then(|opened| {
+        let outcome = opened.as_ref().map_err(|error| *error).and_then(|opened| {
             let (_, message) = Message::decode(&opened.bytes)?;
             let reply = reply::read(&message, request, opened.shortened.as_ref())?;
             let more = reply.more_to_come;

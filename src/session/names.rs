@@ -17,31 +17,32 @@ const SENSITIVE: &[&str] = &[
 /// The sensitive commands that are steps of an authentication.
 const AUTHENTICATION: &[&str] = &["authenticate", "getnonce", "saslcontinue", "saslstart"];
 
-/// Commands whose first value, when it is a string, names a collection.
+/// Commands whose first value, when it is a string, names a collection: those that most are come first.
 const ON_COLLECTION: &[&str] = &[
+    "find",
+    "insert",
+    "update",
+    "delete",
     "aggregate",
+    "count",
+    "findandmodify",
+    "distinct",
     "analyze",
     "clonecollectionascapped",
     "collmod",
     "collstats",
     "compact",
     "converttocapped",
-    "count",
     "create",
     "createindexes",
     "createsearchindexes",
-    "delete",
     "deleteindexes",
-    "distinct",
     "drop",
     "dropindexes",
     "dropsearchindex",
-    "find",
-    "findandmodify",
     "geonear",
     "geosearch",
     "group",
-    "insert",
     "killcursors",
     "listindexes",
     "mapreduce",
@@ -51,7 +52,6 @@ const ON_COLLECTION: &[&str] = &[
     "plancachelistfilters",
     "plancachesetfilter",
     "reindex",
-    "update",
     "updatesearchindex",
     "validate",
 ];
