@@ -6,8 +6,8 @@
 //! can be skipped is `{"$undecodable": "…"}` in its place. Reading Extended JSON is not for here.
 
 use super::kind::{BsonError, Kind};
-use super::text::write_name;
 pub use super::text::write_string;
+use super::text::{write_integer, write_name};
 use super::walk::{CodeWithScope, Element, Elements, int32, int64, split_at_zero};
 
 /// How deep documents in documents are shown. Common JSON parsers stop at 128 levels; a log line, and the wrapper of a
@@ -202,8 +202,8 @@ impl Writer<'_> {
         }
     }
 
-    fn integer(&mut self, integer: impl itoa::Integer) {
-        self.put(itoa::Buffer::new().format(integer));
+    fn integer(&mut self, integer: impl Into<i64>) {
+        write_integer(integer.into(), self.out);
     }
 
     fn int32(&mut self, value: &[u8]) {
@@ -310,9 +310,9 @@ impl Writer<'_> {
     fn timestamp(&mut self, value: &[u8]) {
         let bits = int64(value).unwrap_or_default().cast_unsigned();
         self.put("{\"$timestamp\":{\"t\":");
-        self.integer(bits >> 32);
+        self.integer((bits >> 32) as u32);
         self.put(",\"i\":");
-        self.integer(bits & u64::from(u32::MAX));
+        self.integer(bits as u32);
         self.put("}}");
     }
 

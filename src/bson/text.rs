@@ -29,6 +29,16 @@ pub(super) fn write_name(separator: u8, name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Appends an integer.
+#[inline]
+pub(super) fn write_integer(number: i64, out: &mut Vec<u8>) {
+    match number {
+        // As many are.
+        0..=9 => out.push(b'0' + number as u8),
+        _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+    }
+}
+
 /// Appends the first `length` bytes of a number, the lowest first; by way of all of them, for that is one instruction.
 #[inline]
 fn put(bytes: u128, length: usize, out: &mut Vec<u8>) {
