@@ -66,7 +66,7 @@ impl Commands {
             unsent: Vec::new(),
             sent_at: None,
             requests: 0,
-            names: None,
+            names: Vec::new(),
             is_greeted: false,
             server_connection_id: None,
             service_id: None,

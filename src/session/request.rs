@@ -31,7 +31,13 @@ pub(super) struct Request {
     pub(super) tails: bool,
 }
 
-/// What a command is called, and what it is for. Those of a connection are often those of the one before.
+/// Names that are remembered of a connection's requests: the last that were seen.
+const NAMES_REMEMBERED: usize = 8;
+
+/// Longer ones, in bytes, are nobody's real names and not remembered.
+const NAMES_LEN_MAX: usize = 1024;
+
+/// What a command is called, and what it is for. Few of a connection's are new.
 #[derive(Debug)]
 pub(super) struct Names {
     command: String,
@@ -41,8 +47,8 @@ pub(super) struct Names {
     is_sensitive: bool,
 }
 
-/// The names of the request before, if there was one.
-pub(super) type Before = Option<Arc<Names>>;
+/// The names of the last requests of a connection, those of the very last first.
+pub(super) type Before = Vec<Arc<Names>>;
 
 /// How the reply is to be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,7 +102,7 @@ impl Request {
     pub(super) fn unseen(request_id: i32, compressor: Option<Compressor>, flags: u32) -> Self {
         let fields = Fields { name: b"unknown", database: Some(b"unknown"), ..Fields::default() };
         let repeats = flags & msg_flags::EXHAUST_ALLOWED != 0;
-        let request = Self::new(fields, request_id, compressor, form_of(flags), repeats, &mut None);
+        let request = Self::new(fields, request_id, compressor, form_of(flags), repeats, &mut Vec::new());
         Self { sensitive: true, is_unseen: true, ..request }
     }
 
@@ -108,10 +114,7 @@ impl Request {
         repeats: bool,
         before: &mut Before,
     ) -> Self {
-        let names = match before {
-            Some(before) if before.are_of(&fields) => Arc::clone(before),
-            _ => Arc::clone(before.insert(Arc::new(Names::new(&fields)))),
-        };
+        let names = Names::shared(&fields, before);
         Self {
             request_id,
             compressor,
@@ -161,6 +164,21 @@ impl Request {
 }
 
 impl Names {
+    /// Those that were remembered, or new ones, in the place of the last.
+    fn shared(fields: &Fields<'_>, before: &mut Before) -> Arc<Self> {
+        if let Some((at, names)) = before.iter().enumerate().find(|(_, names)| names.are_of(fields)) {
+            let names = Arc::clone(names);
+            before.swap(0, at);
+            return names;
+        }
+        let names = Arc::new(Self::new(fields));
+        if names.len() <= NAMES_LEN_MAX {
+            before.truncate(NAMES_REMEMBERED - 1);
+            before.insert(0, Arc::clone(&names));
+        }
+        names
+    }
+
     /// What is not UTF-8 in them is replaced.
     fn new(fields: &Fields<'_>) -> Self {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -170,6 +188,10 @@ impl Names {
             collection: fields.collection.map(text),
             is_sensitive: names::is_sensitive_bytes(fields.name),
         }
+    }
+
+    fn len(&self) -> usize {
+        self.command.len() + self.database.len() + self.collection.as_ref().map_or(0, String::len)
     }
 
     /// Whether they are these; what was replaced is not.
@@ -313,5 +335,36 @@ impl Hello {
             b"loadBalanced" => self.load_balanced = element.as_bool_truthy(),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields<'a>(name: &'a [u8], collection: Option<&'a [u8]>) -> Fields<'a> {
+        Fields { name, database: Some(b"shop"), collection, ..Fields::default() }
+    }
+
+    #[test]
+    fn names_are_shared_while_they_are_remembered() {
+        let mut before = Before::new();
+        let find = Names::shared(&fields(b"find", Some(b"orders")), &mut before);
+        for number in 0..NAMES_REMEMBERED - 1 {
+            let collection = number.to_string();
+            let other = Names::shared(&fields(b"find", Some(collection.as_bytes())), &mut before);
+            assert_eq!(other.collection, Some(collection));
+        }
+        assert!(Arc::ptr_eq(&find, &Names::shared(&fields(b"find", Some(b"orders")), &mut before)));
+        let long = "c".repeat(NAMES_LEN_MAX);
+        let others =
+            [(&b"find"[..], None), (b"find", Some(&b""[..])), (b"find", Some(long.as_bytes())), (b"\xff", None)];
+        for (name, collection) in others {
+            let names = Names::shared(&fields(name, collection), &mut before);
+            assert_eq!(names.collection.as_ref().map(String::as_bytes), collection);
+            assert_eq!(names.command.as_bytes(), if name == b"\xff" { "\u{fffd}".as_bytes() } else { name });
+        }
+        assert!(before.len() == NAMES_REMEMBERED && before.iter().all(|names| names.len() <= NAMES_LEN_MAX));
+        assert!(!names::is_sensitive("find") && Names::shared(&fields(b"saslStart", None), &mut before).is_sensitive);
     }
 }
