@@ -130,31 +130,29 @@ impl Framer {
     }
 
     /// How many bytes have to be taken out of their compression, or looked at together, for the messages that end in
-    /// `chunk`. What passes piece by piece does not count, nor what is no longer than `most`.
+    /// `chunk`. What passes piece by piece does not count, nor what is no longer than `most`. Asked at every read.
     pub(super) fn work(&self, chunk: &[u8], limits: &Limits, most: usize) -> usize {
-        let (mut held, mut rest) = match &self.state {
-            State::Between | State::Done(_) => (&[][..], chunk),
-            State::Collecting(bytes) => (&bytes[..], chunk),
-            State::Shortening(shortener) => (&[][..], chunk.get(shortener.remaining()..).unwrap_or_default()),
-        };
-        let mut work = 0_usize;
-        loop {
-            let mut start = [0; HEADER_LEN + size_of::<i32>() * 2];
-            start.iter_mut().zip(held.iter().chain(rest)).for_each(|(to, byte)| *to = *byte);
-            let had = held.len() + rest.len();
-            let Ok(header) = Header::decode(&mut Reader::new(start.get(..had.min(HEADER_LEN)).unwrap_or_default()))
-            else {
-                return work;
-            };
-            let Ok(len) = header.checked_len(limits.max_message_bytes) else { return work };
-            let Some(next) = rest.get(len.saturating_sub(held.len())..) else { return work };
-            work = work.saturating_add(match header.op_code {
-                OpCode::Compressed => inflated_len(&start, limits),
-                _ if len > most && !is_shortened(&header, len, limits) => len,
-                _ => 0,
-            });
-            (held, rest) = (&[], next);
+        let (mut work, mut rest) = (0_usize, chunk);
+        match &self.state {
+            State::Collecting(bytes) if !bytes.is_empty() => {
+                let mut start = [0; START_LEN];
+                start.iter_mut().zip(bytes.iter().chain(chunk)).for_each(|(to, byte)| *to = *byte);
+                let Some((len, of_first)) = work_of(&start, limits, most) else { return 0 };
+                let Some(behind) = chunk.get(len.saturating_sub(bytes.len())..) else { return 0 };
+                (work, rest) = (of_first, behind);
+            }
+            State::Shortening(shortener) => rest = chunk.get(shortener.remaining()..).unwrap_or_default(),
+            State::Between | State::Collecting(_) | State::Done(_) => {}
         }
+        // Shorter ones are not compressed.
+        while let Some(start) = rest.first_chunk()
+            && let Some((len, of_next)) = work_of(start, limits, most)
+            && let Some(behind) = rest.get(len..)
+        {
+            work = work.saturating_add(of_next);
+            rest = behind;
+        }
+        work
     }
 
     /// Takes bytes from `chunk`, which arrived at `at`: how many, and the message that they complete. `Ok(None)` is "not
@@ -184,7 +182,7 @@ impl Framer {
             self.first_byte_at = at;
             if let Some((header, len)) = self.header_of(chunk, limits)?
                 && let Some(bytes) = chunk.get(..len)
-                && !is_shortened(&header, len, limits)
+                && !is_shortened(header.op_code, len, limits)
             {
                 let (offset, first_byte_at) = self.end_message(&header);
                 let content = Ok(Content { bytes, shortened: None });
@@ -207,7 +205,7 @@ impl Framer {
             }
             let start = std::mem::take(bytes);
             let Some((header, len)) = self.header_or_keep(&start, limits)? else { return Ok((taken, None)) };
-            if is_shortened(&header, len, limits) {
+            if is_shortened(header.op_code, len, limits) {
                 let mut shortener = Box::new(Shortener::new(header, len, limits.max_document_bytes));
                 shortener.push(&start);
                 self.state = State::Shortening(shortener);
@@ -287,10 +285,19 @@ impl Framer {
     }
 }
 
-/// What an `OP_COMPRESSED` that begins so says it inflates to, if it will be inflated.
-fn inflated_len(start: &[u8; HEADER_LEN + size_of::<i32>() * 2], limits: &Limits) -> usize {
-    let announced = start.last_chunk().map(|bytes| i32::from_le_bytes(*bytes)).unwrap_or_default();
-    usize::try_from(announced).ok().filter(|len| *len <= limits.inflate_max_bytes).unwrap_or_default()
+/// A header, and what an `OP_COMPRESSED` says behind it of what it holds: its opcode and its length.
+const START_LEN: usize = HEADER_LEN + 8;
+
+/// The length of the message that begins so, and how much of it counts as [work](Framer::work); `None` if it is none.
+fn work_of(start: &[u8; START_LEN], limits: &Limits, most: usize) -> Option<(usize, usize)> {
+    let (&[length, _, _, op_code, _, inflated], []) = start.as_chunks() else { return None };
+    let [length, op_code, inflated] = [length, op_code, inflated].map(i32::from_le_bytes);
+    let len = usize::try_from(length).ok().filter(|len| (HEADER_LEN..=limits.max_message_bytes).contains(len))?;
+    let work = match OpCode::from_i32(op_code) {
+        OpCode::Compressed => usize::try_from(inflated).ok().filter(|len| *len <= limits.inflate_max_bytes),
+        op_code => (len > most && !is_shortened(op_code, len, limits)).then_some(len),
+    };
+    Some((len, work.unwrap_or_default()))
 }
 
 /// A header of no opcode that is known may be the middle of a message that was torn, and a credential: what pairs no
@@ -316,9 +323,9 @@ fn fill(bytes: &mut Vec<u8>, len: usize, chunk: &[u8]) -> usize {
 }
 
 /// Whether the message's documents may be longer than anybody wants to see.
-pub(super) fn is_shortened(header: &Header, len: usize, limits: &Limits) -> bool {
+pub(super) fn is_shortened(op_code: OpCode, len: usize, limits: &Limits) -> bool {
     let limit = limits.max_document_bytes;
-    limit != 0 && header.op_code == OpCode::Msg && len > limit.saturating_add(AROUND_DOCUMENT)
+    limit != 0 && op_code == OpCode::Msg && len > limit.saturating_add(AROUND_DOCUMENT)
 }
 
 /// A connection's first bytes may be another protocol's. A TLS record begins as a message of 790 bytes does, and of 66 326,

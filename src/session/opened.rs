@@ -66,7 +66,7 @@ pub(super) fn open<'a>(
     compressed.inflate(&frame.header, limits.inflate_max_bytes, inflated)?;
     let compressor = Some(compressed.compressor);
     let inner = Header::decode(&mut Reader::new(inflated))?;
-    if !is_shortened(&inner, inflated.len(), limits) {
+    if !is_shortened(inner.op_code, inflated.len(), limits) {
         return Ok(Opened { bytes: Cow::Borrowed(inflated), shortened: None, compressor });
     }
     let mut shortener = Shortener::new(inner, inflated.len(), limits.max_document_bytes);
