@@ -77,6 +77,35 @@ fn a_log_that_goes_with_its_directory_is_counted_with_what_was_put_aside() {
     assert_eq!((totals[0].counts.exchanges, totals[0].counts.dropped_exchanges), (1, 81));
 }
 
+/// Somebody is in the middle of removing them when another is put aside, and no other can be begun in its place.
+#[test]
+fn what_goes_before_the_next_file_is_begun_is_counted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.jsonl");
+    let bench = Bench::start(&[Log { writing: rotating(), ..log(&path) }]);
+    write(&bench, 20);
+    fs::remove_file(&path).unwrap();
+    write(&bench, 1);
+    let mut exchanges = 21;
+    std::thread::scope(|scope| {
+        let stands_in_the_way = scope.spawn(|| {
+            // Between the old file's new name and the new file's making.
+            while fs::create_dir(&path).is_err() {}
+            files(&path).iter().filter(|file| **file != path).for_each(|file| fs::remove_file(file).unwrap());
+            fs::remove_dir(&path).unwrap();
+        });
+        while !stands_in_the_way.is_finished() {
+            write(&bench, 20);
+            exchanges += 20;
+        }
+    });
+    write(&bench, 1);
+    let totals = bench.stop();
+    assert_eq!(totals.len(), 1, "the log has come to its end");
+    let counts = &totals[0].counts;
+    assert_eq!(counts.exchanges + counts.dropped_exchanges, exchanges + 1, "{counts:?}");
+}
+
 #[test]
 fn files_that_were_put_aside_and_taken_away_are_no_loss() {
     let directory = tempfile::tempdir().unwrap();

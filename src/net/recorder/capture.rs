@@ -289,8 +289,20 @@ impl CaptureWriter {
         let mut open: Vec<_> = self.open.values().collect();
         open.sort_by_key(|(connection, _)| connection.id);
         open.into_iter().for_each(|(connection, at)| carried.push_carried(connection, *at));
-        if !carried.bytes().is_empty() {
-            self.write(&carried);
+        if carried.bytes().is_empty() {
+            return;
+        }
+        let is_written = loop {
+            if let Some(is_written) = self.attempt_once(|file, _| file.write(&carried)) {
+                break is_written;
+            }
+            if self.notice_loss() {
+                // They stand in the one that was begun in its place.
+                return;
+            }
+        };
+        if !is_written {
+            self.totals.dropped_bytes += carried.bytes().len() as u64;
         }
     }
 

@@ -197,6 +197,8 @@ impl Writer {
             self.retry.say(format_args!("cannot be put aside: {}; it grows on", io_reason(&error)));
             return self.output.postpone(now);
         }
+        // It is in those put aside now, and may go with them before the next one is open.
+        self.before.exchanges = self.totals.exchanges;
         self.flush();
     }
 
