@@ -18,7 +18,7 @@ use crate::sink::{Options, plural};
 
 use super::parts::{all_empty, base_of, beside, in_order};
 use super::trail::{Step, Trail};
-use super::watched::Watched;
+use super::watched::{Watched, is_cut};
 use super::{Code, Error};
 
 const BUFFER_LEN: usize = 256 * 1024;
@@ -345,7 +345,7 @@ fn refused(path: &Path, error: &io::Error) -> Error {
 fn unread(path: &Path, error: &SourceError) -> Error {
     let (what, hint) = match error {
         SourceError::Log(LogError::Io(error)) | SourceError::Capture(CaptureError::Io(error)) => {
-            (io_reason(error), if error.kind() == io::ErrorKind::InvalidData { CUT_HINT } else { READABLE_HINT })
+            (io_reason(error), if is_cut(error) { CUT_HINT } else { READABLE_HINT })
         }
         SourceError::Log(LogError::NotALog) => (error.to_string(), FORMAT_HINT),
         SourceError::Log(LogError::Line { .. }) => (error.to_string(), LINE_HINT),
@@ -374,7 +374,7 @@ pub(super) fn say_ends(paths: &[PathBuf], torn: &[(usize, Torn)]) {
 
 const WRITE_ONE_HINT: &str = "mongotap proxy --log FILE.jsonl writes a log";
 const READABLE_HINT: &str = "name a file that you may read; logs are made for their owner only";
-const CUT_HINT: &str = "what was in it before is printed; read it again for what is in it now";
+const CUT_HINT: &str = "what was in it before was read; read it again for what is in it now";
 const FORMAT_HINT: &str = "mongotap reads captures, and logs in the jsonl format: mongotap proxy --log FILE.jsonl; \
      mongotap convert FILE run.mtap makes a capture of a fixture or of packets";
 const LINE_HINT: &str = "the line is not one that mongotap writes; without it the rest can be read";

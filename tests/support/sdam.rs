@@ -220,6 +220,9 @@ impl Both {
     /// A pause of the machine's may fall between the two clocks of any heartbeat, but not of most.
     fn check_durations(&mut self) {
         let mut differences = std::mem::take(&mut self.differences);
+        if differences.len() < DURATIONS_ENOUGH {
+            return;
+        }
         differences.sort_unstable();
         let Some(median) = differences.get(differences.len().saturating_sub(1) / 2).copied() else { return };
         self.check(median <= DURATIONS_MOSTLY_DIFFER_BY, || {
@@ -542,5 +545,8 @@ fn document(json: &Value) -> Document {
 /// with nothing else to do they were 1 to 5 ms, the largest 48 ms. In microseconds.
 const DURATIONS_DIFFER_BY: u64 = 2_000_000;
 const DURATIONS_MOSTLY_DIFFER_BY: u64 = 200_000;
+
+/// Of fewer heartbeats, half may be the one that met a pause.
+const DURATIONS_ENOUGH: usize = 4;
 /// A server that may wait with its answer takes longer than that. In microseconds.
 const AWAITED: u64 = 400_000;

@@ -49,10 +49,10 @@
 //! | 64 | with 32: u32 `flagBits`; it could not be read |
 //! | 128 | with 32: text why it could not be read; only its header is here |
 //!
-//! Records of one connection are in order; those of different connections are in order but for [`OUT_OF_ORDER`]. The
-//! index is a list of u64 offset of a block, u64 and u64 the first and the last monotonic time in it and in those up to
-//! the next one listed, varint and varint the least and the greatest connection. The trailer, last of all, is the u64
-//! offset of the index's block and `MTAPEND\n`.
+//! Records of one connection are in order; those of different connections are in order but for [`OUT_OF_ORDER`], and for
+//! messages that took longer to understand than that. The index is a list of u64 offset of a block, u64 and u64 the first
+//! and the last monotonic time in it and in those up to the next one listed, varint and varint the least and the greatest
+//! connection. The trailer, last of all, is the u64 offset of the index's block and `MTAPEND\n`.
 
 mod block;
 mod header;
@@ -77,7 +77,7 @@ pub const MAGIC: &[u8; 8] = b"MTAP\r\n\x1a\n";
 /// The format's version that is written, and the latest that is read.
 pub const VERSION: u32 = 1;
 
-/// Records may stand so much later in a file than their times say.
+/// Records may stand so much later in a file than their times say; those of messages that took longer to understand, more.
 pub const OUT_OF_ORDER: Duration = Duration::from_millis(500);
 
 /// How a capture ends that was closed whole, behind the offset of its index.
