@@ -1,10 +1,12 @@
 //! The thread beside a worker's, and a connection's pipeline, which goes there while it understands what takes long: a
-//! message that inflates to megabytes, or is shown whole. Its bytes are on their way by then; nothing more is read of the
-//! connection until it is back, and the worker serves the others meanwhile.
+//! message that inflates to megabytes, or is shown whole. Its bytes are on their way by then, and the worker serves the
+//! others meanwhile. Of each side of the connection one more read goes on and waits for the pipeline, so that an answer
+//! comes through, and no more than that is held.
 //!
 //! The thread is started when it is first wanted, does one thing after the other, and ends with the worker's.
 
 use std::cell::OnceCell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,12 +46,45 @@ pub(super) enum Watch {
     /// It is at hand.
     Here(Box<Pipeline>),
     /// It is on the thread beside, and will come back from there.
-    Away(oneshot::Receiver<Box<Pipeline>>),
+    Away(Away),
+}
+
+#[derive(Debug)]
+pub(super) struct Away {
+    back: oneshot::Receiver<Box<Pipeline>>,
+    /// What was read since.
+    behind: VecDeque<Read>,
+}
+
+/// What was read of a connection, to be told of later.
+#[derive(Debug)]
+struct Read {
+    side: Side,
+    bytes: Vec<u8>,
+    at: Timestamp,
+    sent_at: Option<Timestamp>,
+}
+
+impl Read {
+    fn of(piece: Piece<'_>) -> Self {
+        let Piece { side, bytes, at, sent_at } = piece;
+        Self { side, bytes: bytes.to_vec(), at, sent_at }
+    }
+
+    fn piece(&self) -> Piece<'_> {
+        let Self { side, ref bytes, at, sent_at } = *self;
+        Piece { side, bytes, at, sent_at }
+    }
 }
 
 impl Watch {
     pub(super) fn is_away(&self) -> bool {
         matches!(self, Self::Away(_))
+    }
+
+    /// Whether no more may be read of that side before the pipeline is back.
+    pub(super) fn is_full(&self, side: Side) -> bool {
+        matches!(self, Self::Away(away) if away.behind.iter().any(|read| read.side == side))
     }
 
     /// The pipeline, which must not be away.
@@ -68,29 +103,37 @@ impl Watch {
         }
     }
 
-    /// Tells the pipeline of what was read, here if that is soon done. It may be away then.
+    /// Tells the pipeline of what was read: here if that is soon done, and when it is back if it is away. It may be away
+    /// then.
     pub(super) fn tell(&mut self, piece: Piece<'_>, sink: &mut Sink<'_>) {
+        let pipeline = match self {
+            Self::Here(pipeline) => pipeline,
+            Self::Away(away) => return away.behind.push_back(Read::of(piece)),
+        };
         let at_once = local::at_once();
-        if self.here().work(piece.side, piece.bytes, at_once) <= at_once {
-            return piece.hand_to(self.here_mut(), sink);
+        if pipeline.work(piece.side, piece.bytes, at_once) <= at_once {
+            return piece.hand_to(pipeline, sink);
         }
-        let (back, away) = oneshot::channel();
-        if let Self::Here(pipeline) = std::mem::replace(self, Self::Away(away))
-            && let Err(job) = local::hand_beside(Job::new(pipeline, piece, back))
+        let (tell, back) = oneshot::channel();
+        let away = Self::Away(Away { back, behind: VecDeque::new() });
+        if let Self::Here(pipeline) = std::mem::replace(self, away)
+            && let Err(job) = local::hand_beside(Job { pipeline, read: Read::of(piece), back: tell })
         {
             *self = Self::Here(job.pipeline);
             piece.hand_to(self.here_mut(), sink);
         }
     }
 
-    /// Becomes ready when it is here.
+    /// Becomes ready when it is here, and has been told of everything.
     pub(super) fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Self::Away(back) = self {
-            match ready!(Pin::new(back).poll(cx)) {
-                Ok(pipeline) => *self = Self::Here(pipeline),
+        while let Self::Away(Away { back, behind }) = self {
+            let Ok(pipeline) = ready!(Pin::new(back).poll(cx)) else {
                 // It has panicked, which was said there; the connection ends as if it had here.
-                Err(_) => resume_unwind(Box::new("a pipeline did not come back")),
-            }
+                resume_unwind(Box::new("a pipeline did not come back"))
+            };
+            let behind = std::mem::take(behind);
+            *self = Self::Here(pipeline);
+            local::with(|_, sink| behind.iter().for_each(|read| self.tell(read.piece(), sink)));
         }
         Poll::Ready(())
     }
@@ -100,22 +143,14 @@ impl Watch {
 #[derive(Debug)]
 pub(super) struct Job {
     pipeline: Box<Pipeline>,
-    side: Side,
-    bytes: Vec<u8>,
-    at: Timestamp,
-    sent_at: Option<Timestamp>,
+    read: Read,
     back: oneshot::Sender<Box<Pipeline>>,
 }
 
 impl Job {
-    fn new(pipeline: Box<Pipeline>, piece: Piece<'_>, back: oneshot::Sender<Box<Pipeline>>) -> Self {
-        let Piece { side, bytes, at, sent_at } = piece;
-        Self { pipeline, side, bytes: bytes.to_vec(), at, sent_at, back }
-    }
-
     fn run(self) {
-        let Self { mut pipeline, side, bytes, at, sent_at, back } = self;
-        local::with(|_, sink| Piece { side, bytes: &bytes, at, sent_at }.hand_to(&mut pipeline, sink));
+        let Self { mut pipeline, read, back } = self;
+        local::with(|_, sink| read.piece().hand_to(&mut pipeline, sink));
         // The connection may have gone with its worker.
         _ = back.send(pipeline);
     }

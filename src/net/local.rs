@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::beside::{Beside, Job};
 use super::clock;
 use super::recorder::{Ahead, CaptureFeed, Feed, Ready};
+use crate::capture::mtap::Records;
 use crate::event::{Entry, Input};
 use crate::redact::Redacted;
 
@@ -116,14 +117,8 @@ impl Local {
     }
 
     fn capture(&self, input: &Redacted<Input<'_>>) {
-        let Some(capture) = &self.recording.capture else { return };
         let ready = self.ahead.as_ref().and_then(|ahead| ahead.borrow().input(input));
-        let mut capture = lock(capture);
-        let had_pending = capture.has_pending();
-        capture.record_ready(input, ready);
-        if !had_pending && capture.has_pending() {
-            self.recording.pending.notify_one();
-        }
+        self.recording.capture(input, ready);
     }
 
     /// Hands events over soon after they came, however few they are. Never ends.
@@ -144,7 +139,19 @@ impl Recording {
         let mut feed = lock(&self.feed);
         let had_pending = feed.has_pending();
         feed.record_ready(entry, ready);
-        if !had_pending && feed.has_pending() {
+        self.note_pending(had_pending, feed.has_pending());
+    }
+
+    fn capture(&self, input: &Redacted<Input<'_>>, ready: Option<Records>) {
+        let Some(capture) = &self.capture else { return };
+        let mut capture = lock(capture);
+        let had_pending = capture.has_pending();
+        capture.record_ready(input, ready);
+        self.note_pending(had_pending, capture.has_pending());
+    }
+
+    fn note_pending(&self, had_pending: bool, has_pending: bool) {
+        if !had_pending && has_pending {
             self.pending.notify_one();
         }
     }

@@ -3,7 +3,7 @@
 //! One future serves both directions. What is read into the thread's scratch buffer is written on before anything else
 //! is done with it; what the other side would not take is kept, and no more is read until it is gone. So the connection
 //! holds memory only while a side is slower than the other, and never more than one read of each. While its pipeline is
-//! [away](Watch), with a message that takes long to understand, what is kept goes on and nothing is read.
+//! [away](Watch), with a message that takes long to understand, one more read of each goes on and is kept for it.
 
 #[cfg(test)]
 mod simulation;
@@ -44,6 +44,8 @@ pub(super) struct Pump<S = Stream> {
     watch: Watch,
     /// How it is over, if that was so while the pipeline was away.
     over: Option<Result<(), Failed>>,
+    /// The server has ended while the pipeline was away.
+    closes_when_here: bool,
     /// Where replies to `hello` are not to go on as they are.
     rewriting: Option<Box<Rewriting>>,
     /// Who ended first, once somebody has.
@@ -116,6 +118,7 @@ impl<S: Socket> Pump<S> {
             replies: Direction::default(),
             watch: Watch::Here(Box::new(pipeline)),
             over: None,
+            closes_when_here: false,
             rewriting,
             ended_by: None,
             is_closed: false,
@@ -186,7 +189,7 @@ impl<S: Socket> Pump<S> {
             }
             match state {
                 // Whoever brings the pipeline back wakes the connection.
-                State::Open if self.watch.is_away() => return Poll::Pending,
+                State::Open if self.must_wait(side) => return Poll::Pending,
                 State::Open => ready!(self.read(side, cx))?,
                 State::Ending => {
                     let (direction, to) = self.direction(side);
@@ -203,6 +206,11 @@ impl<S: Socket> Pump<S> {
         // There may be more: come back after the neighbours.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether reading has to wait for the pipeline. What is to be rewritten hangs on what came before it.
+    fn must_wait(&self, side: Side) -> bool {
+        self.watch.is_full(side) || (side == Side::Server && self.rewriting.is_some() && self.watch.is_away())
     }
 
     /// The direction that reads from `side`, and what it writes to.
@@ -222,7 +230,7 @@ impl<S: Socket> Pump<S> {
             Side::Client => (&mut self.requests, &mut self.client, &mut self.server),
             Side::Server => (&mut self.replies, &mut self.server, &mut self.client),
         };
-        let watch = &mut self.watch;
+        let (watch, is_closed) = (&mut self.watch, self.closes_when_here);
         let is_end = ready!(local::with(|scratch, sink| {
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(|error| Failed { side, error })?;
@@ -235,7 +243,10 @@ impl<S: Socket> Pump<S> {
             let written = direction.write(cx, to, bytes);
             // Bytes that could not be written were sent all the same: they are seen before the end they meet.
             let is_sent = side == Side::Client && written.is_ok() && !direction.owes(to);
-            watch.tell(Piece { side, bytes, at, sent_at: is_sent.then(clock::now) }, sink);
+            // What is asked of a server that has ended is nobody's any more.
+            if !is_closed {
+                watch.tell(Piece { side, bytes, at, sent_at: is_sent.then(clock::now) }, sink);
+            }
             written.map_err(|error| Failed { side: side.peer(), error })?;
             Poll::Ready(Ok(false))
         }))?;
@@ -306,8 +317,10 @@ impl<S: Socket> Pump<S> {
     fn note_end(&mut self, side: Side) {
         self.ended_by.get_or_insert(side);
         // Nothing more is answered. A client that ends may still be owed its replies.
-        if side == Side::Server {
-            self.close(None);
+        match side {
+            Side::Server if self.watch.is_away() => self.closes_when_here = true,
+            Side::Server => self.close(None),
+            Side::Client => {}
         }
     }
 
@@ -361,7 +374,7 @@ impl<S: Socket> Pump<S> {
     fn poll_pipeline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.watch.poll_here(cx));
         // It was not told of what went on meanwhile. What failed did not.
-        if self.over.is_none() {
+        if !matches!(self.over, Some(Err(_))) {
             self.note_sent();
         }
         // What the client does not take any more is seen all the same.
@@ -371,6 +384,9 @@ impl<S: Socket> Pump<S> {
             let piece = Piece { side: Side::Server, bytes: &rest, at, sent_at: None };
             local::with(|_, sink| self.watch.tell(piece, sink));
             return self.poll_pipeline(cx);
+        }
+        if std::mem::take(&mut self.closes_when_here) {
+            self.close(None);
         }
         Poll::Ready(())
     }
@@ -438,7 +454,7 @@ impl<S: Socket> Future for Pump<S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         let this = &mut *self;
-        if this.watch.is_away() {
+        if this.watch.is_away() || this.refuses(Side::Client) {
             // Asked again below, for its waker.
             let _: Poll<()> = this.poll_pipeline(cx);
         }
@@ -449,21 +465,27 @@ impl<S: Socket> Future for Pump<S> {
         if this.watch.is_away() {
             return this.wait_for_pipeline(polled, cx);
         }
-        match polled {
-            Poll::Ready(Ok(())) => this.close(None),
-            Poll::Ready(Err(failed)) => this.fail(&failed),
+        let over = match polled {
+            Poll::Ready(over) => over,
             Poll::Pending => {
                 if this.undecided.is_some() {
                     this.poll_undecided(cx);
                 }
                 match this.poll_unheard(cx) {
-                    Poll::Ready(failed) => this.fail(&failed),
+                    Poll::Ready(failed) => Err(failed),
                     Poll::Pending => {
                         ready!(this.poll_stop(cx));
-                        this.close(None);
+                        Ok(())
                     }
                 }
             }
+        };
+        // What was read and waits is seen before the end, which may take the pipeline away once more.
+        this.over = Some(over);
+        ready!(this.poll_pipeline(cx));
+        match this.over.take() {
+            Some(Err(failed)) => this.fail(&failed),
+            _ => this.close(None),
         }
         Poll::Ready(this.ended_by == Some(Side::Server) && this.watch.here().is_unanswered())
     }

@@ -47,6 +47,12 @@ impl Rewriting {
         self.rewriter.finish()
     }
 
+    /// Whether there is a rest to [take](Self::take_rest).
+    #[cfg(test)]
+    pub(super) fn has_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
     /// What was left of the bytes of an earlier time, to be passed before others are read.
     pub(super) fn take_rest(&mut self) -> Option<(Vec<u8>, Timestamp)> {
         self.rest.take()

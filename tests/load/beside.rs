@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -51,9 +52,10 @@ fn while_understood(what: &str, message: &[u8], arguments: &[&str]) -> String {
     let (request, reply) = exchange(&doc! { "ping": 1, "$db": "admin" });
     let (Pair { client: mut near, server: mut far }, Pair { mut client, mut server }) =
         (between.pair(), between.pair());
-    let next = op_msg(8, 0, &doc! { "ping": 1, "$db": "admin" });
+    let [next, last] = [8, 9].map(|id| op_msg(id, 0, &doc! { "ping": 1, "$db": "admin" }));
     let is_understood = AtomicBool::new(false);
-    let (sent, arrived) = std::sync::mpsc::channel();
+    let (sent, arrived) = mpsc::channel();
+    let (answered, answer) = mpsc::channel();
     let (exchanges, longest, took) = thread::scope(|scope| {
         scope.spawn(|| {
             thread::scope(|scope| {
@@ -61,8 +63,12 @@ fn while_understood(what: &str, message: &[u8], arguments: &[&str]) -> String {
                 far.read_exact(&mut vec![0; message.len()]).expect("it is passed on");
             });
             sent.send(now()).expect("who waits for it is there");
-            // Nothing more is read before the message is understood.
+            // One more read of each side goes on, and nothing behind it before the message is understood.
+            let asked = now();
+            pass(&mut far, &mut near, &reply);
             pass(&mut near, &mut far, &next);
+            answered.send(asked.elapsed()).expect("who waits for it is there");
+            pass(&mut near, &mut far, &last);
             is_understood.store(true, Ordering::Release);
         });
         let since = arrived.recv().expect("it arrives");
@@ -77,14 +83,15 @@ fn while_understood(what: &str, message: &[u8], arguments: &[&str]) -> String {
         (exchanges, longest, since.elapsed())
     });
     assert!(exchanges >= MEANWHILE, "{what}: {exchanges} exchanges in {took:.1?}, one of {longest:.1?}");
-    // What is said on its own connection behind it finds everything as it was. The other request is left unanswered.
-    pass(&mut far, &mut near, &reply);
+    let answered = answer.recv().expect("it was answered");
+    assert!(2 * answered < took, "{what}: its answer waited {answered:.1?} of {took:.1?}");
+    // The other requests are left unanswered.
     drop((near, far, client, server));
     let capture = arguments.last().filter(|last| last.ends_with(".mtap"));
     let (tally, _) = match capture {
         Some(capture) => between.proxy.end_of_captured(Path::new(capture)),
         None => between.proxy.end(),
     };
-    assert_eq!((tally.succeeded, tally.failed), (exchanges as u64 + 1, 1), "{what}: {tally:?}");
-    format!("{what}: {exchanges} exchanges in {took:.1?}, the longest {longest:.1?}")
+    assert_eq!((tally.succeeded, tally.failed), (exchanges as u64 + 1, 2), "{what}: {tally:?}");
+    format!("{what}: {exchanges} exchanges in {took:.1?}, the longest {longest:.1?}, its own {answered:.1?}")
 }

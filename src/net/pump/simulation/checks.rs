@@ -321,7 +321,8 @@ impl Seen {
             ("hello is rewritten", outcome.rewritten.is_some() && !world.client.heard.is_empty()),
             ("a capture", outcome.captured.is_some()),
             ("the pipeline is away", outcome.away > 0),
-            ("it is away, and hello is rewritten", outcome.away > 0 && outcome.rewritten.is_some()),
+            ("a read waits for it", outcome.waited[0]),
+            ("a rest waits for it", outcome.waited[1]),
         ];
         for (what, is_seen) in seen {
             *self.counts.entry(what).or_default() += usize::from(is_seen);

@@ -59,6 +59,8 @@ struct Outcome {
     scratch_len: usize,
     /// How often the pipeline was away.
     away: usize,
+    /// Whether a read waited for it, and whether the rest of one did that is rewritten.
+    waited: [bool; 2],
     /// What the client is to hear in the place of the reply to its `hello`, if that is not to go on as it is.
     rewritten: Option<Vec<u8>>,
 }
@@ -156,7 +158,7 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
     let (rewriting, rewritten) = if plan.is_member { rewriting(&world.borrow().script) } else { (None, None) };
     let (client, server) = (stream(Side::Client), stream(Side::Server));
     let mut pump = Box::pin(Pump::new(client, server, pipeline, rewriting, plan.idle_after, &stop));
-    let mut most_kept = 0;
+    let (mut most_kept, mut waited) = (0, [false; 2]);
     let mut looks = 0;
     let polled = poll_fn(|cx| {
         looks += 1;
@@ -164,6 +166,8 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
         let set_by = if looks > plan.set_clock.0 { plan.set_clock.1 } else { 0 };
         clock::simulated::set(elapsed.as_nanos() as u64, DATE + elapsed.as_micros() as i64 + set_by);
         let polled = pump.as_mut().poll(cx);
+        waited[0] |= [Side::Client, Side::Server].iter().any(|side| pump.watch.is_full(*side));
+        waited[1] |= pump.rewriting.as_ref().is_some_and(|rewriting| rewriting.has_rest());
         most_kept = most_kept.max(pump.requests.kept.len()).max(pump.replies.kept.len());
         polled
     });
@@ -200,6 +204,7 @@ async fn pump(world: World, plan: Plan, planted: Option<Planted>) -> Outcome {
         most_kept,
         scratch_len,
         away,
+        waited,
         rewritten,
     }
 }

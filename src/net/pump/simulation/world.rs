@@ -312,6 +312,13 @@ impl World {
             peer.reading.wait_until(at);
             return peer.reading.poll(cx).map(|()| unreachable!("it is later"));
         }
+        // What is there is read together.
+        let peer = self.peer_mut(side);
+        while peer.saying.len() > 1 && peer.saying[1].0.unwrap_or(now) <= now {
+            let (_, more) = peer.saying.remove(1).unwrap();
+            peer.saying[0].1.extend(more);
+        }
+        let ready = peer.saying[0].1.len().max(ready);
         let len = self.part(ready.min(buffer.remaining()));
         let peer = self.peer_mut(side);
         let Some((_, bytes)) = peer.saying.front_mut() else { unreachable!("there is something") };
