@@ -118,6 +118,16 @@ pub fn missing_between(before: u64, after: u64) -> Option<String> {
     }
 }
 
+/// That a capture is not the first of its recording, in words; `None` if it is.
+pub fn missing_before(number: u64) -> Option<String> {
+    let files = match number {
+        0 => return None,
+        1 => "file 1 is".to_owned(),
+        _ => format!("files 1 to {number} are"),
+    };
+    Some(format!("its recording began before: {files} not here"))
+}
+
 /// That files are missing between two of a capture, in words; `None` if none is, or they are of different runs.
 pub fn gap_between((one, before): (&Path, &Part), (other, after): (&Path, &Part)) -> Option<String> {
     let is_one = after.is_capture && after.run == before.run;
@@ -165,6 +175,9 @@ mod tests {
         assert_eq!((said(3, 4), said(4, 4), said(5, 4)), Default::default());
         assert_eq!(said(0, 2), "file 2 of the recording is missing");
         assert_eq!(said(1, 5), "files 3 to 5 of the recording are missing");
+        let said = |number| missing_before(number).unwrap_or_default();
+        assert_eq!((said(0), said(1)), (String::new(), "its recording began before: file 1 is not here".to_owned()));
+        assert_eq!(said(12), "its recording began before: files 1 to 12 are not here");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::net::recorder::is_unended;
 use crate::net::say::{say, with_hint};
 use crate::sink::{Options, plural};
 
-use super::parts::{all_empty, base_of, beside, in_order};
+use super::parts::{Headless, all_empty, base_of, beside, headless, in_order};
 use super::trail::{Step, Trail};
 use super::watched::{Watched, is_cut};
 use super::{Code, Error};
@@ -108,6 +108,7 @@ impl EventFiles {
         self.trail.finish();
         let path = &self.paths[self.source.at()];
         let next = self.next_of_run();
+        say_headless(&self.paths, self.trail.headless());
         match self.source.torn() {
             Some(torn) => say_torn(path, torn),
             None if self.is_empty => {
@@ -235,7 +236,19 @@ pub(super) fn say_others(paths: &[PathBuf]) {
     let parts = paths.iter().filter_map(|path| EventFile::open_if_there(path)?.part);
     let runs: Vec<_> = parts.filter_map(|part| part.run).collect();
     let runs: Vec<_> = runs.iter().map(String::as_str).collect();
+    say_headless(paths, &[]);
     say_of_others(&name_of(paths), &others(paths, &runs));
+}
+
+/// Says which runs began before, these and those of captures. Where others of its files are beside, that is told instead.
+fn say_headless(paths: &[PathBuf], logs: &[Headless]) {
+    let files: Vec<_> = paths.iter().filter_map(|path| EventFile::open_if_there(path)).collect();
+    for Headless { path, run, missing } in logs.iter().chain(&headless(&files)) {
+        let runs: Vec<_> = run.iter().map(String::as_str).collect();
+        if !others(paths, &runs).iter().any(|other| base_of(other) == base_of(path)) {
+            say(format_args!("mongotap: {}: {missing}", path.display()));
+        }
+    }
 }
 
 fn say_of_others(name: &str, others: &[PathBuf]) {

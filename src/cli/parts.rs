@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::capture::part::{Part, gap_between};
+use crate::capture::part::{Part, gap_between, missing_before};
 use crate::net::say::{say, with_hint};
 
 use super::event_file::{EMPTY_HINT, EventFile};
@@ -160,6 +160,28 @@ fn log_of(path: &Path) -> PathBuf {
     let is_added = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
     let kept = name.iter().rposition(|byte| !is_added(byte)).map_or(name.len(), |at| at + 1);
     path.with_file_name(OsStr::from_bytes(&name[..kept]))
+}
+
+/// A run whose beginning is in none of the files that are read.
+#[derive(Debug)]
+pub(super) struct Headless {
+    /// The first file that has something of it.
+    pub(super) path: PathBuf,
+    /// `None` if it is not told.
+    pub(super) run: Option<String>,
+    /// What is missing, in words.
+    pub(super) missing: String,
+}
+
+/// The captures of which the first file is not among these.
+pub(super) fn headless(files: &[EventFile]) -> Vec<Headless> {
+    let captures = || files.iter().filter_map(|file| Some((file, file.part.as_ref().filter(|part| part.is_capture)?)));
+    let is_first = |part: &Part| !captures().any(|(_, it)| it.run == part.run && it.number < part.number);
+    let firsts = captures().filter(|(_, part)| is_first(part));
+    let headless = |(file, part): (&EventFile, &Part)| {
+        Some(Headless { path: file.path.clone(), run: part.run.clone(), missing: missing_before(part.number)? })
+    };
+    firsts.filter_map(headless).collect()
 }
 
 /// Says that files are missing between two of a capture.

@@ -3,7 +3,7 @@
 //! A log numbers its lines without gaps, and ends with a line that says so. A capture that was closed whole ends with an
 //! index. What is still being written has no end yet: its writer holds it locked.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::capture::log::Item;
@@ -13,6 +13,8 @@ use crate::event::Event;
 use crate::net::recorder::{is_being_written, is_unended};
 use crate::net::say::say;
 use crate::sink::plural;
+
+use super::parts::Headless;
 
 /// Commands that are noted as not ended. More can only be in flight in a log that lacks their ends.
 const WAITING_MAX: usize = 100_000;
@@ -30,6 +32,11 @@ pub(super) struct Trail {
     log: usize,
     /// Where the last line stands, if it is one of a log.
     last: Option<Standing>,
+    /// The same of the other logs, with the runs they were in.
+    left: HashMap<usize, (Option<String>, Option<Standing>)>,
+    /// The runs that are told of whose first lines are missing, and how many more there are.
+    headless: Vec<Headless>,
+    more_headless: u64,
     /// Gaps, and the lines that are missing in those that were not told.
     gaps: u64,
     untold: u64,
@@ -61,7 +68,7 @@ impl Trail {
             if !(is_first || is_told && is_another_file) {
                 self.say_unended(if is_another_file { None } else { step.standing });
             }
-            self.last = None;
+            self.left.insert(self.log, (self.run.clone(), self.last.take()));
             self.waiting.clear();
         }
         if is_another_file {
@@ -70,7 +77,15 @@ impl Trail {
         if step.run.is_some() && step.run != self.run.as_deref() {
             self.run = step.run.map(str::to_owned);
         }
+        if is_another_log {
+            let left = self.left.remove(&self.log);
+            self.last = left.filter(|(run, _)| *run == self.run).and_then(|(_, last)| last);
+        }
         if let Some(standing) = step.standing {
+            // Where the run is not told, it may be the one that another file begins with.
+            if self.last.is_none() && (is_first || step.run.is_some()) {
+                self.note_head(standing);
+            }
             self.tell_gap(standing);
         }
         self.note(step.item);
@@ -97,6 +112,26 @@ impl Trail {
         self.run.as_deref()
     }
 
+    /// The runs whose first lines are missing.
+    pub(super) fn headless(&self) -> &[Headless] {
+        &self.headless
+    }
+
+    /// Notes that a run begins with that line, as far as it is there.
+    fn note_head(&mut self, Standing { seq, line, .. }: Standing) {
+        let (lines, are, seqs) = match seq {
+            0 => return,
+            1 => (plural(seq, "line"), "is", "seq 0".to_owned()),
+            _ => (plural(seq, "line"), "are", format!("seq 0 to {}", seq - 1)),
+        };
+        if self.headless.len() as u64 >= GAPS_MAX {
+            self.more_headless += 1;
+            return;
+        }
+        let missing = format!("its run began before: {lines} before line {line} {are} not here ({seqs})");
+        self.headless.push(Headless { path: self.path.clone(), run: self.run.clone(), missing });
+    }
+
     fn tell_gap(&mut self, standing: Standing) {
         let expected = self.last.replace(standing).map(|last| last.seq.saturating_add(1));
         let Some(expected) = expected.filter(|expected| standing.seq > *expected && !standing.is_filtered) else {
@@ -118,6 +153,10 @@ impl Trail {
         if self.untold > 0 {
             let (lines, places) = (plural(self.untold, "line"), plural(self.gaps - GAPS_MAX, "more place"));
             say(format_args!("mongotap: {}: {lines} missing in {places}", self.path.display()));
+        }
+        if self.more_headless > 0 {
+            let (path, runs) = (self.path.display(), plural(self.more_headless, "more run"));
+            say(format_args!("mongotap: {path}: the beginning of {runs} is not here"));
         }
     }
 

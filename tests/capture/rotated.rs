@@ -77,6 +77,7 @@ fn all_files_together_tell_what_the_log_tells() {
     });
     assert!(hints.count() > 0);
     a_file_that_is_missing_is_told(&files, directory.path());
+    a_beginning_that_is_missing_is_told(&files, directory.path());
 
     let (statistics, said, code) = run(&["stats", "--format", "json"], &files, &[]);
     assert_eq!((said.as_str(), code), ("", Some(0)));
@@ -167,6 +168,40 @@ fn a_file_that_is_missing_is_told(files: &[PathBuf], directory: &Path) {
     let fixture = directory.join("gap.jsonl");
     let (_, said, code) = run(&["convert"], &without_one, &[fixture.to_str().unwrap()]);
     assert!(said.starts_with(&told) && code == Some(0), "{said}");
+}
+
+/// The two that were written first are not there any more: all who read the others say so, and once.
+fn a_beginning_that_is_missing_is_told(files: &[PathBuf], directory: &Path) {
+    let kept = directory.join("kept");
+    fs::create_dir(&kept).unwrap();
+    let copy = |file: &PathBuf| {
+        let copy = kept.join(file.file_name().unwrap());
+        fs::copy(file, &copy).unwrap();
+        copy
+    };
+    let kept: Vec<_> = files[..files.len() - 2].iter().map(copy).collect();
+    let one = directory.join("headless.mtap");
+    let told =
+        |file: &Path| format!("mongotap: {}: its recording began before: files 1 to 2 are not here\n", file.display());
+    let all_tell = |files: &[PathBuf], out: &Path, expected: &str| {
+        for (arguments, more) in [
+            (&["show"][..], &[][..]),
+            (&["stats"], &[]),
+            (&["convert"], &[out.to_str().unwrap()]),
+            (&["play", "--to", "mongodb://127.0.0.1:1"], &[]),
+        ] {
+            let (_, said, _) = run(arguments, files, more);
+            assert_eq!(said.matches(expected).count(), 1, "{arguments:?}: {said}");
+        }
+        let (said, _) = replay(files);
+        assert_eq!(said, expected);
+    };
+    all_tell(&kept, &one, &told(&kept[kept.len() - 1]));
+    // And of what was made of them, which begins there too.
+    all_tell(std::slice::from_ref(&one), &directory.join("headless.pcapng"), &told(&one));
+    // Where the others are beside, that is told, and no more.
+    let (_, said, _) = run(&["stats"], &files[..files.len() - 2], &[]);
+    assert!(said.contains("2 other files of this recording are beside") && !said.contains("began before"), "{said}");
 }
 
 /// Its commands. When a connection was opened that goes on behind a gap, and a topology with it, is told otherwise there.

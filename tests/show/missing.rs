@@ -42,11 +42,13 @@ fn lines_that_are_missing_are_told_where_they_are() {
     let expected = "mongotap: log.jsonl: 3 lines missing before line 6: seq 5 to 7\n\
         mongotap: log.jsonl: 1 line missing before line 8: seq 10\n";
     assert_eq!(said(&directory, &[]), expected);
-    // Between two files; the first one may begin anywhere.
+    // Between two files, and before the first one.
     let directory = Directory::with(&part(&log, 20..42));
-    assert_eq!(said(&directory, &[]), "");
+    let headless = "mongotap: log.jsonl: its run began before: 20 lines before line 1 are not here (seq 0 to 19)\n";
+    assert_eq!(said(&directory, &[]), headless);
     fs::write(directory.directory.path().join("log.jsonl.1"), part(&log, 4..18)).unwrap();
-    let expected = "mongotap: log.jsonl: 2 lines missing before line 1: seq 18 to 19\n";
+    let expected = "mongotap: log.jsonl: 2 lines missing before line 1: seq 18 to 19\n\
+        mongotap: log.jsonl.1: its run began before: 4 lines before line 1 are not here (seq 0 to 3)\n";
     assert_eq!(said(&directory, &["log.jsonl.1"]), expected);
     // Each second line: what is told stays short.
     let directory = Directory::with(&of(&(0..21).map(|at| 2 * at..2 * at + 1).collect::<Vec<_>>()[..]));
@@ -54,6 +56,41 @@ fn lines_that_are_missing_are_told_where_they_are() {
     let (gaps, rest) = said.split_at(said.match_indices('\n').nth(4).unwrap().0 + 1);
     assert!(gaps.ends_with("mongotap: log.jsonl: 1 line missing before line 6: seq 9\n"), "{gaps}");
     assert!(rest.starts_with("mongotap: log.jsonl: 15 lines missing in 15 more places\n"), "{rest}");
+}
+
+/// The rotation has removed the files that a run began in: that is told of each such run, and of no other.
+#[test]
+fn a_beginning_that_is_not_there_is_told() {
+    let log = log(9);
+    let other = |text: &str, run: &str| text.replace("\"run\":\"r\"", &format!("\"run\":\"{run}\""));
+    let headless = |name: &str, lines: &str| format!("mongotap: {name}: its run began before: {lines}\n");
+    // Behind it another run in the same file, which is all there though it goes on in the next one.
+    let directory = Directory::with(&other(&part(&log, 5..20), "s"));
+    let path = |name: &str| directory.directory.path().join(name);
+    fs::write(path("log.jsonl.1"), part(&log, 1..20) + &other(&part(&log, 0..5), "s")).unwrap();
+    let expected = headless("log.jsonl.1", "1 line before line 1 is not here (seq 0)");
+    assert_eq!(said(&directory, &["log.jsonl.1"]), expected);
+    // Two logs of both runs: each goes on where it was left.
+    let second = |text: &str| text.replace("127.0.0.1:27017\"", "127.0.0.1:27017\",\"log\":2");
+    fs::write(path("b.jsonl.1"), second(&fs::read_to_string(path("log.jsonl.1")).unwrap())).unwrap();
+    fs::write(path("b.jsonl"), second(&other(&part(&log, 5..20), "s"))).unwrap();
+    let said_of_both = said(&directory, &["log.jsonl.1", "b.jsonl", "b.jsonl.1"]);
+    let told: String = said_of_both.split_inclusive('\n').filter(|line| line.contains("began before")).collect();
+    assert_eq!(told, expected.replace("log.jsonl.1", "b.jsonl.1") + &expected, "{said_of_both}");
+    assert!(!said_of_both.contains("missing before"), "{said_of_both}");
+    // A run whose beginning is missing in the midst of a file, and a file whose first line does not tell its run.
+    fs::write(&directory.path, log.text() + &other(&part(&log, 7..20), "s")).unwrap();
+    assert!(said(&directory, &[]).contains("log.jsonl.1 too\n"), "it is beside");
+    fs::remove_file(path("log.jsonl.1")).unwrap();
+    assert_eq!(said(&directory, &[]), headless("log.jsonl", "7 lines before line 21 are not here (seq 0 to 6)"));
+    fs::write(&directory.path, log.lines[3..].concat()).unwrap();
+    assert_eq!(said(&directory, &[]), headless("log.jsonl", "3 lines before line 1 are not here (seq 0 to 2)"));
+    // What is told stays short.
+    let many: String = (0..9).map(|run| other(&part(&log, 7..20), &format!("r{run}"))).collect();
+    fs::write(&directory.path, many).unwrap();
+    let said = said(&directory, &[]);
+    assert_eq!(said.lines().count(), 6, "{said}");
+    assert!(said.starts_with("mongotap: log.jsonl: the beginning of 4 more runs is not here\n"), "{said}");
 }
 
 /// As no recorder numbers them: the count of what is missing ends at the greatest number.
@@ -169,6 +206,9 @@ fn a_log_does_not_go_on_with_another_of_its_run() {
     assert!(other.contains("\"log\":2"));
     fs::write(directory.directory.path().join("other.jsonl"), other).unwrap();
     // The one has no end; it was said to go on with the other, which has one.
-    let unended = format!("mongotap: log.jsonl: {UNENDED}, or another file goes on\n");
-    assert_eq!(said(&directory, &["other.jsonl"]), unended);
+    let told = format!(
+        "mongotap: log.jsonl: {UNENDED}, or another file goes on\n\
+        mongotap: other.jsonl: its run began before: 9 lines before line 1 are not here (seq 0 to 8)\n"
+    );
+    assert_eq!(said(&directory, &["other.jsonl"]), told);
 }
