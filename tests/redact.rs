@@ -310,11 +310,16 @@ fn a_fixture_of_exec_has_none_and_gets_none() {
     let added = run(&["--mode", "new"], &["replayed"]);
     assert!(added.status.success() && String::from_utf8_lossy(&added.stderr).contains("recorded 1 more"), "{added:?}");
     assert_without(&fs::read(&fixture).unwrap(), "fixture");
+    // What it was recorded with is in it, whatever is named later.
     let more = "--redact-fields=people.name";
-    let refused =
-        command().args(["exec", "--mode", "new", "--fixture"]).arg(&fixture).args([more, "--", "true"]).output();
-    let said = String::from_utf8(refused.unwrap().stderr).unwrap();
-    assert!(said.contains("people.name was not redacted when this was recorded"), "{said}");
+    for mode in ["new", "once", "none"] {
+        let exec =
+            command().args(["exec", "--mode", mode, "--fixture"]).arg(&fixture).args([more, "--", "true"]).output();
+        let refused = exec.unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains("people.name was not redacted when this was recorded\nhint: "), "{mode}: {said}");
+        assert_eq!(refused.status.code(), Some(125), "{mode}");
+    }
 }
 
 #[test]

@@ -57,16 +57,19 @@ fn other_key(named: &str, is_given: bool) -> config::Error {
     }
 }
 
-/// What is to be recorded besides has nothing that the recording may have and the configuration forbids.
+/// The recording has nothing that the configuration forbids: it would be shown, and stay where it is.
 pub(super) fn check(rules: &[Rules], plan: &Plan) -> Result<(), config::Error> {
     let config = &plan.config;
     let is_withheld = |path: &String| rules.iter().any(|rules| rules.fields.contains(path));
     let named = config.redact.fields.iter().map(ToString::to_string);
     match named.into_iter().find(|path| !is_withheld(path)) {
-        Some(path) if config.replay.on_miss == OnMiss::Record => Err(config::Error {
+        Some(path) => Err(config::Error {
             message: format!("redact.fields: {path} was not redacted when this was recorded"),
-            hint: Some("mongotap convert --redact-fields LIST IN OUT takes it out of what was recorded".to_owned()),
+            hint: Some(
+                "mongotap convert --redact-fields LIST IN OUT takes it out of what was recorded; or record it anew"
+                    .to_owned(),
+            ),
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
