@@ -48,14 +48,17 @@ impl Aside {
     /// and those beyond the ones that are kept are removed.
     pub(super) fn put(&mut self, written: Missing) -> io::Result<()> {
         // The oldest first, so that what is left after a failure is found again.
-        self.beyond().iter().rev().try_for_each(fs::remove_file)?;
+        self.beyond().iter().rev().try_for_each(|name| if_there(fs::remove_file(name)))?;
         let gap = (0..=self.keep).find(|number| !self.name(*number).exists());
         if gap.is_none() {
-            fs::remove_file(self.name(self.keep))?;
+            if_there(fs::remove_file(self.name(self.keep)))?;
         }
         let last = gap.unwrap_or(self.keep);
-        for number in (0..last).rev() {
-            fs::rename(self.name(number), self.name(number + 1))?;
+        for number in (1..last).rev() {
+            if_there(fs::rename(self.name(number), self.name(number + 1)))?;
+        }
+        if last > 0 {
+            fs::rename(self.name(0), self.name(1))?;
         }
         if last > 0 {
             self.held.remove(last as usize - 1);
@@ -112,6 +115,11 @@ impl Aside {
     }
 }
 
+/// What was to be done to a file that somebody has taken away meanwhile need not be done.
+fn if_there(done: io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +171,18 @@ mod tests {
             let kept = (4 - keep..4).map(|number| 10_u64.pow(number)).sum();
             assert_eq!(aside.look(at(0), true), gone(keep as usize, kept), "keep = {keep}");
         }
+    }
+    /// Whoever ships them does not wait until another is put aside.
+    #[test]
+    fn what_is_taken_away_meanwhile_is_in_nobody_s_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut aside = Aside::new(&directory.path().join("a"), 3);
+        let names: Vec<_> = (1..=4).map(|number| aside.name(number)).collect();
+        std::thread::scope(|scope| {
+            let puts = scope.spawn(|| (0..2000).for_each(|_| put(&mut aside, 1)));
+            while !puts.is_finished() {
+                names.iter().for_each(|name| _ = fs::remove_file(name));
+            }
+        });
     }
 }
