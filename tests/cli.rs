@@ -202,11 +202,28 @@ fn what_cannot_be_written_has_a_way_out() {
         let said = "mongotap: stdout: no space left on device\nhint: make room there, or write elsewhere\n";
         assert_eq!((err.as_str(), code), (said, 4));
     }
+    // What is there of another kind is neither appended to nor put aside.
     let hint = "hint: name another file, in a directory that is there and that you may write to\n";
-    std::fs::write(directory.path().join("run.jsonl"), "hello\n").unwrap();
-    let log = ["proxy", "--listen", "127.0.0.1:0", "--log", "run.jsonl"];
-    let (_, err, code) = text(mongotap(directory.path(), &log));
-    assert_eq!((err, code), (format!("mongotap: log run.jsonl: there is a file that is not an event log\n{hint}"), 4));
+    let text_log = "hello\n".as_bytes();
+    let event_log = b"{\"seq\":0,\"event\":\"recorderStartedEvent\"}\n";
+    let capture = std::fs::read(capture).unwrap();
+    let as_events = ["--log", "run", "--log-format", "jsonl"];
+    let as_text = ["--log", "run", "--log-format", "text"];
+    let as_capture = ["--capture", "run", "--capture-rotate-bytes", "1MB"];
+    for (arguments, content, what) in [
+        (&as_events[..], text_log, "log run: there is a file that is not an event log"),
+        (&as_events, &capture, "log run: there is a file that is not an event log"),
+        (&as_text, &capture, "log run: there is a capture"),
+        (&as_text, event_log, "log run: there is an event log in jsonl"),
+        (&as_capture, event_log, "capture run: there is a file that is not a capture"),
+    ] {
+        let run = directory.path().join("run");
+        std::fs::write(&run, content).unwrap();
+        let proxy = [&["proxy", "--listen", "127.0.0.1:0"], arguments].concat();
+        let (_, err, code) = text(mongotap(directory.path(), &proxy));
+        assert_eq!((err, code), (format!("mongotap: {what}\n{hint}"), 4), "{arguments:?}");
+        assert_eq!(std::fs::read(run).unwrap(), content, "{arguments:?}");
+    }
 }
 
 /// The first line that a proxy says after where it listens.

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::aside::{Aside, Gone};
-use super::file::{has_moved, is_removed};
+use super::file::{begins_with, has_moved, is_removed};
 use super::lock::lock_patiently;
 use super::queue::Missing;
 use super::retry::{Retry, Spoilable};
@@ -172,7 +172,11 @@ impl Spoilable for CaptureFile {
 pub(super) fn put_out_of_the_way(capture: &Capture) -> io::Result<bool> {
     let is_in_the_way = capture.writing.rotates() && !capture.force && holds_something(&capture.path);
     if is_in_the_way {
-        lock(&File::open(&capture.path)?)?;
+        let file = File::open(&capture.path)?;
+        lock(&file)?;
+        if !begins_with(&file, MAGIC) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "there is a file that is not a capture"));
+        }
         Aside::new(&capture.path, capture.writing.keep).put(Missing::default())?;
     }
     Ok(is_in_the_way)

@@ -15,6 +15,7 @@ use super::aside::{Aside, Gone};
 use super::lock::lock_patiently;
 use super::queue::Missing;
 use super::retry::{Retry, Spoilable};
+use crate::capture::mtap::MAGIC;
 use crate::config::{Log, Target, Writing};
 use crate::event::Timestamp;
 use crate::sink::Format;
@@ -119,6 +120,7 @@ impl Output {
             opened.torn = cut_torn_line(&file, self.size)?;
             self.size -= opened.torn;
         } else if self.is_regular && self.size > 0 {
+            check_is_text(&file)?;
             let mut last = [0];
             file.read_exact_at(&mut last, self.size - 1)?;
             opened.unfinished = last != *b"\n";
@@ -237,6 +239,22 @@ fn check_is_log(file: &mut File, size: u64) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "there is a file that is not an event log"));
     }
     Ok(())
+}
+
+/// A log for people begins with anything, but not as one for programs does, or a capture, which it would spoil.
+fn check_is_text(file: &File) -> io::Result<()> {
+    let other = match () {
+        () if begins_with(file, MAGIC) => "there is a capture",
+        () if begins_with(file, LINE_START) => "there is an event log in jsonl",
+        () => return Ok(()),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidData, other))
+}
+
+/// Whether a file begins with these bytes.
+pub(super) fn begins_with(file: &File, start: &[u8]) -> bool {
+    let mut first = vec![0; start.len()];
+    file.read_exact_at(&mut first, 0).is_ok() && first == start
 }
 
 /// Cuts off what follows the last `\n` of so many bytes. Says how much that was.
