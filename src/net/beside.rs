@@ -6,7 +6,6 @@
 //! The thread is started when it is first wanted, does one thing after the other, and ends with the worker's.
 
 use std::cell::OnceCell;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -53,7 +52,7 @@ pub(super) enum Watch {
 pub(super) struct Away {
     back: oneshot::Receiver<Box<Pipeline>>,
     /// What was read since.
-    behind: VecDeque<Read>,
+    behind: Vec<Read>,
 }
 
 /// What was read of a connection, to be told of later.
@@ -108,14 +107,14 @@ impl Watch {
     pub(super) fn tell(&mut self, piece: Piece<'_>, sink: &mut Sink<'_>) {
         let pipeline = match self {
             Self::Here(pipeline) => pipeline,
-            Self::Away(away) => return away.behind.push_back(Read::of(piece)),
+            Self::Away(away) => return away.behind.push(Read::of(piece)),
         };
         let at_once = local::at_once();
         if pipeline.work(piece.side, piece.bytes, at_once) <= at_once {
             return piece.hand_to(pipeline, sink);
         }
         let (tell, back) = oneshot::channel();
-        let away = Self::Away(Away { back, behind: VecDeque::new() });
+        let away = Self::Away(Away { back, behind: Vec::new() });
         if let Self::Here(pipeline) = std::mem::replace(self, away)
             && let Err(job) = local::hand_beside(Job { pipeline, read: Read::of(piece), back: tell })
         {
