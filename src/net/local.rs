@@ -4,13 +4,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::beside::{Beside, Job};
 use super::clock;
-use super::recorder::{Ahead, CaptureFeed, Feed, Ready};
+use super::recorder::{Ahead, CaptureFeed, Feed, HAND_OVER_AFTER, Ready};
 use crate::capture::mtap::Records;
 use crate::event::{Entry, Input};
 use crate::redact::Redacted;
@@ -21,9 +20,6 @@ const SCRATCH_LEN: usize = 256 << 10;
 /// What would take more bytes out of their compression, or look at more of them together, is done beside: it would hold
 /// the neighbours up.
 const AT_ONCE: usize = 64 << 10;
-
-/// Rendered events wait this long at most before they are handed to their logs.
-const HAND_OVER_AFTER: Duration = Duration::from_millis(20);
 
 /// What the connections of a thread share.
 pub(super) struct Local {
@@ -177,6 +173,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 pub(super) mod pretended {
     use std::cell::Cell;
+    use std::time::Duration;
 
     use super::*;
     use crate::event::Timestamp;

@@ -289,33 +289,27 @@ impl CaptureWriter {
         let mut open: Vec<_> = self.open.values().collect();
         open.sort_by_key(|(connection, _)| connection.id);
         open.into_iter().for_each(|(connection, at)| carried.push_carried(connection, *at));
-        if carried.bytes().is_empty() {
-            return;
-        }
-        let is_written = loop {
-            if let Some(is_written) = self.attempt_once(|file, _| file.write(&carried)) {
-                break is_written;
-            }
-            if self.notice_loss() {
-                // They stand in the one that was begun in its place.
-                return;
-            }
-        };
-        if !is_written {
-            self.totals.dropped_bytes += carried.bytes().len() as u64;
+        if !carried.bytes().is_empty() {
+            // If this file goes meanwhile they stand in the one that was begun in its place.
+            while self.try_to_write(&carried).is_none() && !self.notice_loss() {}
         }
     }
 
     /// Writes records, in another file if the one was removed or cut meanwhile; whether that was done.
     fn write(&mut self, records: &Records) -> bool {
-        let is_written = loop {
-            if let Some(is_written) = self.attempt_once(|file, _| file.write(records)) {
-                break is_written;
+        loop {
+            if let Some(is_written) = self.try_to_write(records) {
+                return is_written;
             }
             // Who makes room by removing it does not get any while it is open.
             self.notice_loss();
-        };
-        if !is_written {
+        }
+    }
+
+    /// Writes records once: whether that was done; `None` if it is to be tried again.
+    fn try_to_write(&mut self, records: &Records) -> Option<bool> {
+        let is_written = self.attempt_once(|file, _| file.write(records));
+        if is_written == Some(false) {
             self.totals.dropped_bytes += records.bytes().len() as u64;
         }
         is_written

@@ -40,6 +40,7 @@ pub(crate) use capture_file::holds_something;
 pub use feed::Feed;
 pub use listener::Listeners;
 pub(crate) use lock::{is_being_written, is_unended};
+pub(super) use queue::HAND_OVER_AFTER;
 
 use capture::{CaptureWriter, Chunk};
 use feed::{Entries, Lines, ListenerFeed, LogFeed};

@@ -234,7 +234,7 @@ impl<T: Default> Queue<T> {
 const HAND_OVER_BYTES: usize = 128 << 10;
 
 /// See [`HAND_OVER_BYTES`]: what is seen in a log is no older than this.
-pub(super) const HAND_OVER_AFTER: Duration = Duration::from_millis(20);
+pub(in crate::net) const HAND_OVER_AFTER: Duration = Duration::from_millis(20);
 
 /// Emptied chunks that are kept to be filled again.
 const SPARE_MAX: usize = 8;
